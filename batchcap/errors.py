@@ -1,0 +1,112 @@
+"""Every error that batchcap raises on purpose: one base, one class per cause.
+
+Each class also inherits the builtin that a caller would expect (``FileNotFoundError``, ``ValueError``, ...), carries the
+exit code of the command line, and separates *what is wrong, and where* (the message) from *what to do about it* (``fix``).
+"""
+
+from __future__ import annotations
+
+
+class BatchcapError(Exception):
+    """Base of all deliberate errors.
+
+    Args:
+        message: what is wrong, naming the file, option or tensor.
+        fix: what the reader can do about it; empty when there is nothing to add.
+    """
+
+    exit_code = 1
+    title = "batchcap cannot go on"
+
+    def __init__(self, message: str, fix: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.fix}".rstrip()
+
+
+class OptionError(BatchcapError, ValueError):
+    """An option has a value that cannot work, alone or together with another."""
+
+    exit_code = 2
+    title = "Wrong option"
+
+
+class InputNotFoundError(BatchcapError, FileNotFoundError):
+    """An input named by the user does not exist."""
+
+    title = "Input not found"
+
+
+class NoImagesError(BatchcapError, ValueError):
+    """The inputs exist, but hold no image."""
+
+    title = "No images"
+
+
+class DuplicateKeyError(BatchcapError, ValueError):
+    """Two different files would get the same record key."""
+
+    title = "Two files, one name"
+
+
+class BundleError(BatchcapError, ValueError):
+    """A model bundle is missing, altered, or not what its manifest says."""
+
+    title = "Bundle cannot be used"
+
+
+class DeviceError(BatchcapError, RuntimeError):
+    """A demanded device is absent, or was lost while running."""
+
+    title = "Device not available"
+
+
+class OutputError(BatchcapError, OSError):
+    """The output cannot be created, read or written."""
+
+    title = "Output cannot be used"
+
+
+class OutputLockedError(OutputError):
+    """Another run holds the output."""
+
+    exit_code = 75
+    title = "Output is in use"
+
+
+class MismatchError(BatchcapError, ValueError):
+    """The output was written with another model, preprocessing or decoding."""
+
+    title = "The output was made with other settings"
+
+
+class MissingExtraError(BatchcapError, ImportError):
+    """A command needs an optional dependency that is not installed."""
+
+    title = "Optional part not installed"
+
+
+class ImageError(BatchcapError, ValueError):
+    """One image could not be read or decoded. Becomes the record's ``error``; it never stops a run.
+
+    Args:
+        stage: ``read`` (the bytes could not be had) or ``decode`` (the bytes are no usable image).
+        kind: a short stable word for the cause, such as ``missing``, ``permission``, ``truncated``, ``unsupported``.
+        message: the cause in words.
+    """
+
+    title = "Image failed"
+
+    def __init__(self, stage: str, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.stage = stage
+        self.kind = kind
+
+
+class ExportError(BatchcapError, ValueError):
+    """A model cannot be trained or converted as asked, or its conversion is not equal to the original."""
+
+    title = "Export failed"

@@ -1,0 +1,107 @@
+"""What a person can choose, frozen, and checked in this one place when made."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from batchcap.errors import OptionError
+
+Format = Literal["jsonl", "csv"]
+OnMismatch = Literal["stop", "recaption", "keep"]
+Search = Literal["beam", "greedy"]
+
+
+def _require(condition: bool, message: str, fix: str = "") -> None:
+    if not condition:
+        raise OptionError(message, fix)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodingOptions:
+    """How captions are chosen. Every field can change text, so every field is part of `label`."""
+
+    search: Search = "beam"
+    """``beam``, or ``greedy``: beam search with one beam."""
+    beam_size: int = 3
+    """Living hypotheses an image."""
+    num_captions: int = 1
+    """How many captions an image gets, best first; at most ``beam_size``."""
+    max_length: int = 20
+    """Most tokens of a caption, without ``<end>``."""
+    length_penalty: float = 0.7
+    """A hypothesis of n tokens scores log_prob / n ** length_penalty: 0 favours short captions, 1 is the mean."""
+
+    def __post_init__(self) -> None:
+        _require(self.search in ("beam", "greedy"), f"--search {self.search}: no such search.", "Use beam or greedy.")
+        _require(1 <= self.beam_size <= 256, f"--beam-size {self.beam_size}: must be from 1 to 256.")
+        _require(
+            self.search != "greedy" or self.beam_size == 1,
+            f"--beam-size {self.beam_size} goes with --search beam.",
+            "Greedy search has one beam: leave --beam-size out.",
+        )
+        _require(self.num_captions >= 1, f"--num-captions {self.num_captions}: must be at least 1.")
+        _require(
+            self.num_captions <= self.beam_size,
+            f"--num-captions {self.num_captions} is more than --beam-size {self.beam_size}.",
+            f"Raise the beam: --beam-size {self.num_captions}.",
+        )
+        _require(1 <= self.max_length <= 1000, f"--max-length {self.max_length}: must be from 1 to 1000.")
+        _require(
+            0.0 <= self.length_penalty <= 2.0, f"--length-penalty {self.length_penalty}: must be from 0 to 2."
+        )
+
+    @property
+    def label(self) -> str:
+        """``beam3-lp0.7#5c1e9a02``: readable, and 8 hex digits of SHA-256 over all fields."""
+        fields = msgspec.json.encode(sorted(asdict(self).items()))
+        readable = "greedy" if self.search == "greedy" else f"beam{self.beam_size}"
+        return f"{readable}-lp{self.length_penalty:g}#{hashlib.sha256(fields).hexdigest()[:8]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """One `batchcap run`, without the decoding."""
+
+    inputs: tuple[Path, ...]
+    """Folders and files, in the order given."""
+    output: Path | None
+    """The journal; None streams JSONL to standard output."""
+    model: str = "flickr8k-small"
+    """Name of an embedded bundle, or the path of a bundle folder."""
+    format: Format = "jsonl"
+    device: str = "auto"
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
+    batch_size: int = 32
+    """Images that go through the model together. Captions do not depend on it."""
+    workers: int = 0
+    """Threads that read and decode; 0 chooses by the number of cores."""
+    root: Path | None = None
+    """Paths in the output are relative to this folder; None: the input folder if exactly one is given, else the current."""
+    on_mismatch: OnMismatch = "stop"
+    """What to do with an output made with another model, preprocessing or decoding."""
+    overwrite: bool = False
+    """Start anew; the old output stays until the new one is complete."""
+    retry_errors: bool = False
+    """Try again the images whose pixels could not be decoded."""
+    allow_empty: bool = False
+    """No image at all is a success."""
+    limit: int | None = None
+    """Caption at most this many images in this run."""
+
+    def __post_init__(self) -> None:
+        _require(len(self.inputs) > 0, "No input was given.", "Name a folder or an image.")
+        _require(1 <= self.batch_size <= 4096, f"--batch-size {self.batch_size}: must be from 1 to 4096.")
+        _require(0 <= self.workers <= 256, f"--workers {self.workers}: must be from 0 (automatic) to 256.")
+        _require(self.limit is None or self.limit >= 1, f"--limit {self.limit}: must be at least 1.")
+        _require(self.format in ("jsonl", "csv"), f"--format {self.format}: no such format.", "Use jsonl or csv.")
+        _require(
+            self.output is not None or self.format == "jsonl", "-o - streams JSONL.", "Leave --format out, or name a file."
+        )
+        _require(
+            self.output is not None or not self.overwrite, "--overwrite has nothing to replace with -o -.", "Leave it out."
+        )

@@ -1,0 +1,96 @@
+"""The values that flow from a source to the output: frozen, and free of any other part of batchcap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import msgspec
+
+Key: TypeAlias = tuple[str, str | None]
+"""What names a picture in the output: (``path_b64`` where there is one, else ``path``; ``member``)."""
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Why one image has no caption."""
+
+    stage: Literal["read", "decode"]
+    """``read``: the bytes could not be had. ``decode``: the bytes are no usable picture."""
+    kind: str
+    """A short stable word: ``missing``, ``permission``, ``io``, ``empty``, ``truncated``, ``unsupported``, ..."""
+    message: str
+    """The cause in words."""
+
+
+class Caption(msgspec.Struct, frozen=True):
+    """One hypothesis of the search, in words."""
+
+    caption: str
+    log_prob: float
+    """Sum of the natural log-probabilities of the generated tokens, ``<end>`` included."""
+    score: float
+    """``log_prob / n ** length_penalty``, n = generated tokens with ``<end>``. Hypotheses are ranked by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """A picture that was found but not read yet."""
+
+    path: str
+    """The record's path: ``/`` between names, relative to the root, U+FFFD for what is not UTF-8."""
+    file: str
+    """The file to open, as the operating system spells it (surrogate-escaped). For a member: the archive."""
+    size: int
+    """Bytes of the file."""
+    mtime_us: int
+    """Time of the last change in microseconds since 1970."""
+    member: str | None = None
+    """The name inside an archive."""
+    path_b64: str | None = None
+    """Base64 of the exact bytes of ``path`` where they are not UTF-8."""
+    failure: Failure | None = None
+    """Set where finding it already failed (vanished, no permission)."""
+
+    @property
+    def key(self) -> Key:
+        return (self.path if self.path_b64 is None else self.path_b64, self.member)
+
+
+class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line of the output. Fields at their default are left out; the order of the fields is the order in the line."""
+
+    path: str
+    member: str | None = None
+    path_b64: str | None = None
+    caption: str | None = None
+    log_prob: float | None = None
+    score: float | None = None
+    error: Failure | None = None
+    captions: tuple[Caption, ...] | None = None
+    """The n best, best first; only where more than one was asked for."""
+    width: int | None = None
+    """Columns of the picture as it stands upright."""
+    height: int | None = None
+    """Rows of the picture as it stands upright."""
+    bytes: int | None = None
+    """Size of the file."""
+    mtime_us: int | None = None
+    """Microseconds since 1970: nanoseconds do not survive JavaScript and jq."""
+    model: str = ""
+    preprocess: str = ""
+    decoding: str = ""
+
+    @property
+    def key(self) -> Key:
+        return (self.path if self.path_b64 is None else self.path_b64, self.member)
+
+
+class Fingerprint(msgspec.Struct, frozen=True):
+    """Everything besides the picture that decides its caption."""
+
+    model: str
+    """``name@`` + first 8 hex digits of the bundle's digest (+ the precision where it is not fp32)."""
+    preprocess: str
+    """``exact``, or the name of a faster way."""
+    decoding: str
+    """A label + ``#`` + 8 hex digits over every option that can change text."""
