@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -14,6 +14,8 @@ from batchcap.errors import OptionError
 Format = Literal["jsonl", "csv"]
 OnMismatch = Literal["stop", "recaption", "keep"]
 Search = Literal["beam", "greedy"]
+
+_FORMATS: Final[dict[str, Format]] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 
 
 def _require(condition: bool, message: str, fix: str = "") -> None:
@@ -51,9 +53,7 @@ class DecodingOptions:
             f"Raise the beam: --beam-size {self.num_captions}.",
         )
         _require(1 <= self.max_length <= 1000, f"--max-length {self.max_length}: must be from 1 to 1000.")
-        _require(
-            0.0 <= self.length_penalty <= 2.0, f"--length-penalty {self.length_penalty}: must be from 0 to 2."
-        )
+        _require(0.0 <= self.length_penalty <= 2.0, f"--length-penalty {self.length_penalty}: must be from 0 to 2.")
 
     @property
     def label(self) -> str:
@@ -81,7 +81,8 @@ class RunOptions:
     workers: int = 0
     """Threads that read and decode; 0 chooses by the number of cores."""
     root: Path | None = None
-    """Paths in the output are relative to this folder; None: the input folder if exactly one is given, else the current."""
+    """Paths in the output are relative to this folder; None: the input folder if exactly one is given, else the current
+    one."""
     on_mismatch: OnMismatch = "stop"
     """What to do with an output made with another model, preprocessing or decoding."""
     overwrite: bool = False
@@ -100,8 +101,30 @@ class RunOptions:
         _require(self.limit is None or self.limit >= 1, f"--limit {self.limit}: must be at least 1.")
         _require(self.format in ("jsonl", "csv"), f"--format {self.format}: no such format.", "Use jsonl or csv.")
         _require(
-            self.output is not None or self.format == "jsonl", "-o - streams JSONL.", "Leave --format out, or name a file."
+            self.output is not None or self.format == "jsonl",
+            "-o - streams JSONL.",
+            "Leave --format out, or name a file.",
         )
         _require(
-            self.output is not None or not self.overwrite, "--overwrite has nothing to replace with -o -.", "Leave it out."
+            self.output is not None or not self.overwrite,
+            "--overwrite has nothing to replace with -o -.",
+            "Leave it out.",
         )
+
+
+def parse_output(output: str, format: Format | None = None) -> tuple[Path | None, Format]:
+    """The file and its format: ``-`` is standard output (None), and without a format the suffix decides.
+
+    Raises:
+        OptionError: the suffix names no format and none was given.
+    """
+    if output == "-":
+        return None, format or "jsonl"
+    path = Path(output)
+    if format is None and path.suffix.lower() not in _FORMATS:
+        ending = f"the ending {path.suffix}" if path.suffix else "a name without an ending"
+        raise OptionError(
+            f"-o {output}: {ending} does not tell the format.",
+            "Name a .jsonl or .csv file, or add --format jsonl or --format csv.",
+        )
+    return path, format or _FORMATS[path.suffix.lower()]

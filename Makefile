@@ -1,0 +1,71 @@
+# make demo    caption a dozen photographs with the embedded model (installs no TensorFlow)
+# make test    lint, types, tests, and the runtime on its own in a clean environment
+# make bench   how fast this machine captions
+# make setup   everything for development
+# make clean   remove what the commands above made; `make distclean` also removes .venv
+.DELETE_ON_ERROR:
+.PHONY: demo test alone setup bench clean distclean
+
+BIN := .venv/bin
+ALONE := .venv-alone
+INSTALL := -m pip install --quiet --constraint constraints.txt
+TESTED := python3.13 python3.12 python3.11
+SUITABLE := import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))
+# The newest Python of the tested ones, else any that is new enough. `make PYTHON=/path/to/python3` chooses another.
+PYTHON ?= $(shell for p in $(TESTED) python3 python; do "$$p" -c '$(SUITABLE)' 2>/dev/null && echo "$$p" && break; done)
+SOURCES = $(shell find batchcap export -type f -not -path '*/__pycache__/*')
+
+demo: .venv/.demo
+	@$(BIN)/python examples/demo.py
+
+test: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+	@$(MAKE) --no-print-directory alone
+
+# The built wheel in an environment of its own, where TensorFlow is not installed.
+alone: $(ALONE)/.wheel
+	$(ALONE)/bin/python tests/runtime_alone.py
+
+bench: .venv/.demo
+	$(BIN)/batchcap bench
+
+setup: .venv/.dev
+
+.venv/.created:
+	@test -n "$(PYTHON)" || { echo "batchcap needs Python 3.11 or newer with venv; none was found. Set PYTHON=/path/to/python3."; exit 1; }
+	@"$(PYTHON)" -c '$(SUITABLE)' || { echo "$(PYTHON) is not Python 3.11 or newer with venv and pip."; exit 1; }
+	@echo "Making .venv with $$("$(PYTHON)" --version) ..."
+	@"$(PYTHON)" -m venv .venv
+	@touch $@
+
+.venv/.demo: pyproject.toml constraints.txt | .venv/.created
+	@echo "Installing the runtime ..."
+	@$(BIN)/python $(INSTALL) --editable '.[demo]'
+	@touch $@
+
+.venv/.dev: pyproject.toml constraints.txt | .venv/.created
+	@echo "Installing the runtime, the export stage and the tools ..."
+	@$(BIN)/python $(INSTALL) --editable '.[export,eval,demo,dev]'
+	@touch $@ .venv/.demo
+
+$(ALONE)/.runtime: pyproject.toml constraints.txt .venv/.dev
+	@echo "Installing the runtime alone ..."
+	@rm -rf $(ALONE) && $(BIN)/python -m venv $(ALONE)
+	@$(ALONE)/bin/python $(INSTALL) .
+	@touch $@
+
+$(ALONE)/.wheel: $(SOURCES) $(ALONE)/.runtime
+	@rm -rf build/alone
+	@$(BIN)/python -m build --no-isolation --wheel --outdir build/alone . > /dev/null
+	@$(ALONE)/bin/python -m pip install --quiet --no-deps --force-reinstall build/alone/batchcap-*.whl
+	@touch $@
+
+clean:
+	rm -rf $(ALONE) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis examples/photos examples/captions.jsonl*
+	find batchcap export tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf .venv

@@ -1,0 +1,32 @@
+"""batchcap: captions for folders and archives of photos, offline, in batches.
+
+The same as a library::
+
+    from batchcap import Captioner
+
+    captioner = Captioner.load("flickr8k-small")
+    for image in captioner.caption(["beach.jpg", "dog.png"]):
+        print(image.captions[0].caption)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from batchcap.captioner import Captioner
+    from batchcap.errors import BatchcapError
+
+__version__ = "0.1.0"
+__all__ = ["BatchcapError", "Captioner", "__version__"]
+
+_HOMES = {"Captioner": "batchcap.captioner", "BatchcapError": "batchcap.errors"}
+
+
+def __getattr__(name: str) -> Any:
+    """Load the public names when they are first used: `batchcap --help` must not wait for NumPy and onnxruntime."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)
