@@ -21,6 +21,15 @@ class Failure(msgspec.Struct, frozen=True):
     message: str
     """The cause in words."""
 
+    @classmethod
+    def from_os_error(cls, error: OSError) -> Failure:
+        """A file or folder that could not be read: kind ``missing``, ``permission`` or ``io``."""
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            kind = "missing"
+        else:
+            kind = "permission" if isinstance(error, PermissionError) else "io"
+        return cls("read", kind, error.strerror or str(error) or type(error).__name__)
+
 
 class Caption(msgspec.Struct, frozen=True):
     """One hypothesis of the search, in words."""

@@ -1,0 +1,265 @@
+"""Files to batches of pixels: a bounded pool of threads, the order kept, failures as values.
+
+Decoding and resizing release the interpreter lock, so threads use all cores. Each picture has its row in a batch buffer
+before a thread takes it; the buffers are used again once the consumer releases a batch.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from batchcap.errors import ImageError
+from batchcap.preprocess import Pixels, Preprocess, apply, decode_image, peek_size
+from batchcap.records import Failure, ImageRef
+
+MAX_FILE_BYTES: Final = 2**31
+"""A larger file is no picture that could be decoded: the largest allowed one has 1.4 GB without any compression."""
+
+# What the threads may hold of decoded pictures, and of files, a thread. A picture over the whole budget goes alone.
+_DECODED_BYTES_A_WORKER: Final = 256 * 2**20
+_FILE_BYTES_A_WORKER: Final = 64 * 2**20
+# 3 for the decoded picture, 4 for Pillow's copy of it while it is resized, and something for the decoder.
+_BYTES_A_PIXEL: Final = 8
+# Batches that are being filled while the consumer works on one: one may finish while the next is not yet asked for.
+_BATCHES_AHEAD: Final = 2
+# Pictures that failed before they were read need no row. A batch of nothing else must end too.
+_MOST_REFS_A_ROW: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A picture that has its row in the batch."""
+
+    width: int
+    """Columns of the picture as it stands upright."""
+    height: int
+    """Rows of the picture as it stands upright."""
+
+
+Outcome: TypeAlias = Loaded | Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Pictures that go through the model together, and those that failed among them."""
+
+    refs: tuple[ImageRef, ...]
+    """Every picture of the batch in order, failed ones too."""
+    outcomes: tuple[Outcome, ...]
+    """One a ref, in the same order."""
+    pixels: Pixels
+    """[batch_size, H, W, 3]: the good pictures in order fill rows 0..count-1; the rest is padding, zeros or stale."""
+    count: int
+    """Number of good pictures; may be 0."""
+    seconds: float
+    """Time that the threads spent reading, decoding and resizing this batch, summed."""
+    _home: deque[Pixels] = field(default_factory=deque, repr=False)
+    _lent: list[Pixels] = field(default_factory=list, repr=False)
+
+    def release(self) -> None:
+        """Hand the pixels back for reuse: they change from now on. A second call does nothing."""
+        if self._lent:
+            self._home.append(self._lent.pop())
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A batch whose pictures are on their way."""
+
+    pixels: Pixels
+    refs: list[ImageRef] = field(default_factory=list)
+    results: list[Failure | Future[tuple[Outcome, float]]] = field(default_factory=list)
+
+
+class _ClosedError(Exception):
+    """The consumer went away while a thread waited for memory. Nobody sees it."""
+
+
+class _Budget:
+    """Bytes that threads may hold together. One thread alone may hold more, so that nothing waits for ever."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._used = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def hold(self, size: int) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._used == 0 or self._used + size <= self._limit)
+            if self._closed:
+                raise _ClosedError
+            self._used += size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used -= size
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+class _Loader:
+    """What the threads share."""
+
+    def __init__(self, how: Preprocess, workers: int) -> None:
+        self.how = how
+        self.pool = ThreadPoolExecutor(workers, thread_name_prefix="batchcap-load")
+        # Two budgets, always taken in this order and given back in the other, cannot block each other.
+        self.files = _Budget(workers * _FILE_BYTES_A_WORKER)
+        self.pictures = _Budget(workers * _DECODED_BYTES_A_WORKER)
+
+    def submit(self, ref: ImageRef, row: Pixels) -> Future[tuple[Outcome, float]]:
+        return self.pool.submit(self._fill, ref, row)
+
+    def close(self) -> None:
+        """Return when the last thread has ended: pictures that were begun are finished, the others dropped."""
+        self.files.close()
+        self.pictures.close()
+        self.pool.shutdown(wait=True, cancel_futures=True)
+
+    def _fill(self, ref: ImageRef, row: Pixels) -> tuple[Outcome, float]:
+        """Runs in a thread: file to row, and the seconds it took."""
+        watch = _Stopwatch()
+        try:
+            return self._picture(ref, row, watch), watch.seconds
+        except ImageError as error:
+            failure = Failure("decode", error.kind, error.message)
+        except OSError as error:
+            failure = Failure.from_os_error(error)
+        except MemoryError:
+            # The machine's fault, not the picture's: stage read, so that a later run tries again.
+            failure = Failure("read", "memory", "not enough memory to load it")
+        return failure, watch.seconds
+
+    def _picture(self, ref: ImageRef, row: Pixels, watch: _Stopwatch) -> Loaded:
+        with self.files.hold(min(ref.size, MAX_FILE_BYTES)):
+            with watch:
+                data = _read(ref.file)
+                width, height = peek_size(data) or (0, 0)
+            with self.pictures.hold(width * height * _BYTES_A_PIXEL), watch:
+                image = decode_image(data, self.how.jpeg_dct)
+                row[...] = apply(image, self.how)
+        return Loaded(image.shape[1], image.shape[0])
+
+
+class _Stopwatch:
+    """Seconds inside its ``with`` blocks, however they end: work counts, waiting for memory does not."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._started = 0.0
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.perf_counter() - self._started
+
+
+def load(refs: Iterable[ImageRef], how: Preprocess, batch_size: int, workers: int = 0) -> Generator[Batch, None, None]:
+    """Read, decode and resize pictures in threads, a few batches ahead of the consumer.
+
+    A batch covers `batch_size` pictures that could be read so far; where some of them turn out broken it has fewer good
+    rows, and the order of the refs is kept. Memory is bounded by the buffers of the batches on their way and by budgets
+    for files and decoded pictures, so huge pictures are worked on one after the other instead of all at once.
+
+    Args:
+        refs: the pictures; taken only as far as needed.
+        how: the bundle's preprocessing; ``pixels`` is the type of the batches.
+        batch_size: rows of a batch.
+        workers: threads; 0: one for each core this process may use.
+
+    Yields:
+        Batches in the order of ``refs``. Call `Batch.release` when done with the pixels; the consumer may hold as many
+        as it likes, and those not released are simply not used again. Closing the generator ends the threads.
+    """
+    workers = workers or _usable_cores()
+    ahead = max(_BATCHES_AHEAD, -(-2 * workers // batch_size))
+    shape = (batch_size, how.height, how.width, 3)
+    free: deque[Pixels] = deque(maxlen=ahead + 3)
+    source = iter(refs)
+    drafts: deque[_Draft] = deque()
+    loader = _Loader(how, workers)
+    try:
+        while True:
+            while len(drafts) <= ahead and (first := next(source, None)) is not None:
+                drafts.append(_draft(chain((first,), source), loader, _buffer(free, shape, how)))
+            if not drafts:
+                return
+            yield _finish(drafts.popleft(), free)
+    finally:
+        loader.close()
+
+
+def _usable_cores() -> int:
+    """Cores this process may run on; a container's or taskset's share, not the machine's."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _buffer(free: deque[Pixels], shape: tuple[int, ...], how: Preprocess) -> Pixels:
+    try:
+        return free.popleft()
+    except IndexError:
+        return np.zeros(shape, np.float32) if how.pixels == "float32" else np.zeros(shape, np.uint8)
+
+
+def _draft(refs: Iterable[ImageRef], loader: _Loader, pixels: Pixels) -> _Draft:
+    """Give the next pictures their rows and send them to the threads. Takes no ref that it does not use."""
+    draft = _Draft(pixels)
+    row = 0
+    for ref in refs:
+        draft.refs.append(ref)
+        if ref.failure is not None:
+            draft.results.append(ref.failure)
+        else:
+            draft.results.append(loader.submit(ref, pixels[row]))
+            row += 1
+        if row == len(pixels) or len(draft.refs) == _MOST_REFS_A_ROW * len(pixels):
+            break
+    return draft
+
+
+def _finish(draft: _Draft, free: deque[Pixels]) -> Batch:
+    """Wait for the pictures of a batch and close the gaps that failed ones left."""
+    outcomes: list[Outcome] = []
+    seconds, count, row = 0.0, 0, 0
+    for result in draft.results:
+        if isinstance(result, Failure):
+            outcomes.append(result)
+            continue
+        outcome, spent = result.result()
+        outcomes.append(outcome)
+        seconds += spent
+        if isinstance(outcome, Loaded):
+            if row != count:
+                draft.pixels[count] = draft.pixels[row]
+            count += 1
+        row += 1
+    return Batch(tuple(draft.refs), tuple(outcomes), draft.pixels, count, seconds, free, [draft.pixels])
+
+
+def _read(file: str) -> bytes:
+    """The bytes that are there now, whatever the size was when the file was found."""
+    with open(file, "rb", buffering=0) as stream:  # noqa: PTH123 - the name is the operating system's own spelling
+        if os.fstat(stream.fileno()).st_size > MAX_FILE_BYTES:
+            raise ImageError("decode", "too-large", f"the file has more than {MAX_FILE_BYTES} bytes")
+        return stream.readall()
