@@ -1,0 +1,226 @@
+"""The commands of the export stage: `distill`, `train` and `export`. Everything behind them is imported when they run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import typer
+
+from batchcap.errors import MissingExtraError
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_EXTRA = "pip install 'batchcap[export,eval]'"
+
+
+def _need_export() -> None:
+    """The export stage, or an error that says which extra to install."""
+    try:
+        import keras  # noqa: F401
+        import onnx  # noqa: F401
+        import tensorflow  # noqa: F401
+        import tf2onnx  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(
+            f"This command needs TensorFlow and tf2onnx ({error}).", f"Install them: {_EXTRA}"
+        ) from error
+
+
+def _say(line: str) -> None:
+    typer.echo(line, file=sys.stderr)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    panel = "Make a model"
+    app.command(rich_help_panel=panel)(distill)
+    app.command(rich_help_panel=panel)(train)
+    app.command(rich_help_panel=panel)(export)
+
+
+def distill(
+    images: Annotated[list[Path], typer.Argument(help="Folders of pictures to learn from; they need no captions.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Run folder; the same command goes on where it stopped.")
+    ],
+    teacher: Annotated[Path, typer.Option(help="The teacher: a .keras network with input in -1..1.")],
+    layer: Annotated[str, typer.Option(help="The teacher's layer to imitate; its map must be 7x7.")],
+    held_out: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of pictures that are only measured; where it lies in IMAGES, they are left out there."
+        ),
+    ],
+    names: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Only the pictures that these split files name (one a line), for the first folder. Repeatable."
+        ),
+    ] = None,
+    held_out_names: Annotated[
+        Path | None, typer.Option(help="Only the pictures that this split file names, for --held-out.")
+    ] = None,
+    views: Annotated[int, typer.Option(min=1, help="Augmented views of each picture of the first folder.")] = 8,
+    extra_views: Annotated[int, typer.Option(min=1, help="Views of each picture of the other folders.")] = 3,
+    epochs: Annotated[int, typer.Option(min=1)] = 7,
+    batch_size: Annotated[int, typer.Option(min=1)] = 128,
+    learning_rate: Annotated[float, typer.Option(min=0.0)] = 2e-3,
+    weight_decay: Annotated[float, typer.Option(min=0.0)] = 0.02,
+    whitening: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="0: plain squared error; 1: every component counts alike.")
+    ] = 0.5,
+    precision: Annotated[
+        Literal["mixed_bfloat16", "float32"], typer.Option(help="Arithmetic while training; weights stay float32.")
+    ] = "mixed_bfloat16",
+    seed: Annotated[int, typer.Option(min=0)] = 1,
+) -> None:
+    """Train the `small` backbone to give the features of a teacher network."""
+    _need_export()
+    from batchcap_export.distill import DistillOptions, distill_folders
+
+    options = DistillOptions(
+        views=views,
+        extra_views=extra_views,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        whitening=whitening,
+        seed=seed,
+        precision=precision,
+    )
+    weights = distill_folders(teacher, layer, images, names or [], held_out, held_out_names, output, options, _say)
+    typer.echo(f"{weights}: the distilled backbone. Next: batchcap train --backbone small --weights {weights} ...")
+
+
+def train(
+    images: Annotated[Path, typer.Argument(help="Folder of the pictures.")],
+    captions: Annotated[
+        Path, typer.Option(help="Captions: lines of NAME.jpg#0<TAB>caption, as in Flickr8k.token.txt.")
+    ],
+    train_split: Annotated[Path, typer.Option(help="Names of the pictures to learn from, one a line.")],
+    dev_split: Annotated[Path, typer.Option(help="Names of the pictures for early stopping and the scores.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Run folder; the same command goes on where it stopped.")
+    ],
+    architecture: Annotated[Literal["attention-gru"], typer.Option(help="The decoder.")] = "attention-gru",
+    backbone: Annotated[
+        str, typer.Option(help="small, or a network of keras.applications by name, such as InceptionResNetV2.")
+    ] = "small",
+    weights: Annotated[
+        str, typer.Option(help="The backbone's weights: imagenet (downloads), none, or a file.")
+    ] = "none",
+    size: Annotated[
+        int | None, typer.Option(min=32, help="Rows and columns of the input.  [default: the backbone's]")
+    ] = None,
+    min_count: Annotated[int, typer.Option(min=1, help="A word must occur this often to be learnt.")] = 5,
+    max_length: Annotated[int, typer.Option(min=1, help="Words of a caption; longer ones are cut.")] = 20,
+    units: Annotated[int, typer.Option(min=1, help="Width of embedding, GRU and regions.")] = 512,
+    dropout: Annotated[tuple[float, float, float], typer.Option(help="On word embeddings, regions and output.")] = (
+        0.3,
+        0.3,
+        0.5,
+    ),
+    tied: Annotated[bool, typer.Option("--tied", help="One matrix for reading and for choosing words.")] = False,
+    learned_state: Annotated[
+        bool, typer.Option("--learned-state", help="Start from a trained state, not zeros.")
+    ] = False,
+    views: Annotated[int, typer.Option(min=1, help="Augmented views of each training picture.")] = 1,
+    epochs: Annotated[int, typer.Option(min=1)] = 12,
+    patience: Annotated[int, typer.Option(min=1, help="Epochs without a lower dev loss before training stops.")] = 2,
+    batch_size: Annotated[int, typer.Option(min=1, help="Captions a step.")] = 256,
+    learning_rate: Annotated[float, typer.Option(min=0.0)] = 1e-3,
+    final_rate: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="The rate falls along a cosine to this share of itself.")
+    ] = 0.1,
+    label_smoothing: Annotated[float, typer.Option(min=0.0, max=0.9)] = 0.0,
+    seed: Annotated[int, typer.Option(min=0)] = 1,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="The same losses from the same seed, at the price of speed.")
+    ] = False,
+) -> None:
+    """Train a captioner on a frozen backbone, and score it on the dev pictures."""
+    _need_export()
+    from batchcap_export.train import TrainOptions
+    from batchcap_export.train import train as train_captioner
+
+    options = TrainOptions(
+        images=images,
+        captions=captions,
+        train_split=train_split,
+        dev_split=dev_split,
+        architecture=architecture,
+        backbone=backbone,
+        weights=weights,
+        size=size,
+        min_count=min_count,
+        max_length=max_length,
+        units=units,
+        dropout=dropout,
+        tied=tied,
+        learned_state=learned_state,
+        views=views,
+        epochs=epochs,
+        patience=patience,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        final_rate=final_rate,
+        label_smoothing=label_smoothing,
+        seed=seed,
+        deterministic=deterministic,
+    )
+    scores = train_captioner(options, output, _say)
+    bleu = "/".join(f"{value:.3f}" for value in scores.bleu)
+    typer.echo(f"{output}: BLEU-1..4 {bleu}, CIDEr {scores.cider:.3f} ({scores.signature})")
+    typer.echo(f"Next: batchcap export {output} -o BUNDLE")
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder of batchcap train.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The bundle folder to make; it must not exist.")],
+    name: Annotated[str | None, typer.Option(help="Name of the bundle.  [default: the folder's]")] = None,
+    bundle_version: Annotated[str, typer.Option("--bundle-version", help="Version of the bundle.")] = "1",
+    store: Annotated[
+        Literal["float32", "float16", "int8"],
+        typer.Option(help="Round the big weights, for a smaller bundle. Arithmetic stays float32."),
+    ] = "float32",
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of at least 64 pictures for the comparison.  [default: the run's dev pictures]"),
+    ] = None,
+    score: Annotated[
+        bool, typer.Option("--score/--no-score", help="Score the bundle on the run's dev pictures.")
+    ] = True,
+    also_score: Annotated[
+        list[Path] | None, typer.Option(help="Folders with other copies of some dev pictures, scored too. Repeatable.")
+    ] = None,
+    beam_size: Annotated[int, typer.Option(min=1, help="The bundle's default beam.")] = 3,
+    max_length: Annotated[int, typer.Option(min=1, help="The bundle's default length.")] = 20,
+    length_penalty: Annotated[float, typer.Option(min=0.0, max=2.0, help="The bundle's default penalty.")] = 0.7,
+    data: Annotated[str, typer.Option(help="What the model learnt from, for its card.")] = "",
+    terms: Annotated[str, typer.Option(help="Under which terms it may be used, for its card.")] = "",
+    min_distinct: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of the compared captions that must be different.")
+    ] = 0.5,
+) -> None:
+    """Turn a trained captioner into a bundle, proven to say the same words. If it does not, no bundle remains."""
+    _need_export()
+    from batchcap_export.bundling import BundleOptions, export_run
+
+    options = BundleOptions(
+        name=name or output.name,
+        version=bundle_version,
+        store=store,
+        beam_size=beam_size,
+        max_length=max_length,
+        length_penalty=length_penalty,
+        data=data,
+        terms=terms,
+        min_distinct=min_distinct,
+    )
+    parity = export_run(run, output, options, images, score, also_score or [], _say)
+    typer.echo(f"{output}: {parity.summary()}")
+    typer.echo(f"Try it: batchcap run PHOTOS -o captions.jsonl --model {output}")

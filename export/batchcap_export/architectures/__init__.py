@@ -1,0 +1,27 @@
+"""Captioners that this project can train. Each is the decoder half: region features and words in, the next word out."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from batchcap_export.architectures.attention_gru import AttentionGRU
+
+Tensors = dict[str, Any]
+
+
+class Architecture(Protocol):
+    """What training and conversion need of a decoder. B images, K beams, R regions, F features, V words.
+
+    States and memories are named tensors; the names become ``state.NAME`` and ``memory.NAME`` in the bundle.
+    """
+
+    def begin(self, features: Any) -> tuple[Tensors, Tensors]:
+        """Region features [B, R, F] -> states [B, ...] before the first word, memories [B, ...]."""
+
+    def step(self, token: Any, states: Tensors, memories: Tensors) -> tuple[Any, Tensors, Any]:
+        """Tokens [B, K], states [B, K, ...] -> logits [B, K, V], next states [B, K, ...], attention [B, K, R]."""
+
+
+ARCHITECTURES = {"attention-gru": AttentionGRU}
+
+__all__ = ["ARCHITECTURES", "Architecture", "AttentionGRU", "Tensors"]

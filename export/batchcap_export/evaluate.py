@@ -1,0 +1,64 @@
+"""Scores of captions against references: BLEU and CIDEr of pycocoevalcap, on `datasets.standardize`d words."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from batchcap.errors import MissingExtraError
+from batchcap_export.datasets import standardize
+
+_SIGNATURE = "pycocoevalcap {version}; lower case, punctuation blanked but for apostrophes; {images} images, {references} references"
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Corpus scores, and every setting behind them."""
+
+    bleu: tuple[float, float, float, float]
+    """BLEU-1..4 (Papineni et al. 2002), closest reference length."""
+    cider: float
+    """CIDEr (Vedantam et al. 2015), document frequencies from these references."""
+    distinct: int
+    """How many different captions there are."""
+    signature: str
+
+
+def score(captions: Sequence[str], references: Sequence[Sequence[str]], signature: str = "") -> Scores:
+    """Score one caption an image against its references.
+
+    Args:
+        captions: N captions.
+        references: N times one or more references.
+        signature: what else decides the figures (data, decoding); stands before the metric's own settings.
+
+    Raises:
+        MissingExtraError: pycocoevalcap is not installed.
+    """
+    words = {i: [" ".join(standardize(text))] for i, text in enumerate(captions)}
+    gold = {i: [" ".join(standardize(text)) for text in texts] for i, texts in enumerate(references)}
+    bleu, cider = score_words(gold, words)
+    counts = sorted({len(texts) for texts in references})
+    own = _SIGNATURE.format(
+        version=version("pycocoevalcap"), images=len(captions), references="/".join(str(n) for n in counts)
+    )
+    return Scores(bleu, cider, len(set(captions)), f"{signature}; {own}" if signature else own)
+
+
+def score_words(
+    references: dict[int, list[str]], captions: dict[int, list[str]]
+) -> tuple[tuple[float, float, float, float], float]:
+    """BLEU-1..4 and CIDEr of text that is already split into words by blanks. None of the two needs Java."""
+    try:
+        from pycocoevalcap.bleu.bleu import Bleu
+        from pycocoevalcap.cider.cider import Cider
+    except ImportError as error:
+        raise MissingExtraError("Scores need pycocoevalcap.", "pip install 'batchcap[eval]'") from error
+    # Both print to standard output, which belongs to the command.
+    with contextlib.redirect_stdout(io.StringIO()):
+        bleu, _ = Bleu(4).compute_score(references, captions, verbose=0)
+        cider, _ = Cider().compute_score(references, captions)
+    return (float(bleu[0]), float(bleu[1]), float(bleu[2]), float(bleu[3])), float(cider)

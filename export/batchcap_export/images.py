@@ -1,0 +1,98 @@
+"""Pictures for training: found, decoded and cropped with the runtime's own functions, in threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from batchcap import preprocess
+from batchcap.errors import ExportError, ImageError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+
+
+def find_images(folder: Path) -> list[Path]:
+    """Every picture below ``folder``, in a stable order.
+
+    Raises:
+        ExportError: the folder is missing or holds no picture.
+    """
+    if not folder.is_dir():
+        raise ExportError(f"{folder}: no such folder of images.", "Give a folder that exists.")
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    if not found:
+        raise ExportError(f"{folder}: no image below this folder.", f"Known suffixes: {', '.join(sorted(_SUFFIXES))}.")
+    return found
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """One picture, upright RGB uint8 [h, w, 3]. A broken one is an error that names the file: training data must be whole."""
+    try:
+        return preprocess.decode_image(path.read_bytes())
+    except (ImageError, OSError) as error:
+        raise ExportError(f"{path}: {error}", "Remove or repair the picture.") from error
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A crop of a picture, in shares of its size, perhaps mirrored. The whole picture is ``View(0, 0, 1, 1, False)``."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    mirrored: bool
+
+    def render(self, image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+        """The view at [height, width, 3], antialiased as `preprocess.resize` does it."""
+        rows, columns = image.shape[:2]
+        box = (self.left * columns, self.top * rows, self.right * columns, self.bottom * rows)
+        out = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR, box=box))
+        return out[:, ::-1] if self.mirrored else out
+
+
+WHOLE = View(0.0, 0.0, 1.0, 1.0, False)
+
+
+def views(index: int, count: int, seed: int, min_area: float = 0.35) -> list[View]:
+    """``count`` views of picture ``index``: first the whole picture, then random crops, every second one mirrored.
+
+    A crop takes ``min_area``..1 of the area at an aspect of 3/4..4/3 relative to the picture (the recipe of Szegedy et
+    al. 2014). The views depend on ``seed`` and ``index`` alone, so a restart makes the same ones.
+    """
+    random = np.random.default_rng([seed, index])
+    out = [WHOLE]
+    while len(out) < count:
+        area = random.uniform(min_area, 1.0)
+        aspect = np.exp(random.uniform(np.log(3 / 4), np.log(4 / 3)))
+        width, height = min(1.0, float(np.sqrt(area * aspect))), min(1.0, float(np.sqrt(area / aspect)))
+        left, top = random.uniform(0, 1 - width), random.uniform(0, 1 - height)
+        out.append(View(left, top, left + width, top + height, len(out) % 2 == 1))
+    return out[:count]
+
+
+def map_in_threads(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int | None = None
+) -> Iterator[Result]:
+    """``map`` over threads, in order, never more than a few items ahead of the consumer."""
+    workers = workers or os.cpu_count() or 1
+    ahead = workers * 4
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = []
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= ahead:
+                yield waiting.pop(0).result()
+        for future in waiting:
+            yield future.result()

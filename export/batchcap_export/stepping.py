@@ -1,0 +1,100 @@
+"""The two functions a bundle holds, in TensorFlow: the encoder, and one step of the decoder with the beams gathered inside.
+
+Conversion traces them; training and parity run them, so that what is scored is what is exported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from batchcap.preprocess import Preprocess
+from batchcap.vocabulary import Vocabulary
+from batchcap_export.architectures import Architecture, Tensors
+from batchcap_export.backbones import Backbone
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedCaptioner:
+    """A whole captioner in Keras: pixels to words."""
+
+    backbone: Backbone
+    decoder: Architecture
+    vocabulary: Vocabulary
+    preprocess: Preprocess
+
+    def encode(self, image: Any) -> tuple[Tensors, Tensors]:
+        """Pixels [B, H, W, 3] of the preprocessing's type -> states and memories [B, ...]."""
+        features = self.backbone.model(tf.cast(image, tf.float32), training=False)
+        return self.begin(features)
+
+    def begin(self, features: Any) -> tuple[Tensors, Tensors]:
+        """A feature map [B, rows, columns, F] or its regions [B, R, F] -> states and memories [B, ...]."""
+        regions = self.backbone.grid[0] * self.backbone.grid[1]
+        return self.decoder.begin(tf.reshape(features, (-1, regions, self.backbone.features)))
+
+
+def next_words(
+    decoder: Architecture, token: Any, parent: Any, candidates: Any, states: Tensors, memories: Tensors
+) -> tuple[Any, Any, Tensors, Any]:
+    """One step of the contract.
+
+    Args:
+        token: int64 [B, K], the last word of each beam.
+        parent: int64 [B, K], which of the P beams in ``states`` each row continues.
+        candidates: int, C.
+        states: [B, P, ...]; memories: [B, ...].
+
+    Returns:
+        log_prob float32 [B, K, C] and next token int64 [B, K, C], best first; next states [B, K, ...]; attention [B, K, R].
+    """
+    chosen = {name: gather_beams(state, parent) for name, state in states.items()}
+    logits, following, attention = decoder.step(token, chosen, memories)
+    log_prob, word = tf.math.top_k(tf.nn.log_softmax(logits), k=candidates, sorted=True)
+    return log_prob, tf.cast(word, tf.int64), following, attention
+
+
+def gather_beams(state: Any, parent: Any) -> Any:
+    """``out[b, k] = state[b, parent[b, k]]`` as one Gather on flattened rows (a batched gather converts to several nodes)."""
+    beams = tf.shape(state, tf.int64)[1]
+    rows = parent + beams * tf.range(tf.shape(parent, tf.int64)[0])[:, None]
+    flat = tf.reshape(state, tf.concat([[-1], tf.shape(state)[2:]], 0))
+    return tf.gather(flat, rows)
+
+
+class KerasStepper:
+    """The step protocol of `batchcap.search` over a Keras decoder: how training and parity caption without ONNX."""
+
+    def __init__(self, decoder: Architecture, states: Tensors, memories: Tensors, candidates: int) -> None:
+        self._memories = memories
+        self._states = {name: state[:, None] for name, state in states.items()}
+        self._candidates = candidates
+        self._next = tf.function(
+            lambda token, parent, states, memories: next_words(decoder, token, parent, candidates, states, memories),
+            reduce_retracing=True,
+        )
+
+    def step(self, token: NDArray[np.int64], parent: NDArray[np.int64], *, attention: bool = False) -> Any:
+        """See `batchcap.sessions.Stepper.step`."""
+        from batchcap.sessions import StepOutput
+
+        result = self._next(tf.constant(token), tf.constant(parent), self._states, self._memories)
+        self._states = result[2]
+        looked = np.asarray(result[3]) if attention and result[3] is not None else None
+        return StepOutput(np.asarray(result[0]), np.asarray(result[1]), looked)
+
+    def select(self, rows: NDArray[np.int64]) -> None:
+        """Keep these images only."""
+        keep = tf.constant(rows)
+        self._states = {name: tf.gather(state, keep) for name, state in self._states.items()}
+        self._memories = {name: tf.gather(memory, keep) for name, memory in self._memories.items()}
+
+
+def parameters(*models: keras.Model) -> int:
+    """Weights of the models, all together."""
+    return sum(int(model.count_params()) for model in models)

@@ -1,0 +1,51 @@
+"""Our scores against scores that somebody else published."""
+
+from __future__ import annotations
+
+import re
+import string
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("pycocoevalcap", reason="the eval extra is not installed")
+datasets = pytest.importorskip("batchcap_export.datasets", reason="the export extra is not installed")
+
+from batchcap_export.evaluate import score, score_words  # noqa: E402
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+def _filtered(text: str) -> str:
+    """Keras's default filter: these characters become blanks."""
+    return " ".join(re.sub(f"[{re.escape(string.punctuation.replace(chr(39), ''))}]", " ", text.lower()).split())
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="reference data (../shared/data) is not here")
+def test_published_scores_are_reproduced() -> None:
+    """keras-image-captioning's validation captions: lower case, Keras's filter, the end word counted on both sides."""
+    text = (DATA / "metrics" / "keras-image-captioning-validation-predictions.yaml").read_text()
+    # YAML goes on in an indented line where one gets too long.
+    rows = re.sub(r"\n\s+", " ", text.strip()).splitlines()
+    captions = dict(row.split(": ", 1) for row in rows)
+    gold = datasets.read_captions(DATA / "flickr8k" / "captions.token.txt")
+    names = list(captions)
+    references = {i: [f"{_filtered(text)} zeosz" for text in gold[name]] for i, name in enumerate(names)}
+    bleu, cider = score_words(references, {i: [captions[name]] for i, name in enumerate(names)})
+    metrics = (DATA / "metrics" / "keras-image-captioning-validation-metrics.yaml").read_text()
+    published = {key: float(value) for key, value in (row.split(": ") for row in metrics.splitlines() if row.strip())}
+    assert [*bleu, cider] == pytest.approx(
+        [*(published[f"bleu_{n}"] for n in range(1, 5)), published["cider"]], abs=1e-12
+    )
+
+
+def test_case_and_punctuation_do_not_count_and_the_settings_are_told() -> None:
+    references = [["a dog runs on grass"], ["two men sit"]]
+    told = score(["A dog runs, on grass.", "two men sit"], references, "dev")
+    assert told.bleu[0] == pytest.approx(1.0)
+    assert told.distinct == 2
+    assert told.signature.startswith("dev; pycocoevalcap ")
+    assert "2 images, 1 references" in told.signature
+    worse = score(["a cat sleeps", "two men sit"], references)
+    assert worse.bleu[0] < told.bleu[0]
+    assert worse.cider < told.cider
