@@ -1,0 +1,276 @@
+"""A model as a folder of plain files: the manifest, and the checks that make a bundle safe to open."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from batchcap import onnxfile
+from batchcap.errors import BundleError
+from batchcap.preprocess import Preprocess
+from batchcap.vocabulary import Vocabulary
+
+MANIFEST_VERSION: Final = 1
+MANIFEST_FILE: Final = "bundle.json"
+ENCODER_FILE: Final = "encoder.onnx"
+DECODER_FILE: Final = "decoder.onnx"
+VOCABULARY_FILE: Final = "vocabulary.txt"
+CARD_FILE: Final = "MODEL_CARD.md"
+_REQUIRED: Final = (ENCODER_FILE, DECODER_FILE, VOCABULARY_FILE, CARD_FILE)
+_EMBEDDED: Final = Path(__file__).parent / "models"
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Token = Annotated[int, msgspec.Meta(ge=0)]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+
+
+class Tokens(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Ids of the tokens that are no words."""
+
+    start: Token
+    end: Token
+    unknown: Token | None = None
+    padding: Token | None = None
+
+
+class Generation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How this model captions best; see `batchcap.options.DecodingOptions`."""
+
+    beam_size: Annotated[int, msgspec.Meta(ge=1, le=256)] = 3
+    max_length: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 20
+    length_penalty: Annotated[float, msgspec.Meta(ge=0, le=2)] = 0.7
+
+
+class Metric(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A score, and every setting behind it."""
+
+    name: str
+    value: float
+    signature: str
+
+
+class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where a model comes from."""
+
+    architecture: str
+    data: str
+    terms: str
+    """Who may use it, and for what."""
+    recipe: dict[str, Any] = {}
+    metrics: list[Metric] = []
+
+
+class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a file of the bundle must be."""
+
+    bytes: Annotated[int, msgspec.Meta(ge=0)]
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The content of ``bundle.json``."""
+
+    format_version: int = MANIFEST_VERSION
+    name: Name
+    version: str
+    preprocess: Preprocess
+    tokens: Tokens
+    vocabulary_size: Count
+    generation: Generation = Generation()
+    attention_grid: tuple[Count, Count] | None = None
+    """Rows and columns of the regions that ``attention`` weighs; None where the decoder gives none."""
+    provenance: Provenance
+    tools: dict[str, str] = {}
+    """Versions of what made the graphs."""
+    opset: Count
+    files: dict[str, FileEntry] = {}
+    """Every other file of the folder. `write_manifest` fills it in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A verified bundle."""
+
+    folder: Path
+    manifest: Manifest
+    vocabulary: Vocabulary
+    digest: str
+    """SHA-256 of ``bundle.json``, in hex; it holds the sums of all other files, so it stands for the whole bundle."""
+
+    @property
+    def label(self) -> str:
+        """``flickr8k-small@3f9a0c12``: what a record says of its model."""
+        return f"{self.manifest.name}@{self.digest[:8]}"
+
+    @property
+    def encoder_path(self) -> Path:
+        return self.folder / ENCODER_FILE
+
+    @property
+    def decoder_path(self) -> Path:
+        return self.folder / DECODER_FILE
+
+
+def embedded_names() -> list[str]:
+    """The bundles that come with batchcap."""
+    return sorted(path.parent.name for path in _EMBEDDED.glob(f"*/{MANIFEST_FILE}"))
+
+
+def open_bundle(model: str | Path) -> Bundle:
+    """Open and verify a bundle: everything but its graphs' tensors, which `batchcap.sessions` checks.
+
+    Args:
+        model: the name of an embedded bundle, or a bundle's folder (``./name`` where an embedded one is called so too).
+
+    Raises:
+        BundleError: it is no bundle, or not what its manifest says; the message names the file.
+    """
+    folder = _EMBEDDED / model if isinstance(model, str) and model in embedded_names() else Path(model)
+    path = folder / MANIFEST_FILE
+    if not path.is_file():
+        what = "has no bundle.json" if folder.is_dir() else "is a file" if folder.exists() else "no such folder"
+        names = ", ".join(embedded_names())
+        known = f", or an embedded one: {names}" if names else ""
+        raise BundleError(f"{model}: not a bundle ({what}).", f"Name the folder of a bundle{known}.")
+    text = _read(path)
+    manifest = _parse(path, text)
+    _verify_files(folder, manifest)
+    vocabulary = _open_vocabulary(folder, manifest)
+    return Bundle(folder, manifest, vocabulary, hashlib.sha256(text).hexdigest())
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write ``bundle.json`` over whatever else lies in ``folder``: the last step of making a bundle.
+
+    Args:
+        folder: holds all other files of the bundle.
+        manifest: its ``files`` are replaced by the sizes and sums of what is there.
+
+    Raises:
+        BundleError: the folder holds something that is no plain file.
+    """
+    files = {}
+    for path in sorted(folder.iterdir()):
+        if path.name == MANIFEST_FILE:
+            continue
+        if not path.is_file() or path.is_symlink():
+            raise BundleError(f"{path}: a bundle holds plain files only.")
+        files[path.name] = FileEntry(bytes=path.stat().st_size, sha256=_sha256(path))
+    full = msgspec.structs.replace(manifest, files=files)
+    text = msgspec.json.format(msgspec.json.encode(full, order="sorted"), indent=2)
+    (folder / MANIFEST_FILE).write_bytes(text + b"\n")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read: {error.strerror or error}.") from None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _Version(msgspec.Struct):
+    format_version: int
+
+
+def _parse(path: Path, text: bytes) -> Manifest:
+    """The manifest of ``text``; its version is read first, so that a newer one is not called broken."""
+    try:
+        version = msgspec.json.decode(text, type=_Version).format_version
+        if version != MANIFEST_VERSION:
+            raise BundleError(
+                f"{path}: format_version {version} is not known here, only {MANIFEST_VERSION}.",
+                "Upgrade batchcap." if version > MANIFEST_VERSION else "Export the model again.",
+            )
+        manifest = msgspec.json.decode(text, type=Manifest)
+        # msgspec forbids unknown fields in its own structs only.
+        known = {field.name for field in dataclasses.fields(Preprocess)}
+        unknown = sorted(msgspec.json.decode(text)["preprocess"].keys() - known)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path}: {error}.", "Export the model again.") from None
+    if unknown:
+        raise BundleError(f"{path}: unknown field `{unknown[0]}` - at `$.preprocess`.", "Export the model again.")
+    _check(path, manifest)
+    return manifest
+
+
+def _check(path: Path, manifest: Manifest) -> None:
+    """What holds between the fields of a manifest."""
+    how = manifest.preprocess
+    sides = (how.height, how.width, how.resize_height, how.resize_width)
+    fits = {
+        "stretch": (how.height, how.width) == (how.resize_height, how.resize_width),
+        "center-crop": how.height <= how.resize_height and how.width <= how.resize_width,
+        "pad": how.height >= how.resize_height and how.width >= how.resize_width,
+    }
+    if min(sides) < 1 or not fits[how.fit]:
+        raise BundleError(
+            f"{path}: a resize to {how.resize_height}x{how.resize_width} and fit `{how.fit}` cannot give"
+            f" {how.height}x{how.width} - at `$.preprocess`."
+        )
+    ids = {name: getattr(manifest.tokens, name) for name in manifest.tokens.__struct_fields__}
+    for name, token in ids.items():
+        if token is not None and token >= manifest.vocabulary_size:
+            raise BundleError(
+                f"{path}: token {token} is not among {manifest.vocabulary_size} words - at `$.tokens.{name}`."
+            )
+
+
+def _verify_files(folder: Path, manifest: Manifest) -> None:
+    """Every listed file is there and unaltered, and no graph takes its weights from a file that is not listed."""
+    for name in _REQUIRED:
+        if name not in manifest.files:
+            raise BundleError(
+                f"{folder / MANIFEST_FILE}: {name} is not listed - at `$.files`.", "Export the model again."
+            )
+    for name, entry in manifest.files.items():
+        if name in (".", "..", MANIFEST_FILE) or any(c in name for c in "/\\:\0"):
+            raise BundleError(f"{folder / MANIFEST_FILE}: {name!r} is no plain file name - at `$.files`.")
+        _verify_file(folder / name, entry)
+    for name in manifest.files:
+        if name.endswith(".onnx"):
+            _verify_external(folder / name, manifest)
+
+
+def _verify_file(path: Path, entry: FileEntry) -> None:
+    fix = "Copy the bundle again, or export the model again."
+    try:
+        size = path.stat().st_size
+        same = size == entry.bytes and _sha256(path) == entry.sha256
+    except FileNotFoundError:
+        raise BundleError(f"{path}: is missing.", fix) from None
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read: {error.strerror or error}.") from None
+    if not same:
+        how = f"{size} bytes instead of {entry.bytes}" if size != entry.bytes else "its SHA-256 differs"
+        raise BundleError(f"{path}: was altered since the bundle was made ({how}).", fix)
+
+
+def _verify_external(path: Path, manifest: Manifest) -> None:
+    """Weights may lie outside an ONNX file; a path that leaves the folder would open any file of this computer."""
+    try:
+        files = onnxfile.external_files(path)
+    except ValueError as error:
+        raise BundleError(f"{path}: is no ONNX file ({error}).", "Export the model again.") from None
+    for name in sorted(files - manifest.files.keys()):
+        raise BundleError(f"{path}: takes weights from {name!r}, which is no file of the bundle.", "Do not use it.")
+
+
+def _open_vocabulary(folder: Path, manifest: Manifest) -> Vocabulary:
+    path = folder / VOCABULARY_FILE
+    vocabulary = Vocabulary.load(path)
+    if len(vocabulary) != manifest.vocabulary_size:
+        raise BundleError(
+            f"{path}: has {len(vocabulary)} words, but bundle.json says {manifest.vocabulary_size}.",
+            "Export the model again.",
+        )
+    return vocabulary

@@ -1,0 +1,249 @@
+"""Images to captions: encoder, search and vocabulary behind one object. `Captioner` is batchcap as a library."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchcap import loading
+from batchcap.bundle import Bundle, Manifest, open_bundle
+from batchcap.errors import OptionError
+from batchcap.options import DecodingOptions, Search
+from batchcap.preprocess import Pixels, apply
+from batchcap.records import Caption, Failure, Fingerprint, ImageRef
+from batchcap.search import candidates_needed, search
+from batchcap.sessions import Device, choose_device, open_sessions
+
+Image: TypeAlias = str | Path | NDArray[np.uint8]
+"""A file, or a picture: uint8 RGB [height, width, 3], upright."""
+
+MAX_BATCH: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionedImage:
+    """What became of one image given to `Captioner.caption`."""
+
+    path: str | None
+    """The file; None for an array."""
+    captions: tuple[Caption, ...]
+    """Best first; empty where the image failed."""
+    failure: Failure | None = None
+    """Why there is no caption."""
+
+
+class Captioner:
+    """A model on a device, ready to caption.
+
+    Example::
+
+        from batchcap import Captioner
+
+        captioner = Captioner.load("flickr8k-small", num_captions=2)
+        for image in captioner.caption(["beach.jpg", "dog.png"]):
+            if image.failure:
+                print(image.path, "failed:", image.failure.message)
+            for caption in image.captions:
+                print(image.path, caption.caption, round(caption.score, 2))
+
+    Attributes:
+        bundle: the model's files.
+        decoding: how captions are chosen.
+        device: what the model runs on.
+        batch_size: images that go through the model together.
+        seconds: time spent so far, ``{"encode": ..., "search": ...}``; a decoder's steps are part of the search.
+    """
+
+    def __init__(
+        self, bundle: Bundle, decoding: DecodingOptions, device: Device, batch_size: int = 32, *, threads: int = 0
+    ) -> None:
+        if not 1 <= batch_size <= MAX_BATCH:
+            raise OptionError(f"--batch-size {batch_size}: must be from 1 to {MAX_BATCH}.")
+        self.bundle, self.decoding, self.device, self.batch_size = bundle, decoding, device, batch_size
+        self.seconds = {"encode": 0.0, "search": 0.0}
+        self._encoder, self._decoder = open_sessions(bundle, device, threads)
+        tokens = bundle.manifest.tokens
+        unwanted = {tokens.start, tokens.padding, tokens.unknown} - {tokens.end, None}
+        self._banned = sorted(token for token in unwanted if token is not None)
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Path = "flickr8k-small",
+        device: str = "auto",
+        batch_size: int = 32,
+        *,
+        search: Search | None = None,
+        beam_size: int | None = None,
+        num_captions: int | None = None,
+        max_length: int | None = None,
+        length_penalty: float | None = None,
+        threads: int = 0,
+    ) -> Captioner:
+        """Open a bundle on a device.
+
+        Args:
+            model: the name of an embedded bundle, or the folder of one.
+            device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+            batch_size: images that go through the model together. Captions do not depend on it.
+            search: ``beam`` or ``greedy``; this and the next four: None is the bundle's own default.
+            beam_size: see `batchcap.options.DecodingOptions`, as for the following.
+            num_captions: captions an image.
+            max_length: most tokens of a caption.
+            length_penalty: 0 favours short captions, 1 is the mean log-probability.
+            threads: threads on the CPU; 0 is one a core.
+
+        Raises:
+            BundleError: no such bundle, or one that is not in order.
+            DeviceError: a demanded GPU cannot be used.
+            OptionError: an option has a value that cannot work.
+        """
+        bundle = open_bundle(model)
+        decoding = decoding_options(
+            bundle.manifest,
+            search=search,
+            beam_size=beam_size,
+            num_captions=num_captions,
+            max_length=max_length,
+            length_penalty=length_penalty,
+        )
+        return cls(bundle, decoding, choose_device(device), batch_size, threads=threads)
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Everything besides the picture that decides its caption."""
+        return Fingerprint(model=self.bundle.label, preprocess="exact", decoding=self.decoding.label)
+
+    def caption(self, images: Iterable[Image]) -> Iterator[CaptionedImage]:
+        """Caption files and arrays, one result an image, in order.
+
+        Images are taken and captioned in batches, so the first result comes after up to ``batch_size`` images. A file
+        that cannot be read or decoded gives a result with ``failure``; it stops nothing.
+
+        Args:
+            images: paths of picture files, or uint8 RGB arrays [height, width, 3]; lazily, in any mixture.
+
+        Raises:
+            OptionError: something that is neither a path nor such an array.
+            DeviceError: too little memory for the batch, or the device was lost.
+        """
+        for arrays, group in groupby(images, key=_is_array):
+            stage = self._caption_arrays if arrays else self._caption_files
+            yield from stage(group)
+
+    def caption_pixels(self, pixels: Pixels, count: int) -> list[tuple[Caption, ...]]:
+        """Caption a batch that is already preprocessed.
+
+        Args:
+            pixels: [B, H, W, 3] of the bundle's size and pixel type.
+            count: the first rows that are pictures; the others are padding. A GPU is fed all B rows, since a new shape
+                costs it a search for algorithms; the CPU is fed ``count``.
+
+        Returns:
+            For each of the ``count`` pictures its captions, best first.
+        """
+        if count == 0:
+            return []
+        started = time.perf_counter()
+        features = self._encoder(pixels if self.device.kind == "cuda" else pixels[:count])
+        encoded = time.perf_counter()
+        size = len(self.bundle.vocabulary)
+        stepper = self._decoder.start(features, candidates_needed(self.decoding, size, self._banned))
+        if features.images > count:
+            stepper.select(np.arange(count))
+        tokens = self.bundle.manifest.tokens
+        found = search(
+            stepper,
+            count,
+            self.decoding,
+            start=tokens.start,
+            end=tokens.end,
+            vocabulary_size=size,
+            banned=self._banned,
+            # On a GPU images would leave over the host, and its steps cost the same for fewer.
+            compact=self.device.kind == "cpu",
+        )
+        say = self.bundle.vocabulary.detokenize
+        captions = [tuple(Caption(say(h.tokens), h.log_prob, h.score) for h in best) for best in found]
+        self.seconds["encode"] += encoded - started
+        self.seconds["search"] += time.perf_counter() - encoded
+        return captions
+
+    def _caption_arrays(self, images: Iterable[Any]) -> Iterator[CaptionedImage]:
+        how = self.bundle.manifest.preprocess
+        pixels = np.zeros((self.batch_size, how.height, how.width, 3), how.pixels)
+        source = iter(images)
+        while batch := list(islice(source, self.batch_size)):
+            for row, image in zip(pixels, batch, strict=False):
+                row[...] = apply(image, how)
+            for captions in self.caption_pixels(pixels, len(batch)):
+                yield CaptionedImage(None, captions)
+
+    def _caption_files(self, images: Iterable[Any]) -> Iterator[CaptionedImage]:
+        refs = (_reference(os.fspath(image)) for image in images)
+        with closing(loading.load(refs, self.bundle.manifest.preprocess, self.batch_size)) as batches:
+            for batch in batches:
+                captions = iter(self.caption_pixels(batch.pixels, batch.count))
+                batch.release()
+                for ref, outcome in zip(batch.refs, batch.outcomes, strict=True):
+                    if isinstance(outcome, Failure):
+                        yield CaptionedImage(ref.file, (), outcome)
+                    else:
+                        yield CaptionedImage(ref.file, next(captions))
+
+
+def decoding_options(
+    manifest: Manifest,
+    *,
+    search: Search | None = None,
+    beam_size: int | None = None,
+    num_captions: int | None = None,
+    max_length: int | None = None,
+    length_penalty: float | None = None,
+) -> DecodingOptions:
+    """How to search: what was chosen, and the bundle's own default wherever nothing was (None).
+
+    Raises:
+        OptionError: a value that cannot work, alone or with another.
+    """
+    own = manifest.generation
+    search = search or "beam"
+    if beam_size is None:
+        beam_size = 1 if search == "greedy" else own.beam_size
+    return DecodingOptions(
+        search=search,
+        beam_size=beam_size,
+        num_captions=1 if num_captions is None else num_captions,
+        max_length=own.max_length if max_length is None else max_length,
+        length_penalty=own.length_penalty if length_penalty is None else length_penalty,
+    )
+
+
+def _is_array(image: object) -> bool:
+    """Whether an image is given as an array; anything that is neither array nor path is refused here."""
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+            what = f"An array {image.dtype} {list(image.shape)} is no picture."
+            raise OptionError(what, "Give uint8 [height, width, 3].")
+        return True
+    if not isinstance(image, str | os.PathLike):
+        raise OptionError(f"{type(image).__name__} is no picture.", "Give paths, or uint8 arrays [height, width, 3].")
+    return False
+
+
+def _reference(file: str) -> ImageRef:
+    """A reference to a file that may not exist: then with its failure."""
+    try:
+        info = Path(file).stat()
+    except OSError as error:
+        return ImageRef(path=file, file=file, size=0, mtime_us=0, failure=Failure.from_os_error(error))
+    return ImageRef(path=file, file=file, size=info.st_size, mtime_us=info.st_mtime_ns // 1000)

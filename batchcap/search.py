@@ -1,0 +1,274 @@
+"""Beam search for many images at once: pure NumPy over a model's step.
+
+Arrays keep ``[B, K, ...]``: B images, K beams, C candidates. Sums run in float64 over the model's float32
+log-probabilities, so that a long caption's sum adds no error of its own.
+
+Each step ranks all extensions of an image's living beams by total log-probability and walks down: an ``<end>`` met
+before the K-th living extension is taken is finished, the others live, and it stops at K living. After ``max_length``
+tokens one more step may only end. An image is done when no living beam can beat the worst of its best finished ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchcap.options import DecodingOptions
+
+Ids = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+class StepOutput(NamedTuple):
+    """What a model says after one more token a beam."""
+
+    log_prob: NDArray[np.float32]
+    """[B, K, C] natural log-probabilities of the C best next tokens, best first."""
+    next_token: Ids
+    """[B, K, C] those tokens; of equal ones the lower id first."""
+    attention: NDArray[np.float32] | None = None
+    """[B, K, R] the weight of each region, where it was asked for and the model has it."""
+
+
+class Step(Protocol):
+    """A model in the middle of captioning B images."""
+
+    def step(self, token: Ids, parent: Ids, *, attention: bool = False) -> StepOutput:
+        """Give each beam its last token.
+
+        Args:
+            token: [B, K].
+            parent: [B, K] the beam of the step before that each row continues.
+            attention: also return the attention weights.
+        """
+
+    def select(self, rows: Ids) -> None:
+        """Go on with these images only: [B'] rows of the B."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """One caption in tokens."""
+
+    tokens: tuple[int, ...]
+    """The generated tokens, without ``<end>``."""
+    log_prob: float
+    """Sum of the natural log-probabilities of the generated tokens, ``<end>`` included."""
+    score: float
+    """``log_prob / n ** length_penalty``, n = generated tokens, ``<end>`` included."""
+    finished: bool
+    """It ended with ``<end>``; False: it was cut, because nothing finished within ``max_length``."""
+
+
+def candidates_needed(options: DecodingOptions, vocabulary_size: int, banned: Sequence[int] = ()) -> int:
+    """How many next tokens a beam must show so that the search is exact.
+
+    One row can fill all K beams, end once, and show every banned token before that.
+    """
+    return min(vocabulary_size, options.beam_size + 1 + len(set(banned)))
+
+
+def search(
+    stepper: Step,
+    images: int,
+    options: DecodingOptions,
+    *,
+    start: int,
+    end: int,
+    vocabulary_size: int,
+    banned: Sequence[int] = (),
+    compact: bool = True,
+) -> list[list[Hypothesis]]:
+    """The best captions of each image.
+
+    Args:
+        stepper: a model that has seen the images and no token yet; it shows `candidates_needed` candidates a beam.
+        images: B.
+        options: how to search; greedy is a beam of one.
+        start: the token before the first.
+        end: the token that finishes a caption.
+        vocabulary_size: V.
+        banned: tokens that captions must not hold.
+        compact: let finished images leave the batch. It changes no caption, only what a step costs.
+
+    Returns:
+        For each image at least one and at most ``num_captions`` hypotheses, best first. Only where none finished are
+        they cut ones: the beams as they were when ``max_length`` was reached, or when the model allowed no token. Of
+        equal scores the one that finished earlier comes first. NaN counts as impossible.
+
+    Raises:
+        ValueError: the stepper shows fewer candidates than an exact search needs.
+    """
+    beams, limit = options.beam_size, options.max_length
+    needed = candidates_needed(options, vocabulary_size, banned)
+    lengths = np.maximum(np.arange(limit + 2), 1).astype(np.float64) ** options.length_penalty
+    unwanted = np.asarray(sorted(set(banned) - {end}), np.int64)
+    best = _Best(images, options.num_captions)
+    trail = _Trail()
+    rows = np.arange(images)
+    # The first step has one beam; from the second on, beams that do not exist have a total of -inf.
+    total = np.zeros((images, 1))
+    token = np.full((images, 1), start, np.int64)
+    parent = np.zeros((images, 1), np.int64)
+    for words in range(limit + 1):
+        out = stepper.step(token, parent)
+        if out.log_prob.shape[2] < needed:
+            raise ValueError(f"{out.log_prob.shape[2]} candidates a beam; this search needs {needed}")
+        extended = _extend(total, out, unwanted)
+        taken = _walk(extended, out.next_token, beams, end, last=words == limit)
+        best.add(rows, taken.ended / lengths[words + 1], taken.ended, taken.ended_beam, words)
+        stuck = (taken.total[:, 0] == -np.inf) & ~best.finished[rows]
+        if stuck.any():
+            best.cut(rows, np.where(stuck[:, None], total, -np.inf), words, lengths[words])
+        bound = taken.total[:, 0] / lengths[limit + 1]
+        open_ = bound > best.score[rows, -1]
+        left = np.count_nonzero(open_)
+        if left == 0:
+            break
+        trail.add(rows, images, taken.token, taken.parent)
+        token, parent, total = taken.token, taken.parent, taken.total
+        if compact and 2 * left <= len(rows):
+            keep = np.flatnonzero(open_)
+            stepper.select(keep)
+            rows, token, parent, total = rows[keep], token[keep], parent[keep], total[keep]
+        else:
+            total[~open_] = -np.inf
+    return best.hypotheses(trail)
+
+
+def _extend(total: Floats, out: StepOutput, unwanted: Ids) -> Floats:
+    """[B, K * C] log-probability of every extension; -inf for what is impossible or banned."""
+    extended = total[:, :, None] + out.log_prob
+    possible = extended > -np.inf
+    for token in unwanted:
+        possible &= out.next_token != token
+    return np.where(possible, extended, -np.inf).reshape(len(total), -1)
+
+
+class _Taken(NamedTuple):
+    """What one step's walk took; rows that hold fewer are filled with -inf."""
+
+    total: Floats
+    """[B, K] of the living beams, best first."""
+    token: Ids
+    parent: Ids
+    ended: Floats
+    """[B, K] of the extensions that ended, best first."""
+    ended_beam: Ids
+
+
+def _walk(extended: Floats, next_token: Ids, beams: int, end: int, *, last: bool) -> _Taken:
+    """Walk down the extensions of each image until K living ones are taken; with ``last`` none of them lives on."""
+    images, _, candidates = next_token.shape
+    tokens = next_token.reshape(images, -1)
+    # Equal totals: the lower token, and since places run beam by beam and lexsort is stable, the lower beam. Past K
+    # living and K ends (a beam ends once) nothing can be taken.
+    order = np.lexsort((tokens, -extended), axis=1)[:, : 2 * beams]
+    at = np.arange(images)[:, None]
+    ranked, ranked_token = extended[at, order], tokens[at, order]
+    possible = ranked > -np.inf
+    ends = possible & (ranked_token == end)
+    lives = possible & ~ends
+    place = lives.cumsum(axis=1)
+    ends &= place < beams
+    lives &= place <= beams
+    taken = _Taken(
+        np.full((images, beams), -np.inf),
+        np.full((images, beams), end, np.int64),
+        np.zeros((images, beams), np.int64),
+        np.full((images, beams), -np.inf),
+        np.zeros((images, beams), np.int64),
+    )
+    row, column = np.nonzero(ends)
+    place_ended = ends.cumsum(axis=1)[row, column] - 1
+    taken.ended[row, place_ended] = ranked[row, column]
+    taken.ended_beam[row, place_ended] = order[row, column] // candidates
+    if not last:
+        row, column = np.nonzero(lives)
+        slot = place[row, column] - 1
+        taken.total[row, slot] = ranked[row, column]
+        taken.token[row, slot] = ranked_token[row, column]
+        taken.parent[row, slot] = order[row, column] // candidates
+    return taken
+
+
+class _Best:
+    """The best finished hypotheses of every image so far: [images, num_captions], best first, -inf where there is none.
+
+    Kept as (words, beam): the hypothesis is beam ``beam`` after ``words`` tokens, which `_Trail` turns into tokens.
+    """
+
+    def __init__(self, images: int, size: int) -> None:
+        self.score = np.full((images, size), -np.inf)
+        self.log_prob = np.full((images, size), -np.inf)
+        self.words = np.zeros((images, size), np.int64)
+        self.beam = np.zeros((images, size), np.int64)
+        self.finished = np.zeros(images, bool)
+
+    def add(self, rows: NDArray[np.intp], score: Floats, log_prob: Floats, beam: Ids, words: int) -> None:
+        """Merge what ended now into the best; of equal scores the earlier stays ahead."""
+        ended = score[:, 0] > -np.inf
+        if not ended.any():
+            return
+        rows, score, log_prob, beam = rows[ended], score[ended], log_prob[ended], beam[ended]
+        self.finished[rows] = True
+        merged = np.concatenate((self.score[rows], score), axis=1)
+        order = np.argsort(-merged, axis=1, kind="stable")[:, : self.score.shape[1]]
+        at = np.arange(len(rows))[:, None]
+        self.score[rows] = merged[at, order]
+        self.log_prob[rows] = np.concatenate((self.log_prob[rows], log_prob), axis=1)[at, order]
+        self.beam[rows] = np.concatenate((self.beam[rows], beam), axis=1)[at, order]
+        self.words[rows] = np.concatenate((self.words[rows], np.full_like(beam, words)), axis=1)[at, order]
+
+    def cut(self, rows: NDArray[np.intp], total: Floats, words: int, length: float) -> None:
+        """Where nothing finished and nothing can go on, the beams as they were are the result."""
+        size = min(self.score.shape[1], total.shape[1])
+        stuck = np.flatnonzero(total[:, 0] > -np.inf)
+        at = np.ix_(rows[stuck], np.arange(size))
+        self.log_prob[at] = total[stuck, :size]
+        self.score[at] = total[stuck, :size] / length
+        self.words[at] = words
+        self.beam[at] = np.arange(size)
+
+    def hypotheses(self, trail: _Trail) -> list[list[Hypothesis]]:
+        """All of them, image by image, best first."""
+        image, slot = np.nonzero(self.score > -np.inf)
+        tokens = trail.tokens(image, self.words[image, slot], self.beam[image, slot])
+        scores = zip(self.log_prob[image, slot].tolist(), self.score[image, slot].tolist(), strict=True)
+        found: list[list[Hypothesis]] = [[] for _ in self.score]
+        for i, words, (log_prob, score) in zip(image.tolist(), tokens, scores, strict=True):
+            found[i].append(Hypothesis(words, log_prob, score, bool(self.finished[i])))
+        return found
+
+
+class _Trail:
+    """Which token each beam took at each step, and from which beam: tokens are read backwards, once, at the end."""
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[NDArray[np.intp], Ids, Ids]] = []
+
+    def add(self, rows: NDArray[np.intp], images: int, token: Ids, parent: Ids) -> None:
+        """One more step of the images ``rows``."""
+        if self._steps and len(self._steps[-1][1]) == len(rows):
+            place = self._steps[-1][0]
+        else:
+            place = np.zeros(images, np.intp)
+            place[rows] = np.arange(len(rows))
+        self._steps.append((place, token, parent))
+
+    def tokens(self, image: NDArray[np.intp], words: Ids, beam: Ids) -> list[tuple[int, ...]]:
+        """The tokens of hypotheses: beam ``beam`` [N] of image ``image`` [N] after ``words`` [N] steps."""
+        longest = int(words.max(initial=0))
+        out = np.zeros((len(image), longest), np.int64)
+        beam = beam.copy()
+        for step in range(longest - 1, -1, -1):
+            place, token, parent = self._steps[step]
+            inside = np.flatnonzero(words > step)
+            row = place[image[inside]]
+            out[inside, step] = token[row, beam[inside]]
+            beam[inside] = parent[row, beam[inside]]
+        return [tuple(line[:n]) for line, n in zip(out.tolist(), words.tolist(), strict=True)]

@@ -1,0 +1,401 @@
+"""The only file that knows onnxruntime: devices, and a bundle's encoder and decoder as sessions on one of them."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state
+
+from batchcap.bundle import Bundle
+from batchcap.errors import BatchcapError, BundleError, DeviceError, OptionError
+from batchcap.preprocess import Pixels
+from batchcap.search import StepOutput
+
+__all__ = [
+    "Decoder",
+    "Device",
+    "Encoder",
+    "Features",
+    "StepOutput",
+    "Stepper",
+    "choose_device",
+    "open_sessions",
+    "usable_devices",
+]
+
+_CUDA: Final = "CUDAExecutionProvider"
+_CPU: Final = "CPUExecutionProvider"
+_GPU_FIX: Final = 'Install the GPU libraries: pip install "batchcap[cuda]". Or use --device cpu.'
+# onnxruntime's log severities. Whatever is fatal to us is raised as well, so its printed text is only noise.
+_SILENT: Final = 4
+_WARNING: Final = 2
+_ORT_ERRORS: Final[tuple[type[Exception], ...]] = tuple(
+    e for e in vars(onnxruntime_pybind11_state).values() if isinstance(e, type) and issubclass(e, Exception)
+)
+# An ONNX model of one node, float32 x [1] -> Identity -> y [1]: what it takes to learn which providers really load.
+_PROBE: Final = (
+    b'\x08\x08:;\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x05probeZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04'
+    b"\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x11"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What a model runs on."""
+
+    kind: Literal["cpu", "cuda"]
+    index: int
+    description: str
+    """The device's own name, for people."""
+    note: str = ""
+    """Why ``auto`` chose the CPU."""
+
+    @property
+    def name(self) -> str:
+        """As ``--device`` takes it: ``cpu`` or ``cuda:N``."""
+        return "cpu" if self.kind == "cpu" else f"cuda:{self.index}"
+
+
+def choose_device(name: str) -> Device:
+    """The device to run on, proven to work.
+
+    onnxruntime lists CUDA where there is none and then runs on the CPU in silence. So the driver is asked first, and
+    then a session of one node shows which providers really load.
+
+    Args:
+        name: ``auto`` (a GPU if one is usable), ``cpu``, ``cuda`` (the first) or ``cuda:N``.
+
+    Raises:
+        OptionError: no such name.
+        DeviceError: a demanded GPU cannot be used; the message says what is missing.
+    """
+    match = re.fullmatch(r"auto|cpu|cuda(?::(\d{1,4}))?", name)
+    if match is None:
+        raise OptionError(f"--device {name}: no such device.", "Use auto, cpu, cuda or cuda:N.")
+    if name == "cpu":
+        return _cpu()
+    try:
+        return _cuda(int(match[1] or 0), _driver_names())
+    except DeviceError as error:
+        if name != "auto":
+            raise
+        return _cpu(error.message)
+
+
+def usable_devices() -> list[Device]:
+    """Everything `choose_device` would accept, GPUs first."""
+    try:
+        names = _driver_names()
+        gpus = [_cuda(index, names) for index in range(len(names))]
+    except DeviceError:
+        gpus = []
+    return [*gpus, _cpu()]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cpu(note: str = "") -> Device:
+    return Device("cpu", 0, f"CPU, {_cores()} cores", note)
+
+
+def _cuda(index: int, names: Sequence[str]) -> Device:
+    if index >= len(names):
+        listed = ", ".join(f"cuda:{i} ({name})" for i, name in enumerate(names))
+        raise DeviceError(f"--device cuda:{index}: there is no such GPU.", f"There are: {listed}.")
+    if _CUDA not in ort.get_available_providers():
+        raise DeviceError("The installed onnxruntime cannot use a GPU.", _GPU_FIX)
+    device = Device("cuda", index, names[index])
+    with _silenced():
+        if hasattr(ort, "preload_dlls"):
+            ort.preload_dlls()
+        _session(_PROBE, device, 1)
+    return device
+
+
+def _driver_names() -> list[str]:
+    """The GPUs that the NVIDIA driver has, in CUDA's order.
+
+    Raises:
+        DeviceError: there is no driver, or no GPU.
+    """
+    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        driver = ctypes.CDLL(library)
+    except OSError:
+        raise DeviceError(f"There is no NVIDIA driver ({library}).", "Install it, or use --device cpu.") from None
+    count, device, name = ctypes.c_int(0), ctypes.c_int(0), ctypes.create_string_buffer(256)
+    status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    if status or count.value == 0:
+        why = f" (CUDA error {status})" if status else ""
+        fix = "See what nvidia-smi says, or use --device cpu."
+        raise DeviceError(f"The NVIDIA driver has no usable GPU{why}.", fix)
+    names = []
+    for index in range(count.value):
+        status = driver.cuDeviceGet(ctypes.byref(device), index) or driver.cuDeviceGetName(name, len(name), device)
+        names.append(name.value.decode("utf-8", "replace") if status == 0 else f"GPU {index}")
+    return names
+
+
+@contextlib.contextmanager
+def _silenced() -> Iterator[None]:
+    """Keep onnxruntime from printing what it is about to raise, or what the caller finds out by itself."""
+    ort.set_default_logger_severity(_SILENT)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        ort.set_default_logger_severity(_WARNING)
+
+
+def _session(model: Path | bytes, device: Device, threads: int) -> Any:
+    """A session that really runs on ``device``.
+
+    Raises:
+        BundleError: onnxruntime cannot load the model.
+        DeviceError: it cannot use the device.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = _SILENT
+    # A number of our own: onnxruntime's default pins its threads to cores, and complains where a container forbids it.
+    options.intra_op_num_threads = threads or _cores()
+    # Threads that spin while they wait starve the threads that decode pictures.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # TF32 would round what the CPU does not. Algorithms by heuristic: trial runs choose differently from run to run.
+    cuda = {"device_id": str(device.index), "use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+    providers: list[Any] = [_CPU] if device.kind == "cpu" else [(_CUDA, cuda), _CPU]
+    source = model if isinstance(model, bytes) else str(model)
+    try:
+        session = ort.InferenceSession(source, options, providers=providers, enable_fallback=0)
+    except (*_ORT_ERRORS, RuntimeError, ValueError, MemoryError) as error:
+        raise _failure(error, device, model, "onnxruntime cannot load it") from error
+    if device.kind == "cuda" and _CUDA not in session.get_providers():
+        raise DeviceError("onnxruntime cannot load its CUDA libraries (CUDA 13 and cuDNN 9).", _GPU_FIX)
+    return session
+
+
+def _failure(error: Exception, device: Device, model: Path | bytes, what: str) -> BatchcapError:
+    """What onnxruntime's error means to the user."""
+    text = re.sub(r"\s+", " ", str(error)).strip() or type(error).__name__
+    memory = r"out of memory|failed to allocate|bad_alloc|bad allocation|ALLOC_FAILED|BFCArena"
+    if isinstance(error, MemoryError) or re.search(memory, text, re.IGNORECASE):
+        return DeviceError(f"{device.description}: too little memory ({text[:200]}).", "Use a smaller --batch-size.")
+    if device.kind == "cuda" and re.search(r"cuda|cudnn|cublas|gpu", text, re.IGNORECASE):
+        fix = "What was written is kept: see what nvidia-smi says, and run again."
+        return DeviceError(f"{device.name} ({device.description}) failed: {text[:300]}", fix)
+    name = "<probe>" if isinstance(model, bytes) else str(model)
+    return BundleError(f"{name}: {what}: {text[:300]}", "Export the model again.")
+
+
+def open_sessions(bundle: Bundle, device: Device, threads: int = 0) -> tuple[Encoder, Decoder]:
+    """Load a bundle's graphs and check that their tensors are those of the contract.
+
+    Args:
+        bundle: from `batchcap.bundle.open_bundle`.
+        device: from `choose_device`.
+        threads: threads of one session on the CPU; 0 is one for each core this process may use.
+
+    Raises:
+        BundleError: a graph cannot be loaded, or a tensor is missing, extra, or of a wrong type or shape.
+        DeviceError: the device cannot be used.
+    """
+    with _silenced() if device.kind == "cuda" else contextlib.nullcontext():
+        encoder = _session(bundle.encoder_path, device, threads)
+        decoder = _session(bundle.decoder_path, device, threads)
+    _verify_encoder(bundle, encoder)
+    _verify_decoder(bundle, encoder, decoder)
+    return Encoder(encoder, device, bundle.encoder_path), Decoder(decoder, device, bundle.decoder_path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a tensor must be."""
+
+    type: str
+    sizes: tuple[int | None, ...]
+    """A number: this size. _FREE: the graph must not fix it. None: any."""
+
+
+_FREE: Final = -1
+
+
+def _verify_encoder(bundle: Bundle, session: Any) -> None:
+    how, path = bundle.manifest.preprocess, bundle.encoder_path
+    pixels = "tensor(uint8)" if how.pixels == "uint8" else "tensor(float)"
+    _verify(path, "input", session.get_inputs(), {"image": _Wanted(pixels, (_FREE, how.height, how.width, 3))})
+    outputs = session.get_outputs()
+    for tensor in outputs:
+        if not tensor.name.startswith(("state.", "memory.")):
+            raise BundleError(f"{path}: output `{tensor.name}` is neither `state.*` nor `memory.*`.")
+        start: tuple[int | None, ...] = (None, 1) if tensor.name.startswith("state.") else (None,)
+        rest = (None,) * (len(tensor.shape) - len(start))
+        _verify(path, "output", [tensor], {tensor.name: _Wanted(tensor.type, start + rest)})
+    if not any(tensor.name.startswith("state.") for tensor in outputs):
+        raise BundleError(f"{path}: has no output `state.*`.")
+
+
+def _verify_decoder(bundle: Bundle, encoder: Any, decoder: Any) -> None:
+    path, grid = bundle.decoder_path, bundle.manifest.attention_grid
+    features = {t.name: _Wanted(t.type, (None,) * len(t.shape)) for t in encoder.get_outputs()}
+    inputs = {"token": _Wanted("tensor(int64)", (_FREE, _FREE)), "parent": _Wanted("tensor(int64)", (_FREE, _FREE))}
+    inputs["candidates"] = _Wanted("tensor(int64)", (1,))
+    for name, wanted in features.items():
+        free = (_FREE, _FREE) if name.startswith("state.") else (_FREE,)
+        inputs[name] = _Wanted(wanted.type, (*free, *wanted.sizes[len(free) :]))
+    _verify(path, "input", decoder.get_inputs(), inputs)
+    outputs = {
+        "log_prob": _Wanted("tensor(float)", (None, None, None)),
+        "next_token": _Wanted("tensor(int64)", (None, None, None)),
+        **{f"next_{name}": wanted for name, wanted in features.items() if name.startswith("state.")},
+    }
+    found = decoder.get_outputs()
+    if grid is not None or any(tensor.name == "attention" for tensor in found):
+        regions = None if grid is None else grid[0] * grid[1]
+        outputs["attention"] = _Wanted("tensor(float)", (None, None, regions))
+    _verify(path, "output", found, outputs)
+
+
+def _fixed(size: object) -> bool:
+    return isinstance(size, int)
+
+
+def _verify(path: Path, side: str, found: Sequence[Any], wanted: Mapping[str, _Wanted]) -> None:
+    """Compare a graph's tensors with the contract, by name."""
+    names = {tensor.name for tensor in found}
+    for name in wanted:
+        if name not in names:
+            raise BundleError(f"{path}: has no {side} `{name}`.", "Export the model again.")
+    for tensor in found:
+        if tensor.name not in wanted:
+            raise BundleError(f"{path}: has an {side} `{tensor.name}` that nothing feeds or reads.")
+        want, what = wanted[tensor.name], f"{path}: {side} `{tensor.name}`"
+        if tensor.type != want.type:
+            raise BundleError(f"{what} is {tensor.type}, not {want.type}.")
+        if len(tensor.shape) != len(want.sizes):
+            raise BundleError(f"{what} has {len(tensor.shape)} dimensions, not {len(want.sizes)}.")
+        for axis, (size, expected) in enumerate(zip(tensor.shape, want.sizes, strict=True)):
+            if _fixed(size) and expected is not None and size != expected:
+                free = "any size" if expected == _FREE else str(expected)
+                raise BundleError(f"{what} has the size {size} on axis {axis}, where it needs {free}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What an encoder saw in B images. The tensors stay on the device."""
+
+    images: int
+    """B."""
+    tensors: dict[str, Any]
+    """``state.*`` [B, 1, ...] and ``memory.*`` [B, ...]."""
+
+
+def _run(
+    session: Any, device: Device, path: Path, inputs: Mapping[str, Any], outputs: Mapping[str, bool]
+) -> dict[str, Any]:
+    """Run with tensors where they are.
+
+    Args:
+        inputs: NumPy arrays (contiguous) and tensors of an earlier run, by name.
+        outputs: names, and whether each stays on the device.
+    """
+    try:
+        # A new binding for each run: a used one would hand its old output tensors to the graph to write over.
+        binding = session.io_binding()
+        for name, value in inputs.items():
+            if isinstance(value, np.ndarray):
+                binding.bind_cpu_input(name, value)
+            else:
+                binding.bind_ortvalue_input(name, value)
+        for name, stays in outputs.items():
+            binding.bind_output(name, *((device.kind, device.index) if stays else ("cpu", 0)))
+        if device.kind == "cuda":
+            binding.synchronize_inputs()
+        session.run_with_iobinding(binding)
+        if device.kind == "cuda":
+            binding.synchronize_outputs()
+        return dict(zip(outputs, binding.get_outputs(), strict=True))
+    except (*_ORT_ERRORS, RuntimeError, MemoryError) as error:
+        raise _failure(error, device, path, "its graph failed") from error
+
+
+class Encoder:
+    """Pixels to what the decoder starts from."""
+
+    def __init__(self, session: Any, device: Device, path: Path) -> None:
+        self._session, self._device, self._path = session, device, path
+        self._outputs = {tensor.name: True for tensor in session.get_outputs()}
+
+    def __call__(self, pixels: Pixels) -> Features:
+        """Encode ``pixels`` [B, H, W, 3] of the bundle's pixel type.
+
+        Raises:
+            DeviceError: too little memory, or the device was lost.
+        """
+        image = np.ascontiguousarray(pixels)
+        return Features(len(image), _run(self._session, self._device, self._path, {"image": image}, self._outputs))
+
+
+class Decoder:
+    """The single-step decoder of a bundle."""
+
+    def __init__(self, session: Any, device: Device, path: Path) -> None:
+        self.session, self.device, self.path = session, device, path
+        names = [tensor.name for tensor in session.get_outputs()]
+        self.has_attention = "attention" in names
+        self.states = [name for name in names if name.startswith("next_state.")]
+
+    def start(self, features: Features, candidates: int) -> Stepper:
+        """Begin to caption the images of ``features``, with ``candidates`` next tokens shown a beam (1 <= C <= V)."""
+        return Stepper(self, features, candidates)
+
+
+class Stepper:
+    """A decoder in the middle of captioning; see `batchcap.search.Step`."""
+
+    def __init__(self, decoder: Decoder, features: Features, candidates: int) -> None:
+        self._decoder = decoder
+        self._tensors = dict(features.tensors)
+        self._candidates = np.array([candidates], np.int64)
+
+    def step(self, token: NDArray[np.int64], parent: NDArray[np.int64], *, attention: bool = False) -> StepOutput:
+        """Give each beam its last token.
+
+        Args:
+            token: int64 [B, K].
+            parent: int64 [B, K], the beam of the step before that each row continues.
+            attention: also return the attention weights, where the model has them.
+
+        Raises:
+            DeviceError: too little memory, or the device was lost.
+        """
+        decoder = self._decoder
+        outputs = {"log_prob": False, "next_token": False} | dict.fromkeys(decoder.states, True)
+        if attention and decoder.has_attention:
+            outputs["attention"] = False
+        steered = {"token": np.ascontiguousarray(token), "parent": np.ascontiguousarray(parent)}
+        inputs = {**steered, "candidates": self._candidates, **self._tensors}
+        out = _run(decoder.session, decoder.device, decoder.path, inputs, outputs)
+        for name in decoder.states:
+            self._tensors[name.removeprefix("next_")] = out[name]
+        looked = out["attention"].numpy() if "attention" in out else None
+        return StepOutput(out["log_prob"].numpy(), out["next_token"].numpy(), looked)
+
+    def select(self, rows: NDArray[np.intp]) -> None:
+        """Go on with these images only. On a GPU this takes the states over the host."""
+        device = self._decoder.device
+        for name, value in self._tensors.items():
+            kept = np.ascontiguousarray(value.numpy()[rows])
+            self._tensors[name] = ort.OrtValue.ortvalue_from_numpy(kept, device.kind, device.index)
