@@ -229,9 +229,7 @@ def _verify_files(folder: Path, manifest: Manifest) -> None:
     """Every listed file is there and unaltered, and no graph takes its weights from a file that is not listed."""
     for name in _REQUIRED:
         if name not in manifest.files:
-            raise BundleError(
-                f"{folder / MANIFEST_FILE}: {name} is not listed - at `$.files`.", "Export the model again."
-            )
+            raise BundleError(f"{folder / MANIFEST_FILE}: {name} is not listed - at `$.files`.")
     for name, entry in manifest.files.items():
         if name in (".", "..", MANIFEST_FILE) or any(c in name for c in "/\\:\0"):
             raise BundleError(f"{folder / MANIFEST_FILE}: {name!r} is no plain file name - at `$.files`.")

@@ -41,8 +41,12 @@ _GPU_FIX: Final = 'Install the GPU libraries: pip install "batchcap[cuda]". Or u
 # onnxruntime's log severities. Whatever is fatal to us is raised as well, so its printed text is only noise.
 _SILENT: Final = 4
 _WARNING: Final = 2
-_ORT_ERRORS: Final[tuple[type[Exception], ...]] = tuple(
-    e for e in vars(onnxruntime_pybind11_state).values() if isinstance(e, type) and issubclass(e, Exception)
+# Its own errors share no base below Exception; pybind11 turns others into these builtins.
+_ORT_ERRORS: Final[tuple[type[Exception], ...]] = (
+    *(e for e in vars(onnxruntime_pybind11_state).values() if isinstance(e, type) and issubclass(e, Exception)),
+    RuntimeError,
+    ValueError,
+    MemoryError,
 )
 # An ONNX model of one node, float32 x [1] -> Identity -> y [1]: what it takes to learn which providers really load.
 _PROBE: Final = (
@@ -180,7 +184,7 @@ def _session(model: Path | bytes, device: Device, threads: int) -> Any:
     source = model if isinstance(model, bytes) else str(model)
     try:
         session = ort.InferenceSession(source, options, providers=providers, enable_fallback=0)
-    except (*_ORT_ERRORS, RuntimeError, ValueError, MemoryError) as error:
+    except _ORT_ERRORS as error:
         raise _failure(error, device, model, "onnxruntime cannot load it") from error
     if device.kind == "cuda" and _CUDA not in session.get_providers():
         raise DeviceError("onnxruntime cannot load its CUDA libraries (CUDA 13 and cuDNN 9).", _GPU_FIX)
@@ -327,7 +331,7 @@ def _run(
         if device.kind == "cuda":
             binding.synchronize_outputs()
         return dict(zip(outputs, binding.get_outputs(), strict=True))
-    except (*_ORT_ERRORS, RuntimeError, MemoryError) as error:
+    except _ORT_ERRORS as error:
         raise _failure(error, device, path, "its graph failed") from error
 
 

@@ -1,0 +1,230 @@
+"""Tiny real bundles in a few lines of onnx.helper: models whose truth can be computed in plain NumPy.
+
+A picture's mean colour picks the first row of a table of logits and shifts all of them; each token leads to another row.
+Import it as ``from bundles import build_bundle``; `conftest.py` makes that possible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from batchcap.bundle import Generation, Manifest, Provenance, Tokens, write_manifest
+from batchcap.preprocess import Preprocess
+from batchcap.vocabulary import Vocabulary
+
+WORDS = ("<pad>", "<start>", "<end>", "<unk>", "a", "dog", "cat", "runs", "sits", "red", "green", "blue")
+GRID = (2, 3)
+_TYPES = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT}
+
+
+@dataclass(frozen=True)
+class Tables:
+    """A whole captioning model."""
+
+    logits: np.ndarray
+    """float32 [rows, V]."""
+    following: np.ndarray
+    """int64 [rows, V]: the row after a row and a token."""
+    colour: np.ndarray
+    """float32 [3, V]: what the mean colour (0..1) adds to the logits."""
+
+    def first_row(self, levels: np.ndarray) -> int:
+        """The row that a picture of mean colour ``levels`` [3] (0..255) begins with, before ``<start>``."""
+        return int(np.floor(np.float32(levels[0]) * np.float32(len(self.logits) / 256)))
+
+    def log_probs(self, row: int, levels: np.ndarray) -> np.ndarray:
+        """float64 [V] natural log-probabilities in ``row``."""
+        logits = self.logits[row].astype(np.float64) + np.asarray(levels, np.float64) / 255 @ self.colour
+        return logits - logits.max() - np.log(np.exp(logits - logits.max()).sum())
+
+    def log_prob(self, levels: np.ndarray, tokens: tuple[int, ...], start: int = 1) -> float:
+        """Of ``tokens`` after ``start``, ``<end>`` among them where the caption ended."""
+        row, last, total = self.first_row(levels), start, 0.0
+        for token in tokens:
+            row = int(self.following[row, last])
+            total += self.log_probs(row, levels)[token]
+            last = token
+        return total
+
+
+def random_tables(seed: int = 0, rows: int = 6, words: int = len(WORDS), spread: float = 1.5) -> Tables:
+    """Tables whose captions differ by picture and mostly end within a few words."""
+    random = np.random.default_rng(seed)
+    logits = random.normal(0, spread, (rows, words)).astype(np.float32)
+    following = random.integers(0, rows, (rows, words))
+    return Tables(logits, following, random.normal(0, 2.0, (3, words)).astype(np.float32))
+
+
+def build_bundle(
+    folder: Path,
+    tables: Tables | None = None,
+    *,
+    words: tuple[str, ...] = WORDS,
+    name: str = "tiny",
+    size: int = 8,
+    pixels: str = "uint8",
+    memory: bool = True,
+    attention: bool = True,
+    past: bool = True,
+    generation: Generation | None = None,
+) -> Path:
+    """Write a bundle of about 10 kB and return its folder, which must not exist.
+
+    Args:
+        folder: where.
+        tables: the model; None is `random_tables`.
+        words: the vocabulary; ids 0 to 3 are padding, start, end and unknown.
+        name: of the bundle.
+        size: rows and columns of the input.
+        pixels: ``uint8`` or ``float32``.
+        memory: the colour is a memory; else it is one more state.
+        attention: the decoder has the output.
+        past: one more state, int64 and growing from an empty axis: all tokens so far.
+        generation: the defaults.
+    """
+    tables = tables or random_tables(words=len(words))
+    folder.mkdir(parents=True)
+    onnx.save(_encoder(tables, size, pixels, memory, past), folder / "encoder.onnx")
+    onnx.save(_decoder(tables, memory, attention, past), folder / "decoder.onnx")
+    Vocabulary(words).save(folder / "vocabulary.txt")
+    (folder / "MODEL_CARD.md").write_text(f"# {name}\n\nA table, for tests.\n", encoding="utf-8")
+    manifest = Manifest(
+        name=name,
+        version="1",
+        preprocess=Preprocess(size, size, size, size, pixels=pixels),
+        tokens=Tokens(padding=0, start=1, end=2, unknown=3),
+        vocabulary_size=len(words),
+        generation=generation or Generation(beam_size=3, max_length=6, length_penalty=0.7),
+        attention_grid=GRID if attention else None,
+        provenance=Provenance(architecture="table", data="none", terms="none"),
+        tools={"onnx": onnx.__version__},
+        opset=17,
+    )
+    write_manifest(folder, manifest)
+    return folder
+
+
+def rewrite(folder: Path, file: str, change: Callable[[onnx.ModelProto], None]) -> None:
+    """Change one graph of a bundle and seal the bundle again, as a careless exporter would."""
+    model = onnx.load(folder / file)
+    change(model)
+    onnx.save(model, folder / file)
+    reseal(folder)
+
+
+def reseal(folder: Path, **fields: object) -> None:
+    """Write the manifest anew over the files as they are, with other ``fields``."""
+    manifest = msgspec.json.decode((folder / "bundle.json").read_bytes(), type=Manifest)
+    write_manifest(folder, msgspec.structs.replace(manifest, **fields))
+
+
+def _model(nodes: list, inputs: list, outputs: list, constants: dict[str, np.ndarray]) -> onnx.ModelProto:
+    weights = [numpy_helper.from_array(np.asarray(value), key) for key, value in constants.items()]
+    graph = helper.make_graph(nodes, "tiny", inputs, outputs, weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _encoder(tables: Tables, size: int, pixels: str, memory: bool, past: bool) -> onnx.ModelProto:
+    colour = "memory.colour" if memory else "state.colour"
+    node, value = helper.make_node, helper.make_tensor_value_info
+    nodes = [
+        node("Cast", ["image"], ["levels"], to=TensorProto.FLOAT),
+        node("ReduceMean", ["levels"], ["mean"], axes=[1, 2], keepdims=0),
+        node("Div", ["mean", "scale"], ["colour"]),
+        node("Slice", ["mean", "zero", "one", "one"], ["red"]),
+        node("Mul", ["red", "rows_a_level"], ["at"]),
+        node("Floor", ["at"], ["floor"]),
+        node("Cast", ["floor"], ["state.row"], to=TensorProto.INT64),
+        node("Cast", ["red"], ["state.half"], to=TensorProto.FLOAT16),
+        node("Identity", ["colour"], [colour]) if memory else node("Unsqueeze", ["colour", "one"], [colour]),
+    ]
+    outputs = [
+        value("state.row", TensorProto.INT64, ["B", 1]),
+        value("state.half", TensorProto.FLOAT16, ["B", 1]),
+        value(colour, TensorProto.FLOAT, ["B", 3] if memory else ["B", 1, 3]),
+    ]
+    if past:
+        nodes += [
+            node("Shape", ["image"], ["images"], end=1),
+            node("Concat", ["images", "one", "zero"], ["nothing"], axis=0),
+            node("ConstantOfShape", ["nothing"], ["state.past"], value=numpy_helper.from_array(np.zeros(1, np.int64))),
+        ]
+        outputs.append(value("state.past", TensorProto.INT64, ["B", 1, "T"]))
+    constants = {
+        "scale": np.float32(255),
+        "rows_a_level": np.float32(len(tables.logits) / 256),
+        "zero": np.array([0], np.int64),
+        # The second axis, and one element.
+        "one": np.array([1], np.int64),
+    }
+    return _model(nodes, [value("image", _TYPES[pixels], ["B", size, size, 3])], outputs, constants)
+
+
+def _decoder(tables: Tables, memory: bool, attention: bool, past: bool) -> onnx.ModelProto:
+    node, value = helper.make_node, helper.make_tensor_value_info
+    states = {"row": (TensorProto.INT64, ["B", "P"]), "half": (TensorProto.FLOAT16, ["B", "P"])}
+    if not memory:
+        states["colour"] = (TensorProto.FLOAT, ["B", "P", 3])
+    if past:
+        states["past"] = (TensorProto.INT64, ["B", "P", "T"])
+    nodes = [node("Unsqueeze", ["parent", "last"], ["index"])]
+    nodes += [node("GatherND", [f"state.{s}", "index"], [f"own.{s}"], batch_dims=1) for s in states]
+    nodes += [
+        node("Mul", ["own.row", "words"], ["row_start"]),
+        node("Add", ["row_start", "token"], ["entry"]),
+        node("Gather", ["following", "entry"], ["next_state.row"]),
+        node("Identity", ["own.half"], ["next_state.half"]),
+        node("Gather", ["logits", "next_state.row"], ["row_logits"]),
+        node("Unsqueeze", ["memory.colour", "one"], ["seen"]) if memory else node("Identity", ["own.colour"], ["seen"]),
+        node("MatMul", ["seen", "colour_weights"], ["shift"]),
+        node("Add", ["row_logits", "shift"], ["all"]),
+        node("LogSoftmax", ["all"], ["log_probs"], axis=-1),
+        node("TopK", ["log_probs", "candidates"], ["log_prob", "next_token"], axis=-1, largest=1, sorted=1),
+    ]
+    outputs = [
+        value("log_prob", TensorProto.FLOAT, ["B", "K", "C"]),
+        value("next_token", TensorProto.INT64, ["B", "K", "C"]),
+    ]
+    if not memory:
+        nodes.append(node("Identity", ["own.colour"], ["next_state.colour"]))
+    if past:
+        nodes.append(node("Unsqueeze", ["token", "last"], ["newest"]))
+        nodes.append(node("Concat", ["own.past", "newest"], ["next_state.past"], axis=2))
+    # Named unlike the input's axes: the next step's beams and length are not this one's.
+    for state, (kind, shape) in states.items():
+        rest = ["U" if axis == "T" else axis for axis in shape[2:]]
+        outputs.append(value(f"next_state.{state}", kind, ["B", "K", *rest]))
+    if attention:
+        regions = GRID[0] * GRID[1]
+        nodes.append(node("Gather", ["looks", "next_state.row"], ["look"]))
+        nodes.append(node("Softmax", ["look"], ["attention"], axis=-1))
+        outputs.append(value("attention", TensorProto.FLOAT, ["B", "K", regions]))
+    inputs = [
+        value("token", TensorProto.INT64, ["B", "K"]),
+        value("parent", TensorProto.INT64, ["B", "K"]),
+        value("candidates", TensorProto.INT64, [1]),
+        *(value(f"state.{s}", t, shape) for s, (t, shape) in states.items()),
+    ]
+    if memory:
+        inputs.append(value("memory.colour", TensorProto.FLOAT, ["B", 3]))
+    rows = len(tables.logits)
+    looks = np.random.default_rng(7).normal(size=(rows, GRID[0] * GRID[1])).astype(np.float32)
+    constants = {
+        "last": np.array([2], np.int64),
+        "one": np.array([1], np.int64),
+        "words": np.int64(tables.logits.shape[1]),
+        "following": tables.following.astype(np.int64).reshape(-1),
+        "logits": tables.logits,
+        "colour_weights": tables.colour,
+        "looks": looks,
+    }
+    return _model(nodes, inputs, outputs, constants)
