@@ -1,0 +1,152 @@
+"""What a journal already holds, 40 bytes a picture, and the decision whether a picture is done.
+
+Rules: the last line of a key is its record. A caption is done while the file's size and time and the fingerprint are
+the same. An error of stage ``read`` is never done; one of stage ``decode`` is done while the file is the same. What
+failed was the picture and not the model, so an error made under another fingerprint never stops a run: it is tried
+again, or left alone where other fingerprints are kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections import Counter
+from typing import Final
+
+import numpy as np
+
+from batchcap.formats import Line, replace_surrogates
+from batchcap.records import Failure, Fingerprint, ImageRef, Key, Record
+
+_CAPTIONED: Final = 0
+_READ_ERROR: Final = 1
+_DECODE_ERROR: Final = 2
+_OUTCOMES: Final = 3
+_ABSENT: Final = -(2**63)
+_DIGEST: Final = 16
+
+
+def digest(key: Key) -> bytes:
+    """16 bytes of BLAKE2b over a key: two names share one with a probability of 1e-23 among 50 million."""
+    path, member = key
+    # The length keeps ("a:b", None) and ("a", "b") apart.
+    text = f"{len(path)}:{path}" if member is None else f"{len(path)}:{path}:{member}"
+    try:
+        data = text.encode()
+    except UnicodeEncodeError:  # as the formats write it
+        data = replace_surrogates(text).encode()
+    return hashlib.blake2b(data, digest_size=_DIGEST).digest()
+
+
+def _outcome(error: Failure | None) -> int:
+    if error is None:
+        return _CAPTIONED
+    return _READ_ERROR if error.stage == "read" else _DECODE_ERROR
+
+
+def _error_hash(error: Failure | None) -> int:
+    return 0 if error is None else hash((error.stage, error.kind, error.message))
+
+
+def _number(value: int | None) -> int:
+    return _ABSENT if value is None else value
+
+
+class Finished:
+    """The records of a journal: add every line, `seal`, then ask.
+
+    Columns of plain numbers, sorted by digest once: a dict of the same would take four times the memory.
+    """
+
+    def __init__(self, fingerprint: Fingerprint, *, keep: bool = False, retry_errors: bool = False) -> None:
+        self.size = 0
+        """Bytes of the journal that hold the lines added, its header included; counted by who reads it."""
+        self._keep = keep
+        self._retry_errors = retry_errors
+        # Group 0 is this run's fingerprint, the others are numbered as they come.
+        self._groups = {(fingerprint.model, fingerprint.preprocess, fingerprint.decoding): 0}
+        self._digests = bytearray()
+        self._columns = (array("q"), array("q"), array("q"), array("i"))
+
+    def add(self, line: Line) -> None:
+        """Take the next line of the journal; it replaces an earlier one of the same key."""
+        sizes, times, errors, states = self._columns
+        group = self._groups.setdefault((line.model, line.preprocess, line.decoding), len(self._groups))
+        self._digests += digest(line.key)
+        sizes.append(_number(line.bytes))
+        times.append(_number(line.mtime_us))
+        errors.append(_error_hash(line.error))
+        states.append(group * _OUTCOMES + _outcome(line.error))
+
+    def seal(self) -> None:
+        """Sort, and keep the last line of every key."""
+        digests = np.frombuffer(self._digests, f"S{_DIGEST}")
+        order = np.argsort(digests, kind="stable")
+        digests = digests[order]
+        last = np.ones(len(digests), np.bool_)
+        last[:-1] = digests[1:] != digests[:-1]
+        rows = order[last]
+        self._keys = digests[last]
+        self._sizes, self._times, self._errors, states = (np.asarray(column)[rows] for column in self._columns)
+        self._other = states >= _OUTCOMES
+        self._outcomes = (states % _OUTCOMES).astype(np.int8)
+        captions = states[self._other & (self._outcomes == _CAPTIONED)] // _OUTCOMES
+        self._foreign = Counter(captions.tolist())
+        self._seen = np.zeros(len(rows), np.bool_)
+        self._digests = bytearray()
+        self._columns = (array("q"), array("q"), array("q"), array("i"))
+
+    @property
+    def count(self) -> int:
+        """How many pictures are done, if their files have not changed."""
+        done = self._outcomes == _CAPTIONED
+        if not self._retry_errors:
+            done = done | (self._outcomes == _DECODE_ERROR)
+        if not self._keep:
+            done = done & ~self._other
+        return int(np.count_nonzero(done))
+
+    def others(self) -> list[tuple[Fingerprint, int]]:
+        """Other fingerprints under which captions stand, with the number of captions; errors do not count."""
+        names = {group: Fingerprint(*name) for name, group in self._groups.items()}
+        return [(names[group], count) for group, count in self._foreign.most_common()]
+
+    def find(self, name: bytes) -> int | None:
+        """The row of a key, given as its `digest`, or None."""
+        # A scalar would lose trailing zeros, take another type, and make NumPy copy the whole column.
+        wanted = np.array([name], f"S{_DIGEST}")
+        row = int(self._keys.searchsorted(wanted)[0])
+        return row if row < len(self._keys) and self._keys[row] == wanted[0] else None
+
+    def meet(self, row: int) -> bool:
+        """Note that this run met the picture of a row; whether it had met it before."""
+        met = bool(self._seen[row])
+        self._seen[row] = True
+        return met
+
+    def is_done(self, row: int, ref: ImageRef) -> bool:
+        """Whether the record in ``row``, which has the key of ``ref``, needs no work."""
+        # A picture that could not even be looked at is never known to be unchanged.
+        if ref.failure is not None or self._sizes[row] != ref.size or self._times[row] != ref.mtime_us:
+            return False
+        if self._other[row] and not self._keep:
+            return False
+        outcome = self._outcomes[row]
+        return bool(outcome == _CAPTIONED or (outcome == _DECODE_ERROR and not self._retry_errors))
+
+    def is_ours(self, record: Record) -> bool:
+        """Whether the record was made under this run's fingerprint."""
+        return self._groups.get((record.model, record.preprocess, record.decoding)) == 0
+
+    def holds(self, record: Record) -> bool:
+        """Whether the journal's record of this picture is the very same error: writing it again would say nothing."""
+        if record.error is None:
+            return False
+        row = self.find(digest(record.key))
+        return row is not None and bool(
+            not self._other[row]
+            and self._outcomes[row] == _outcome(record.error)
+            and self._errors[row] == _error_hash(record.error)
+            and self._sizes[row] == _number(record.bytes)
+            and self._times[row] == _number(record.mtime_us)
+        )

@@ -1,0 +1,239 @@
+"""JSONL and CSV lines: any record becomes one line and comes back the same."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchcap.errors import OutputError
+from batchcap.formats import Codec, Csv, Jsonl, guess_format, make_codec
+from batchcap.records import Caption, Failure, Record
+
+texts = st.text(st.characters(exclude_categories=["Cs"])) | st.text("\\\r\n\",' \0\u2028\x85rné", max_size=12)
+names = texts.filter(bool)
+numbers = st.floats(-1e6, 0).map(lambda value: round(value, 6))
+sizes = st.none() | st.integers(0, 2**63 - 1)
+captions = st.builds(Caption, texts, numbers, numbers)
+failures = st.builds(Failure, st.sampled_from(["read", "decode"]), texts, texts)
+
+
+@st.composite
+def records(draw: st.DrawFn, num_captions: int = 1) -> Record:
+    fields: dict[str, Any] = {
+        "path": draw(names),
+        "member": draw(st.none() | names),
+        "path_b64": draw(st.none() | names),
+        "width": draw(sizes),
+        "height": draw(sizes),
+        "bytes": draw(sizes),
+        "mtime_us": draw(st.none() | st.integers(-(2**63), 2**63 - 1)),
+        "model": draw(names),
+        "preprocess": draw(names),
+        "decoding": draw(names),
+    }
+    if draw(st.booleans()):
+        return Record(**fields, error=draw(failures))
+    ranked = draw(st.lists(captions, min_size=1, max_size=num_captions))
+    best = ranked[0]
+    return Record(
+        **fields,
+        caption=best.caption,
+        log_prob=best.log_prob,
+        score=best.score,
+        captions=tuple(ranked) if num_captions > 1 else None,
+    )
+
+
+formats = st.sampled_from([("jsonl", 1), ("jsonl", 3), ("csv", 1), ("csv", 2), ("csv", 3)])
+batches = formats.flatmap(lambda f: st.tuples(st.just(make_codec(*f)), st.lists(records(f[1]), max_size=4)))
+
+
+@given(batches)
+def test_any_record_is_one_line_and_comes_back_the_same(batch: tuple[Codec, list[Record]]) -> None:
+    codec, written = batch
+    data = codec.encode(written)
+    lines = data.split(b"\n")
+    assert lines.pop() == b""
+    assert [codec.decode(line) for line in lines] == written
+
+
+@given(batches)
+def test_scanning_reads_the_same_as_decoding(batch: tuple[Codec, list[Record]]) -> None:
+    codec, written = batch
+    for line, record in zip(_lines(codec, written), written, strict=True):
+        scanned = codec.scan(line)
+        for field in scanned.__struct_fields__:
+            assert getattr(scanned, field) == getattr(record, field)
+        assert scanned.key == record.key
+
+
+def _lines(codec: Codec, written: list[Record]) -> list[bytes]:
+    return [line + b"\n" for line in codec.encode(written).split(b"\n")[:-1]]
+
+
+@given(batches)
+def test_every_proper_beginning_of_a_line_is_known_as_torn(batch: tuple[Codec, list[Record]]) -> None:
+    codec, written = batch
+    for line in _lines(codec, written):
+        for end in range(1, len(line)):
+            assert codec.is_torn(line[:end], first=False), line[:end]
+
+
+@given(batches)
+def test_a_torn_line_that_an_editor_ended_is_known_as_torn(batch: tuple[Codec, list[Record]]) -> None:
+    codec, written = batch
+    for line in _lines(codec, written):
+        for end in range(len(line) // 2):
+            with pytest.raises(ValueError):
+                codec.scan(line[:end] + b"\n")
+            assert codec.is_torn(line[:end] + b"\n", first=False), line[:end]
+
+
+@given(st.lists(records(), min_size=1, max_size=4))
+def test_ordinary_readers_read_our_lines(written: list[Record]) -> None:
+    objects = [json.loads(line) for line in Jsonl().encode(written).split(b"\n")[:-1]]
+    assert [thing["path"] for thing in objects] == [record.path for record in written]
+    table = Csv()
+    rows = list(csv.DictReader(line.decode() for line in [table.header, *_lines(table, written)]))
+    plain = [(row["path"], record.path) for row, record in zip(rows, written, strict=True) if "\\" not in row["path"]]
+    assert all(read == path for read, path in plain)
+    assert [row["bytes"] for row in rows] == ["" if record.bytes is None else str(record.bytes) for record in written]
+
+
+def test_the_csv_header_depends_on_the_number_of_captions_alone() -> None:
+    assert Csv().header == (
+        b"path,member,path_b64,caption,log_prob,score,error_stage,error_kind,error_message,"
+        b"width,height,bytes,mtime_us,model,preprocess,decoding\n"
+    )
+    assert b",error_message,caption_2,log_prob_2,score_2,caption_3,log_prob_3,score_3,width," in Csv(3).header
+
+
+def test_line_ends_and_backslashes_are_escaped_in_csv() -> None:
+    record = Record(path="a\\n.jpg", caption='one\ntwo\r\n"three", four', model="m", preprocess="p", decoding="d")
+    assert Csv().encode([record]) == (
+        b'a\\\\n.jpg,,,"one\\ntwo\\r\\n""three"", four",,,,,,,,,,m,p,d\n'
+    )
+
+
+def test_a_caption_may_be_empty_but_not_absent() -> None:
+    record = Record(path="a", caption="", log_prob=-1.0, score=-1.0, model="m", preprocess="p", decoding="d")
+    for codec in (Jsonl(), Csv()):
+        assert codec.decode(codec.encode([record])) == record
+
+
+@pytest.mark.parametrize("name", ["jsonl", "csv"])
+def test_numbers_are_rounded_to_six_digits_once(name: str) -> None:
+    codec = make_codec(name, 2)
+    raw = Caption("a dog", -8.310000419616699, -1.1700000762939453)
+    record = Record(path="a", caption="a dog", log_prob=raw.log_prob, score=raw.score, captions=(raw, raw))
+    read = codec.decode(codec.encode([record]))
+    assert (read.log_prob, read.score, read.captions) == (-8.31, -1.17, (Caption("a dog", -8.31, -1.17),) * 2)
+    assert codec.decode(codec.encode([read])) == read
+
+
+@pytest.mark.parametrize("name", ["jsonl", "csv"])
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_a_number_that_no_format_holds_is_an_error_that_names_the_picture(name: str, value: float) -> None:
+    with pytest.raises(OutputError, match=r"b\.jpg.*(nan|inf)"):
+        make_codec(name).encode([Record(path="b.jpg", caption="x", log_prob=-1.0, score=value)])
+
+
+@pytest.mark.parametrize("name", ["jsonl", "csv"])
+def test_lone_surrogates_become_the_replacement_character(name: str) -> None:
+    codec = make_codec(name)
+    record = Record(path="a", error=Failure("read", "io", "cannot open 'IMG_\udcff\udce9.jpg'"), model="m\ud800")
+    read = codec.decode(codec.encode([record]))
+    assert read.error == Failure("read", "io", "cannot open 'IMG_\ufffd\ufffd.jpg'")
+    assert read.model == "m\ufffd"
+
+
+def test_an_error_message_of_any_length_can_be_read_back_from_csv() -> None:
+    record = Record(path="a", error=Failure("decode", "corrupt", '\n"' * 100_000), model="m")
+    read = Csv().decode(Csv().encode([record]))
+    assert read.error is not None
+    assert read.error.message == '\n"' * 30_000
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        Record(path="a"),
+        Record(path="a", caption="x", error=Failure("read", "io", "m")),
+        Record(path="a", caption="x", captions=(Caption("x", -1.0, -1.0),) * 3),
+    ],
+)
+def test_csv_refuses_what_its_columns_cannot_hold(record: Record) -> None:
+    with pytest.raises(ValueError, match="a record holds"):
+        Csv(2).encode([record])
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (b"a,b\n", "2 columns instead of 16"),
+        (b"a,,,x,,,,,,1,1,1,1,m,p,d\r\n", "carriage return"),
+        (b"a,,,x,,,,,,1,1,one,1,m,p,d\n", "one"),
+        (b"a,,,x,,,,,,1,1,99999999999999999999,1,m,p,d\n", "out of range"),
+        (b"a,,,x,,,maybe,,,1,1,1,1,m,p,d\n", "no stage"),
+        (b"a\\t,,,x,,,,,,1,1,1,1,m,p,d\n", "no escape"),
+        (b"a\\,,,x,,,,,,1,1,1,1,m,p,d\n", "no escape"),
+        (b'"a,,,x,,,,,,1,1,1,1,m,p,d\n', "unexpected end"),
+        (b"\xff,,,x,,,,,,1,1,1,1,m,p,d\n", "utf-8"),
+    ],
+)
+def test_a_csv_line_that_is_not_ours_says_why(line: bytes, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        Csv().scan(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"hello",
+        b"{}",
+        b'{"a":1}',
+        b'{"path":"a"}',
+        b'{"path":"a","model":"m","preprocess":"p","decoding":"d","bytes":1e99}',
+        b'{"path":"a","model":"m","preprocess":"p","decoding":"d","error":{"stage":"other"}}',
+        b'{"path":"a"} {"path":"b"}',
+        b"[]",
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_what_is_whole_but_not_ours_is_not_torn(line: bytes, first: bool) -> None:
+    with pytest.raises(ValueError):
+        Jsonl().scan(line)
+    assert not Jsonl().is_torn(line, first)
+    assert not Jsonl().is_torn(line + b"\n", first)
+
+
+def test_zeros_left_by_a_power_failure_are_torn_where_the_file_is_known_as_ours() -> None:
+    for codec in (Jsonl(), Csv()):
+        assert codec.is_torn(bytes(100), first=False)
+        assert not codec.is_torn(bytes(100), first=True)
+    assert Jsonl().is_torn(b'{"path":"a' + bytes(100), first=True)
+
+
+def test_the_header_may_be_torn_too() -> None:
+    header = Csv(2).header
+    assert all(Csv(2).is_torn(header[:end], first=True) for end in range(1, len(header)))
+    assert not Csv(2).is_torn(b"path;member", first=True)
+
+
+def test_formats_are_known_by_their_first_bytes() -> None:
+    record = Record(path="a", caption="x")
+    assert guess_format(Jsonl().encode([record])) == "jsonl"
+    assert guess_format(Csv(3).header) == "csv"
+    assert guess_format(b"\x89PNG") is None
+
+
+def test_an_unknown_field_of_a_later_version_does_not_stop_resuming() -> None:
+    line = b'{"path":"a","region":[1,2],"model":"m","preprocess":"p","decoding":"d"}\n'
+    assert Jsonl().scan(line).path == "a"
+    assert isinstance(Jsonl().decode(line), msgspec.Struct)
