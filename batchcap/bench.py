@@ -1,0 +1,258 @@
+"""`batchcap bench`: images a second, end to end and part by part, in one run on the same images."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from batchcap import pipeline, sources
+from batchcap.captioner import Captioner
+from batchcap.doctor import versions
+from batchcap.errors import NoImagesError, OptionError, OutputError
+from batchcap.loading import load
+from batchcap.options import RunOptions
+from batchcap.preprocess import Pixels
+from batchcap.records import ImageRef
+
+WIDTH: Final = 500
+HEIGHT: Final = 375
+_QUALITY: Final = 90
+# Batches that the parts with ready input go round.
+_READY_BATCHES: Final = 4
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchOptions:
+    """What to measure, and how often."""
+
+    model: str = "flickr8k-small"
+    folder: Path | None = None
+    """Images to measure with; None: generated ones."""
+    images: int = 512
+    """How many; of a folder the first ones."""
+    repeats: int = 3
+    """Runs of each part; their median counts."""
+    beam_size: int | None = None
+    device: str = "auto"
+    batch_size: int = 32
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        if self.images < 1 or self.repeats < 1:
+            raise OptionError("--images and --repeats must be at least 1.")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One figure."""
+
+    name: str
+    rates: tuple[float, ...]
+    """Images a second of each run."""
+
+    @property
+    def median(self) -> float:
+        """Images a second."""
+        return statistics.median(self.rates)
+
+
+@dataclass(frozen=True, slots=True)
+class BenchReport:
+    """The figures with everything behind them."""
+
+    title: str
+    settings: dict[str, str | int | float]
+    machine: dict[str, str | int]
+    parts: tuple[Part, ...]
+
+
+def measure(options: BenchOptions, say: Say) -> BenchReport:
+    """Measure each part ``repeats`` times after one run to warm up.
+
+    Args:
+        options: what to measure.
+        say: told what is being measured now.
+
+    Raises:
+        BatchcapError: the model or the images cannot be used.
+    """
+    captioner = Captioner.load(options.model, options.device, options.batch_size, beam_size=options.beam_size)
+    with tempfile.TemporaryDirectory(prefix="batchcap-bench-") as temporary:
+        folder = options.folder
+        if folder is None:
+            say(f"Making {options.images} images ...")
+            folder = Path(temporary) / "images"
+            make_images(folder, options.images)
+        refs = _references(folder, options.images)
+        batches = _ready_batches(captioner, refs, options)
+        works: dict[tuple[str, ...], Callable[[], tuple[float, ...]]] = {
+            ("end to end", "end to end, after the first batch"): partial(_end_to_end, options, folder, Path(temporary)),
+            ("read, decode and resize alone",): partial(_loading, captioner, refs, options),
+            ("encoder alone", "search alone"): partial(_model, captioner, batches, len(refs)),
+        }
+        parts: list[Part] = []
+        for names, work in works.items():
+            say(f"Measuring: {', '.join(names)} ...")
+            work()
+            rates = zip(*(work() for _ in range(options.repeats)), strict=True)
+            parts += [Part(name, each) for name, each in zip(names, rates, strict=True)]
+    bytes_an_image = sum(ref.size for ref in refs) / len(refs)
+    settings = _settings(options, captioner, len(refs), bytes_an_image)
+    title = f"{captioner.bundle.label} on {captioner.device.description}, {captioner.decoding.label}"
+    return BenchReport(title, settings, _machine(), tuple(parts))
+
+
+def write_report(report: BenchReport, path: Path) -> None:
+    """Write the figures as JSON.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    fields = asdict(report)
+    for part, fields_of_part in zip(report.parts, fields["parts"], strict=True):
+        fields_of_part["median"] = part.median
+    try:
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(fields), indent=2) + b"\n")
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}.", "Name another file.") from error
+
+
+def make_images(folder: Path, count: int) -> None:
+    """Write ``count`` JPEGs of 500x375 with as many bytes as photos of that size: soft light, shapes, fine grain."""
+    folder.mkdir()
+    for number in range(count):
+        Image.fromarray(_picture(np.random.default_rng(number))).save(folder / f"{number:06}.jpg", quality=_QUALITY)
+
+
+def _picture(random: np.random.Generator) -> NDArray[np.uint8]:
+    """One generated picture, uint8 [375, 500, 3]."""
+    levels = np.zeros((HEIGHT, WIDTH, 3), np.float32)
+    for cells, strength in ((3, 110), (12, 70), (60, 40), (180, 28)):
+        noise = random.integers(0, 256, (cells * 3 // 4 + 1, cells, 3), np.uint8)
+        smooth = Image.fromarray(noise).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+        levels += np.asarray(smooth, np.float32) * (strength / 255)
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    for _ in range(12):
+        middle_y, middle_x, radius = random.uniform((0, 0, 15), (HEIGHT, WIDTH, 90))
+        shape = (x - middle_x) ** 2 + (y - middle_y) ** 2 * random.uniform(0.5, 4) < radius**2
+        levels[shape] = 0.6 * levels[shape] + 0.4 * random.uniform(0, 255, 3)
+    levels += random.normal(0, 13, levels.shape).astype(np.float32)
+    return np.clip(levels, 0, 255).astype(np.uint8)
+
+
+def _references(folder: Path, count: int) -> list[ImageRef]:
+    refs = list(islice(sources.discover([folder]), count))
+    if not refs:
+        raise NoImagesError(f"There is no image in {folder}.", "Name a folder with photos, or none.")
+    return refs
+
+
+def _ready_batches(captioner: Captioner, refs: list[ImageRef], options: BenchOptions) -> list[Pixels]:
+    """A few full batches of pixels [batch_size, H, W, 3]; few images are repeated to fill them."""
+    how = captioner.bundle.manifest.preprocess
+    wanted = min(_READY_BATCHES, -(-len(refs) // options.batch_size))
+    with closing(load(refs[: wanted * options.batch_size], how, options.batch_size, options.workers)) as batches:
+        ready = [batch.pixels[np.arange(options.batch_size) % batch.count] for batch in batches if batch.count]
+    if not ready:
+        raise NoImagesError("None of the images could be decoded.", "Name a folder with photos, or none.")
+    return ready
+
+
+def _rate(images: int, started: float) -> float:
+    return images / (time.perf_counter() - started)
+
+
+def _end_to_end(options: BenchOptions, folder: Path, temporary: Path) -> tuple[float, float]:
+    """Images/s of `pipeline.run` into a new file: all of it, and without the start up to the first written batch."""
+    run = RunOptions(
+        inputs=(folder,),
+        output=temporary / "captions.jsonl",
+        model=options.model,
+        device=options.device,
+        batch_size=options.batch_size,
+        workers=options.workers,
+        overwrite=True,
+        limit=options.images,
+    )
+    times: list[tuple[float, int]] = []
+    started = time.perf_counter()
+    pipeline.run(run, {"beam_size": options.beam_size}, lambda now: times.append((time.perf_counter(), now.done)))
+    (first, begun), (last, done) = times[0], times[-1]
+    whole = done / (time.perf_counter() - started)
+    return whole, (done - begun) / (last - first) if done > begun else whole
+
+
+def _loading(captioner: Captioner, refs: list[ImageRef], options: BenchOptions) -> tuple[float]:
+    """Images/s of all threads while no model runs."""
+    started = time.perf_counter()
+    how = captioner.bundle.manifest.preprocess
+    with closing(load(refs, how, options.batch_size, options.workers)) as batches:
+        for batch in batches:
+            batch.release()
+    return (len(refs) / (time.perf_counter() - started),)
+
+
+def _model(captioner: Captioner, batches: list[Pixels], images: int) -> tuple[float, float]:
+    """Images/s of the encoder, and of the search (decoder steps and bookkeeping), on ready batches."""
+    before = dict(captioner.seconds)
+    done = 0
+    while done < images:
+        for pixels in batches:
+            done += len(captioner.caption_pixels(pixels, len(pixels)))
+    spent = captioner.seconds
+    return done / (spent["encode"] - before["encode"]), done / (spent["search"] - before["search"])
+
+
+def _settings(
+    options: BenchOptions, captioner: Captioner, images: int, bytes_an_image: float
+) -> dict[str, str | int | float]:
+    """Everything that was chosen, as it was used."""
+    how, decoding = captioner.bundle.manifest.preprocess, captioner.decoding
+    return {
+        "model": captioner.bundle.label,
+        "architecture": captioner.bundle.manifest.provenance.architecture,
+        "input": f"{how.height}x{how.width} {how.pixels} {how.method} {how.fit}",
+        "device": captioner.device.description,
+        "decoding": decoding.label,
+        "beam_size": decoding.beam_size,
+        "max_length": decoding.max_length,
+        "length_penalty": decoding.length_penalty,
+        "batch_size": options.batch_size,
+        "workers": options.workers,
+        "images": images,
+        "bytes_an_image": round(bytes_an_image),
+        "source": f"generated {WIDTH}x{HEIGHT} JPEG" if options.folder is None else options.folder.name,
+        "repeats": options.repeats,
+    }
+
+
+def _machine() -> dict[str, str | int]:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {"cpu": _cpu_model(), "cores": usable, **dict(versions())}
+
+
+def _cpu_model() -> str:
+    """The processor's name; Linux has it in a file of its own."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())

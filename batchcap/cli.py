@@ -1,0 +1,298 @@
+"""The command line: every command parses, calls one function, and prints what it returns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+from batchcap import __version__
+from batchcap.errors import BatchcapError
+from batchcap.options import Format, OnMismatch, RunOptions, Search, parse_output
+
+
+class GuardedGroup(TyperGroup):
+    """Turns every error of every command into one panel and its exit code; a traceback needs -vv."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort):
+            raise
+        except BatchcapError as error:
+            from batchcap.console import show_error
+
+            show_error(error, ctx.obj or 0)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+        except BrokenPipeError:  # the reader of our output went away: typer ends quietly
+            raise
+        except Exception as error:
+            if hasattr(error, "exit_code"):  # wrong usage, which typer shows
+                raise
+            from batchcap.console import show_bug
+
+            show_bug(error, ctx.obj or 0)
+            raise typer.Exit(1) from None
+
+
+app: Final = typer.Typer(
+    name="batchcap",
+    cls=GuardedGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Captions for folders and archives of photos: offline, in batches, restartable.",
+)
+
+
+_CAPTIONS: Final = "Captions"
+_OUTPUT: Final = "Output"
+_SPEED: Final = "Device and speed"
+_TERMINAL: Final = "Terminal"
+
+
+def _option(name: str, help: str, *more: str, panel: str | None = None, **settings: Any) -> Any:
+    """An option that the environment can set too: --beam-size is BATCHCAP_BEAM_SIZE."""
+    variable = "BATCHCAP_" + name.split("/", maxsplit=1)[0].lstrip("-").replace("-", "_").upper()
+    return typer.Option(name, *more, help=help, envvar=variable, rich_help_panel=panel, **settings)
+
+
+def _note_verbosity(ctx: typer.Context, verbosity: int) -> int:
+    """For `GuardedGroup`, which stands outside the command."""
+    ctx.find_root().obj = verbosity
+    return verbosity
+
+
+Verbose = Annotated[
+    int,
+    _option(
+        "--verbose",
+        "Name every failed image; -vv adds tracebacks.",
+        "-v",
+        panel=_TERMINAL,
+        count=True,
+        callback=_note_verbosity,
+    ),
+]
+Quiet = Annotated[bool, _option("--quiet", "Print errors only.", "-q", panel=_TERMINAL)]
+Model = Annotated[
+    str,
+    _option(
+        "--model", "Name of an embedded bundle, or the folder of a bundle.", panel=_CAPTIONS, metavar="NAME|FOLDER"
+    ),
+]
+DeviceName = Annotated[
+    str, _option("--device", "auto, cpu, cuda or cuda:N. A GPU that is named must be there.", panel=_SPEED)
+]
+BatchSize = Annotated[
+    int, _option("--batch-size", "Images that go through the model together. Never changes a caption.", panel=_SPEED)
+]
+Workers = Annotated[
+    int, _option("--workers", "Threads that read and decode images; 0: one for each core.", panel=_SPEED)
+]
+BeamSize = Annotated[
+    int | None, _option("--beam-size", "Captions followed at once. [dim]Default: the model's[/dim]", panel=_CAPTIONS)
+]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"batchcap {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    del version
+
+
+@app.command()
+def run(
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT", help="Folders (with all folders in them) and image files.")
+    ],
+    output: Annotated[
+        str,
+        _option("--output", "A .jsonl or .csv file, or - for JSON lines on standard output.", "-o", metavar="FILE"),
+    ],
+    model: Model = "flickr8k-small",
+    search: Annotated[Search, _option("--search", "How captions are found.", panel=_CAPTIONS)] = "beam",
+    beam_size: BeamSize = None,
+    num_captions: Annotated[
+        int | None, _option("--num-captions", "Captions an image, best first. [dim]Default: 1[/dim]", panel=_CAPTIONS)
+    ] = None,
+    max_length: Annotated[
+        int | None, _option("--max-length", "Most words of a caption. [dim]Default: the model's[/dim]", panel=_CAPTIONS)
+    ] = None,
+    length_penalty: Annotated[
+        float | None,
+        _option(
+            "--length-penalty",
+            "0 favours short captions, 1 is fair to long ones. [dim]Default: the model's[/dim]",
+            panel=_CAPTIONS,
+        ),
+    ] = None,
+    device: DeviceName = "auto",
+    batch_size: BatchSize = 32,
+    workers: Workers = 0,
+    format: Annotated[
+        Format | None, _option("--format", "[dim]Default: by the file's ending[/dim]", panel=_OUTPUT)
+    ] = None,
+    root: Annotated[
+        Path | None,
+        _option(
+            "--root",
+            "Write paths relative to this folder. [dim]Default: the input folder if there is just one, else the "
+            "current folder[/dim]",
+            panel=_OUTPUT,
+        ),
+    ] = None,
+    limit: Annotated[int | None, _option("--limit", "Caption at most this many images now.", panel=_OUTPUT)] = None,
+    overwrite: Annotated[
+        bool, _option("--overwrite", "Start anew; the old file stays until the new one is complete.", panel=_OUTPUT)
+    ] = False,
+    on_mismatch: Annotated[
+        OnMismatch,
+        _option(
+            "--on-mismatch",
+            "If the output was made with another model or other settings: stop, recaption everything, or keep what is "
+            "there.",
+            panel=_OUTPUT,
+        ),
+    ] = "stop",
+    retry_errors: Annotated[
+        bool, _option("--retry-errors", "Try again the images that could not be decoded.", panel=_OUTPUT)
+    ] = False,
+    allow_empty: Annotated[
+        bool, _option("--allow-empty", "Inputs without any image are no error.", panel=_OUTPUT)
+    ] = False,
+    progress: Annotated[
+        bool,
+        _option("--progress/--no-progress", "A bar on a terminal, a line every 30 s elsewhere.", panel=_TERMINAL),
+    ] = True,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Caption every image under INPUT and write one record an image to FILE.
+
+    The file is the state: the same command again skips what is done, after
+    a crash too. Every option can also be set by an environment variable, for
+    example BATCHCAP_DEVICE=cpu.
+
+    Exit codes:
+    0 all captioned, or nothing new;
+    1 could not run or had to stop: nothing written is lost, run it again;
+    2 wrong usage;
+    3 some images failed: their records say why;
+    75 another run holds the file;
+    130, 143 stopped by a signal.
+    """
+    path, chosen_format = parse_output(output, format)
+    options = RunOptions(
+        inputs=tuple(inputs),
+        output=path,
+        model=model,
+        format=chosen_format,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        root=root,
+        on_mismatch=on_mismatch,
+        overwrite=overwrite,
+        retry_errors=retry_errors,
+        allow_empty=allow_empty,
+        limit=limit,
+    )
+    decoding = {
+        "search": search,
+        "beam_size": beam_size,
+        "num_captions": num_captions,
+        "max_length": max_length,
+        "length_penalty": length_penalty,
+    }
+    from batchcap import console, pipeline
+
+    with console.Display(shown=progress and not quiet, verbosity=0 if quiet else verbose) as display:
+        summary = pipeline.run(options, decoding, display)
+    if not quiet:
+        console.show_summary(summary)
+    raise typer.Exit(summary.exit_code)
+
+
+@app.command()
+def info(
+    bundle: Annotated[
+        str,
+        typer.Argument(
+            metavar="[BUNDLE]", help="Name of an embedded bundle, or the folder of a bundle.", envvar="BATCHCAP_MODEL"
+        ),
+    ] = "flickr8k-small",
+    verbose: Verbose = 0,
+) -> None:
+    """Show what a model bundle is, what it expects, and how good it was measured to be."""
+    from batchcap import console
+    from batchcap.bundle import open_bundle
+
+    console.show_bundle(open_bundle(bundle))
+
+
+@app.command()
+def doctor(model: Model = "flickr8k-small", verbose: Verbose = 0) -> None:
+    """Show versions and the devices that really work here, and how to get the GPU going."""
+    from batchcap import console
+    from batchcap.doctor import examine
+
+    console.show_diagnosis(examine(model))
+
+
+@app.command()
+def bench(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FOLDER]", help="Images to measure with; default: generated 500x375 JPEGs."),
+    ] = None,
+    model: Model = "flickr8k-small",
+    images: Annotated[int, typer.Option("--images", help="How many images.", min=1)] = 512,
+    repeats: Annotated[
+        int, typer.Option("--repeats", help="How often each part is measured; the median counts.", min=1)
+    ] = 3,
+    beam_size: BeamSize = None,
+    device: DeviceName = "auto",
+    batch_size: BatchSize = 32,
+    workers: Workers = 0,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write the figures and all settings here.")
+    ] = None,
+    verbose: Verbose = 0,
+) -> None:
+    """Measure images a second: end to end, and encoder, decoding of images, and search alone.
+
+    Run it while nothing else runs.
+    """
+    from batchcap import console
+    from batchcap.bench import BenchOptions, measure, write_report
+
+    options = BenchOptions(
+        model=model,
+        folder=folder,
+        images=images,
+        repeats=repeats,
+        beam_size=beam_size,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+    )
+    report = measure(options, console.say)
+    console.show_bench(report)
+    if json_file is not None:
+        write_report(report, json_file)

@@ -1,0 +1,298 @@
+"""Everything a person sees in the terminal: progress, summaries, tables, errors. The only file that uses rich."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Final, Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.progress import BarColumn, SpinnerColumn, TextColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+from rich.text import Text
+
+from batchcap.errors import BatchcapError
+
+if TYPE_CHECKING:
+    from batchcap.bench import BenchReport
+    from batchcap.bundle import Bundle
+    from batchcap.doctor import Diagnosis
+    from batchcap.progress import Progress, Summary
+    from batchcap.records import Record
+
+LINE_SECONDS: Final = 30.0
+_MIB: Final = 1024 * 1024
+
+
+def _err() -> Console:
+    """A console on today's standard error: tests and callers may have replaced it."""
+    return Console(stderr=True, highlight=False)
+
+
+def _out() -> Console:
+    return Console(highlight=False)
+
+
+# Errors
+
+
+def show_error(error: BatchcapError, verbosity: int = 0) -> None:
+    """One panel, or plain lines where nobody watches: what is wrong, where, and the fix."""
+    console = _err()
+    if verbosity > 1:
+        _show_traceback(error)
+    if console.is_terminal:
+        body = Text(error.message)
+        if error.fix:
+            body.append(f"\n{error.fix}", style="green")
+        console.print(Panel(body, title=escape(error.title), title_align="left", border_style="red"))
+        return
+    sys.stderr.write(f"{error.title}: {error.message}\n")
+    if error.fix:
+        sys.stderr.write(f"{error.fix}\n")
+
+
+def show_bug(error: Exception, verbosity: int = 0) -> None:
+    """An error nobody foresaw."""
+    if verbosity > 1:
+        _show_traceback(error)
+        return
+    text = f"{type(error).__name__}: {error}".rstrip(": ")
+    unforeseen = BatchcapError(text, "Nothing that was written is lost. Run again with -vv and report what it shows.")
+    unforeseen.title = "This is a bug in batchcap"
+    show_error(unforeseen)
+
+
+def _show_traceback(error: BaseException) -> None:
+    sys.stderr.write("".join(traceback.format_exception(error)))
+
+
+def say(text: str) -> None:
+    """One plain line on standard error."""
+    _err().print(Text(text), soft_wrap=True)
+
+
+# Progress
+
+
+class Display:
+    """Shows how far a run is; the object is the callback that `pipeline.run` calls, and a context to run it in.
+
+    Args:
+        shown: False shows only what ``verbosity`` asks for.
+        verbosity: 1 and more names every image that failed, when it fails.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, shown: bool = True, verbosity: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = _err()
+        self._verbosity = verbosity
+        self._clock = clock
+        self._started = self._spoke = clock()
+        self._bar = _bar(self._console) if shown and self._console.is_terminal else None
+        self._task = self._bar.add_task("loading the model", total=None, note="") if self._bar else None
+        self._lines = shown and self._bar is None
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, progress: Progress) -> None:
+        """Take in one report of the pipeline."""
+        if self._verbosity:
+            for record in progress.failures:
+                self._console.print(Text(_failure_line(record), style="yellow"), soft_wrap=True)
+        now = self._clock()
+        if self._bar is not None and self._task is not None:
+            self._bar.update(
+                self._task,
+                description="captioning",
+                completed=progress.done + progress.skipped,
+                total=progress.total,
+                note=_progress_text(progress, now - self._started),
+            )
+        elif self._lines and now - self._spoke >= LINE_SECONDS:
+            self._spoke = now
+            self._console.print(Text(_progress_text(progress, now - self._started)), soft_wrap=True)
+
+
+def _bar(console: Console) -> Bar:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[note]}"),
+    )
+    return Bar(*columns, console=console, transient=True)
+
+
+def _progress_text(progress: Progress, elapsed: float) -> str:
+    """``96 of 113 images, 210 images/s, 1 s left, 2 failed``."""
+    seen = progress.done + progress.skipped
+    rate = progress.done / elapsed if elapsed > 0 else 0.0
+    parts = [f"{seen:,} images" if progress.total is None else f"{seen:,} of {progress.total:,} images", _rate(rate)]
+    if progress.total is not None and rate > 0:
+        parts.append(f"{duration(max(0, progress.total - seen) / rate)} left")
+    if progress.failed:
+        parts.append(f"{progress.failed:,} failed")
+    return ", ".join(parts)
+
+
+def _failure_line(record: Record) -> str:
+    error = record.error
+    reason = f"{error.stage}, {error.kind}: {error.message}" if error is not None else "no reason was noted"
+    return f"failed: {record.path}: {reason}"
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:,.0f} images/s" if rate >= 10 else f"{rate:.1f} images/s"
+
+
+def duration(seconds: float) -> str:
+    """``0.8 s``, ``42 s``, ``5 min 10 s``, ``3 h 20 min``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, whole = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{whole} s"
+    hours, minutes_left = divmod(minutes, 60)
+    return f"{minutes} min {whole} s" if hours == 0 else f"{hours} h {minutes_left} min"
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count:,} images"
+
+
+# Summaries
+
+
+def show_summary(summary: Summary) -> None:
+    """The closing lines of a run."""
+    where = "standard output" if summary.output is None else str(summary.output)
+    if summary.interrupted is not None:
+        return say(_stopped_text(summary, where))
+    done = summary.captioned + summary.failed
+    if done == 0:
+        known = f"all {_images(summary.skipped)} are already in {where}" if summary.skipped else "there is no image"
+        return say(f"Nothing new: {known}.")
+    for line in _summary_lines(summary, done, where):
+        say(line)
+    return None
+
+
+def _stopped_text(summary: Summary, where: str) -> str:
+    if summary.output is None:
+        return f"Stopped: {_images(summary.captioned + summary.failed)} were written to {where}."
+    if summary.overwrite:
+        return f"Stopped: {where} is as it was; the {summary.safe:,} new records are in {where}.partial."
+    return f"Stopped: {summary.safe:,} records are safe in {where}; the same command goes on from there."
+
+
+def _summary_lines(summary: Summary, done: int, where: str) -> Iterable[str]:
+    seconds, made_with = summary.seconds, summary.fingerprint
+    assert made_with is not None  # something was captioned
+    yield (
+        f"Captioned {_images(summary.captioned)} in {duration(summary.wall)} ({_rate(done / summary.wall)}) "
+        f"on {summary.device} with {made_with.model}, {made_with.decoding}."
+    )
+    yield (
+        f"  read+decode {duration(seconds.load)} (summed over threads), encode {duration(seconds.encode)}, "
+        f"search {duration(seconds.search)}, write {duration(seconds.write)}"
+    )
+    if summary.skipped:
+        yield f"  {_images(summary.skipped)} skipped: already in the output."
+    if summary.failed:
+        yield f"  {_images(summary.failed)} failed; their records say why:"
+        yield from (f"    {_failure_line(record)}" for record in summary.failures)
+        if summary.failed > len(summary.failures):
+            yield f"    and {summary.failed - len(summary.failures):,} more"
+    yield f"  {where}"
+
+
+# Tables
+
+
+def show_captions(rows: Sequence[tuple[str, str]], title: str) -> None:
+    """Pictures and their captions."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("picture", style="cyan", no_wrap=True)
+    table.add_column("caption")
+    for picture, caption in rows:
+        table.add_row(escape(picture), escape(caption))
+    _out().print(table)
+
+
+def _facts(title: str, rows: Iterable[tuple[str, str]]) -> Table:
+    table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2))
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(escape(name), escape(value))
+    return table
+
+
+def show_bundle(bundle: Bundle) -> None:
+    """What a bundle is and expects."""
+    manifest = bundle.manifest
+    how, tokens, generation = manifest.preprocess, manifest.tokens, manifest.generation
+    grid = manifest.attention_grid
+    resize = f"{how.method} to {how.resize_height}x{how.resize_width}, {how.fit}, {how.pixels}"
+    special = ", ".join(f"{bundle.vocabulary.words[i]} {i}" for i in (tokens.start, tokens.end))
+    rows = [
+        ("label", bundle.label),
+        ("folder", str(bundle.folder)),
+        ("architecture", manifest.provenance.architecture),
+        ("input", f"{how.height}x{how.width} RGB; {resize}"),
+        ("vocabulary", f"{manifest.vocabulary_size:,} words; {special}"),
+        ("attention", f"{grid[0]}x{grid[1]} regions" if grid else "none"),
+        (
+            "decoding",
+            f"beam {generation.beam_size}, up to {generation.max_length} words, penalty {generation.length_penalty:g}",
+        ),
+        ("trained on", manifest.provenance.data),
+        ("terms", manifest.provenance.terms),
+        ("opset", str(manifest.opset)),
+        ("made with", ", ".join(f"{tool} {version}" for tool, version in manifest.tools.items())),
+    ]
+    console = _out()
+    console.print(_facts(f"{manifest.name} {manifest.version}", rows))
+    if manifest.provenance.metrics:
+        table = Table("metric", "value", "measured how", title="Scores", title_justify="left")
+        for metric in manifest.provenance.metrics:
+            table.add_row(escape(metric.name), f"{metric.value:.3f}", escape(metric.signature))
+        console.print(table)
+    files = Table("file", "MiB", "SHA-256", title="Files", title_justify="left")
+    for name, entry in manifest.files.items():
+        files.add_row(escape(name), f"{entry.bytes / _MIB:.2f}", entry.sha256[:16])
+    console.print(files)
+
+
+def show_diagnosis(diagnosis: Diagnosis) -> None:
+    """What `batchcap doctor` found."""
+    console = _out()
+    console.print(_facts("Versions", diagnosis.versions))
+    console.print()
+    rows = [
+        (check.device, check.result if check.works else f"does not work: {check.result}") for check in diagnosis.devices
+    ]
+    console.print(_facts("Devices, each tried with one image", rows))
+    console.print()
+    console.print(Text(diagnosis.gpu), soft_wrap=True)
+
+
+def show_bench(report: BenchReport) -> None:
+    """The figures of `batchcap bench`."""
+    table = Table("part", "images/s", "runs", title=escape(report.title), title_justify="left")
+    for part in report.parts:
+        table.add_row(escape(part.name), f"{part.median:,.1f}", ", ".join(f"{rate:,.1f}" for rate in part.rates))
+    _out().print(table)

@@ -1,0 +1,186 @@
+"""The road of every image: found, loaded, captioned, written. `run` joins the stages; it prints nothing."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from functools import partial
+from itertools import chain, islice
+from typing import Any, Final, TypeAlias
+
+from batchcap import sources
+from batchcap.bundle import open_bundle
+from batchcap.captioner import Captioner, decoding_options
+from batchcap.errors import BatchcapError, NoImagesError
+from batchcap.interrupts import Interrupted, InterruptGuard
+from batchcap.journal import Journal, StreamJournal
+from batchcap.loading import Batch, Loaded, Outcome, load
+from batchcap.options import RunOptions
+from batchcap.progress import Progress, Summary, Tally
+from batchcap.records import Caption, Failure, Fingerprint, ImageRef, Record
+from batchcap.sessions import choose_device
+
+# Of a log-probability in a record: neighbours in the batch move it by up to 2e-5.
+_DIGITS: Final = 4
+
+Report: TypeAlias = Callable[[Progress], None]
+Output: TypeAlias = Journal | StreamJournal
+
+
+def run(options: RunOptions, decoding: Mapping[str, Any] | None = None, report: Report | None = None) -> Summary:
+    """Caption every image that the output does not have yet.
+
+    Everything is checked before the output is touched: bundle, decoding, device, inputs, model, the output itself.
+    Where the output is already there the model is loaded last, so that finding nothing to do is quick. A SIGINT or
+    SIGTERM ends the run early and is noted in the summary; what was written stays.
+
+    Args:
+        options: what to caption, with which model, into which file.
+        decoding: arguments of `captioner.decoding_options`: what differs from the bundle's defaults.
+        report: called in this thread after every batch.
+
+    Raises:
+        BatchcapError: the run could not start or had to stop; each cause has its class. Written records are intact.
+    """
+    tally = Tally()
+    interrupted = None
+    with InterruptGuard() as guard:
+        try:
+            _run(options, decoding or {}, report, tally, guard)
+        except Interrupted as signal:
+            interrupted = signal.signum
+    return tally.summary(options.output, options.overwrite, interrupted)
+
+
+def _run(
+    options: RunOptions, overrides: Mapping[str, Any], report: Report | None, tally: Tally, guard: InterruptGuard
+) -> None:
+    """Check, open, and send what is pending down the road."""
+    bundle = open_bundle(options.model)
+    decoding = decoding_options(bundle.manifest, **overrides)
+    device = choose_device(options.device)
+    refs = _some(sources.discover(options.inputs, options.root), options)
+    fingerprint = Fingerprint(model=bundle.label, preprocess="exact", decoding=decoding.label)
+    tally.device, tally.fingerprint = device.description, fingerprint
+    load_model = partial(Captioner, bundle, decoding, device, options.batch_size)
+    starts_anew = options.output is None or options.overwrite or not options.output.exists()
+    captioner = load_model() if starts_anew else None
+    with _open_output(options, fingerprint, decoding.num_captions) as output:
+        tally.known = 0 if options.overwrite else output.done
+        todo = islice(output.pending(refs), options.limit)
+        if (first := next(todo, None)) is not None:
+            captioner = captioner or load_model()
+            _caption(chain((first,), todo), captioner, output, options, report, tally, guard)
+        tally.skipped = output.skipped + output.repeated
+        with guard.shielded():
+            output.commit()
+
+
+def _caption(
+    refs: Iterable[ImageRef],
+    captioner: Captioner,
+    output: Output,
+    options: RunOptions,
+    report: Report | None,
+    tally: Tally,
+    guard: InterruptGuard,
+) -> None:
+    """The road itself: threads load the next batches while the model works on one."""
+    total = _Total(options) if report else None
+    how = captioner.bundle.manifest.preprocess
+    with closing(load(refs, how, options.batch_size, options.workers)) as batches:
+        for batch in batches:
+            before = dict(captioner.seconds)
+            captions = captioner.caption_pixels(batch.pixels, batch.count)
+            batch.release()
+            records = _records(batch, captions, captioner.fingerprint)
+            spent = {stage: seconds - before[stage] for stage, seconds in captioner.seconds.items()}
+            with guard.shielded():
+                started = time.perf_counter()
+                output.append(records)
+                tally.skipped = output.skipped + output.repeated
+                tally.add(records, load=batch.seconds, write=time.perf_counter() - started, **spent)
+            if report and total:
+                report(tally.progress(total.images(tally.skipped)))
+
+
+def _some(refs: Iterator[ImageRef], options: RunOptions) -> Iterator[ImageRef]:
+    """``refs`` again, if there is one."""
+    first = next(refs, None)
+    if first is not None:
+        return chain((first,), refs)
+    if options.allow_empty:
+        return iter(())
+    names = ", ".join(str(path) for path in options.inputs[:3]) + (", ..." if len(options.inputs) > 3 else "")
+    raise NoImagesError(
+        f"There is no image in {names}.",
+        f"Names of images end in {', '.join(sources.SUFFIXES)}. If that may happen, add --allow-empty.",
+    )
+
+
+def _open_output(options: RunOptions, fingerprint: Fingerprint, num_captions: int) -> Output:
+    if options.output is None:
+        return StreamJournal(sys.stdout.buffer)
+    return Journal.open(
+        options.output,
+        options.format,
+        fingerprint,
+        on_mismatch=options.on_mismatch,
+        overwrite=options.overwrite,
+        retry_errors=options.retry_errors,
+        num_captions=num_captions,
+    )
+
+
+def _records(batch: Batch, captions: Sequence[tuple[Caption, ...]], fingerprint: Fingerprint) -> list[Record]:
+    """One record an image of the batch, in order; ``captions`` has those of the good ones."""
+    good = iter(captions)
+    return [
+        _record(ref, outcome, () if isinstance(outcome, Failure) else next(good), fingerprint)
+        for ref, outcome in zip(batch.refs, batch.outcomes, strict=True)
+    ]
+
+
+def _record(ref: ImageRef, outcome: Outcome, captions: Sequence[Caption], fingerprint: Fingerprint) -> Record:
+    rounded = tuple(Caption(c.caption, round(c.log_prob, _DIGITS), round(c.score, _DIGITS)) for c in captions)
+    best = rounded[0] if rounded else None
+    size = outcome if isinstance(outcome, Loaded) else None
+    return Record(
+        path=ref.path,
+        member=ref.member,
+        path_b64=ref.path_b64,
+        caption=best.caption if best else None,
+        log_prob=best.log_prob if best else None,
+        score=best.score if best else None,
+        error=outcome if isinstance(outcome, Failure) else None,
+        captions=rounded if len(rounded) > 1 else None,
+        width=size.width if size else None,
+        height=size.height if size else None,
+        bytes=ref.size,
+        mtime_us=ref.mtime_us,
+        model=fingerprint.model,
+        preprocess=fingerprint.preprocess,
+        decoding=fingerprint.decoding,
+    )
+
+
+class _Total:
+    """Counts the inputs in a thread beside the run, so that a bar gets its end when it is known."""
+
+    def __init__(self, options: RunOptions) -> None:
+        self._options = options
+        self._count: int | None = None
+        # A daemon: a run that is done does not wait for the count.
+        threading.Thread(target=self._work, name="batchcap-count", daemon=True).start()
+
+    def _work(self) -> None:
+        with suppress(BatchcapError, OSError):  # an input that vanished meanwhile: the run itself will say so
+            self._count = sources.count(self._options.inputs)
+
+    def images(self, skipped: int) -> int | None:
+        """Images to do, those skipped so far included; None while unknown."""
+        limit = self._options.limit
+        return self._count if self._count is None or limit is None else min(self._count, skipped + limit)

@@ -1,0 +1,130 @@
+"""How far a run is, and what it did: the values that `batchcap.pipeline` hands out, and what counts them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from batchcap.records import Fingerprint, Record
+
+KEPT_FAILURES: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageSeconds:
+    """Where the time went. Stages overlap, so the sum is more than the wall time."""
+
+    load: float = 0.0
+    """Reading, decoding and resizing, summed over the worker threads."""
+    encode: float = 0.0
+    search: float = 0.0
+    write: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a run is; reported after every batch."""
+
+    done: int
+    """Images of this run that have a record now, failed ones included."""
+    failed: int
+    skipped: int
+    """Images that the output already had."""
+    total: int | None
+    """Images there are to do, ``skipped`` included; None while they are still being counted."""
+    seconds: StageSeconds
+    failures: tuple[Record, ...]
+    """The records of the last batch that carry an error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a run did."""
+
+    captioned: int
+    failed: int
+    skipped: int
+    safe: int
+    """Images that have a finished record now; with ``overwrite`` those of this run."""
+    seconds: StageSeconds
+    wall: float
+    """Seconds from the first check to the last record."""
+    device: str
+    """The device in words; empty where the run ended before one was chosen."""
+    fingerprint: Fingerprint | None
+    output: Path | None
+    """None: standard output."""
+    overwrite: bool
+    """An interrupted run has left the output as it was, and its own records beside it."""
+    failures: tuple[Record, ...]
+    """The first few records that carry an error."""
+    interrupted: int | None
+    """The signal that ended the run early."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 all captioned, 3 some images failed, 130 SIGINT, 143 SIGTERM."""
+        if self.interrupted is not None:
+            return 128 + self.interrupted
+        return 3 if self.failed else 0
+
+
+class Tally:
+    """Counts a run. It outlives whatever ends the run."""
+
+    def __init__(self) -> None:
+        self.known = 0
+        """Finished records that the output held before."""
+        self.skipped = 0
+        self.device = ""
+        self.fingerprint: Fingerprint | None = None
+        self._started = time.perf_counter()
+        self._captioned = self._failed = 0
+        self._last: tuple[Record, ...] = ()
+        self._first: tuple[Record, ...] = ()
+        self._seconds = StageSeconds()
+
+    def add(self, records: Sequence[Record], *, load: float, encode: float, search: float, write: float) -> None:
+        """Count a batch that is written; the seconds are those of this batch."""
+        self._last = tuple(record for record in records if record.error is not None)
+        self._first = (self._first + self._last)[:KEPT_FAILURES]
+        self._failed += len(self._last)
+        self._captioned += len(records) - len(self._last)
+        before = self._seconds
+        self._seconds = StageSeconds(
+            load=before.load + load,
+            encode=before.encode + encode,
+            search=before.search + search,
+            write=before.write + write,
+        )
+
+    def progress(self, total: int | None) -> Progress:
+        """How far the run is."""
+        return Progress(
+            done=self._captioned + self._failed,
+            failed=self._failed,
+            skipped=self.skipped,
+            total=total,
+            seconds=self._seconds,
+            failures=self._last,
+        )
+
+    def summary(self, output: Path | None, overwrite: bool, interrupted: int | None) -> Summary:
+        """The end of the run."""
+        return Summary(
+            captioned=self._captioned,
+            failed=self._failed,
+            skipped=self.skipped,
+            safe=self.known + self._captioned + self._failed,
+            seconds=self._seconds,
+            wall=time.perf_counter() - self._started,
+            device=self.device,
+            fingerprint=self.fingerprint,
+            output=output,
+            overwrite=overwrite,
+            failures=self._first,
+            interrupted=interrupted,
+        )

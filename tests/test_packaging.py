@@ -1,0 +1,96 @@
+"""The wheel holds what it must, and the project's files agree with each other."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from batchcap import __version__
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+MAX_BYTES = 25_000_000
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = folder.glob("*.whl")
+    assert path.stat().st_size < MAX_BYTES
+    with zipfile.ZipFile(path) as opened:
+        yield opened
+
+
+def test_wheel_holds_both_packages(wheel: zipfile.ZipFile) -> None:
+    names = set(wheel.namelist())
+    for folder, package in ((ROOT, "batchcap"), (ROOT / "export", "batchcap_export")):
+        modules = {path.relative_to(folder).as_posix() for path in (folder / package).rglob("*.py")}
+        assert len(modules) > 5
+        assert modules <= names
+    assert "batchcap/py.typed" in names
+
+
+def test_wheel_holds_nothing_else(wheel: zipfile.ZipFile) -> None:
+    tops = {name.split("/")[0] for name in wheel.namelist()}
+    assert tops == {"batchcap", "batchcap_export", f"batchcap-{__version__}.dist-info"}
+
+
+def test_wheel_holds_the_embedded_bundle(wheel: zipfile.ZipFile) -> None:
+    folder = ROOT / "batchcap" / "models" / "flickr8k-small"
+    files = {path.name for path in folder.iterdir()}
+    assert {"bundle.json", "encoder.onnx", "decoder.onnx", "vocabulary.txt", "MODEL_CARD.md"} <= files
+    for name in files:
+        assert wheel.read(f"batchcap/models/flickr8k-small/{name}") == (folder / name).read_bytes()
+
+
+def test_wheel_says_how_to_start_it(wheel: zipfile.ZipFile) -> None:
+    info = f"batchcap-{__version__}.dist-info"
+    assert "batchcap = batchcap.__main__:main" in wheel.read(f"{info}/entry_points.txt").decode()
+    metadata = wheel.read(f"{info}/METADATA").decode()
+    assert f"Version: {__version__}\n" in metadata
+    assert "License-Expression: Apache-2.0\n" in metadata
+    assert f"{info}/licenses/LICENSE" in wheel.namelist()
+
+
+def requirements() -> list[Requirement]:
+    extras = PROJECT["optional-dependencies"].values()
+    return [Requirement(text) for text in [*PROJECT["dependencies"], *(text for extra in extras for text in extra)]]
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "expected"),
+    [
+        ("linux", "x86_64", "onnxruntime-gpu"),
+        ("win32", "AMD64", "onnxruntime-gpu"),
+        ("linux", "aarch64", "onnxruntime"),
+        ("darwin", "arm64", "onnxruntime"),
+        ("win32", "ARM64", "onnxruntime"),
+    ],
+)
+def test_one_onnxruntime_everywhere(system: str, machine: str, expected: str) -> None:
+    environment = {"sys_platform": system, "platform_machine": machine}
+    wanted = [Requirement(text) for text in PROJECT["dependencies"]]
+    chosen = [r.name for r in wanted if r.marker is None or r.marker.evaluate(environment)]
+    assert [name for name in chosen if name.startswith("onnxruntime")] == [expected]
+
+
+def test_constraints_pin_every_requirement_within_its_range() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][\w.+]*", line) for line in lines), "names and versions only"
+    pinned = {canonicalize_name(name): Version(version) for name, version in (line.split("==") for line in lines)}
+    for requirement in requirements():
+        if requirement.marker is None or requirement.marker.evaluate():
+            assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement
