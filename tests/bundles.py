@@ -1,6 +1,7 @@
 """Tiny real bundles in a few lines of onnx.helper: models whose truth can be computed in plain NumPy.
 
-A picture's mean colour picks the first row of a table of logits and shifts all of them; each token leads to another row.
+A picture's mean colour picks the first row of a table of logits and shifts all of them; each token leads to another
+row.
 Import it as ``from bundles import build_bundle``; `conftest.py` makes that possible.
 """
 

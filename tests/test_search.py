@@ -1,0 +1,372 @@
+"""Beam search against an independent plain-Python one, against all sequences there are, and at its edges."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batchcap.options import DecodingOptions
+from batchcap.search import Hypothesis, StepOutput, candidates_needed, search
+
+START, END = 0, 1
+INF = float("inf")
+
+
+@dataclass(frozen=True)
+class Model:
+    """Every image has a row of a table; a token leads to another row."""
+
+    log_prob: np.ndarray
+    """float32 [rows, V]; they need not sum to one."""
+    following: np.ndarray
+    """[rows, V]."""
+    rows: tuple[int, ...]
+    """The first row of each image."""
+    banned: tuple[int, ...] = (START,)
+
+    def only(self, *images: int) -> Model:
+        return replace(self, rows=tuple(self.rows[i] for i in images))
+
+    def search(self, options: DecodingOptions, **settings: bool) -> list[list[Hypothesis]]:
+        return self.watched_search(options, **settings)[0]
+
+    def watched_search(self, options: DecodingOptions, **settings: bool) -> tuple[list[list[Hypothesis]], Stepper]:
+        size = self.log_prob.shape[1]
+        stepper = Stepper(self, candidates_needed(options, size, self.banned))
+        found = search(
+            stepper,
+            len(self.rows),
+            options,
+            start=START,
+            end=END,
+            vocabulary_size=size,
+            banned=self.banned,
+            **settings,
+        )
+        return found, stepper
+
+
+class Stepper:
+    """The step protocol over a `Model`."""
+
+    def __init__(self, model: Model, candidates: int) -> None:
+        self.model, self.candidates = model, candidates
+        self.row = np.array(model.rows)[:, None]
+        self.fed: list[np.ndarray] = []
+
+    def step(self, token: np.ndarray, parent: np.ndarray, *, attention: bool = False) -> StepOutput:
+        assert token.dtype == parent.dtype == np.int64
+        self.fed.append(token.copy())
+        self.row = self.model.following[np.take_along_axis(self.row, parent, axis=1), token]
+        log_prob = self.model.log_prob[self.row]
+        best = np.argsort(-log_prob, axis=-1, kind="stable")[..., : self.candidates]
+        return StepOutput(np.take_along_axis(log_prob, best, axis=-1), best)
+
+    def select(self, rows: np.ndarray) -> None:
+        self.row = self.row[rows]
+
+
+def naive(model: Model, image: int, options: DecodingOptions) -> list[Hypothesis]:
+    """The contract word for word, one image, all extensions, and never done early."""
+    living = [((), 0.0, model.rows[image], START)]
+    finished = []
+
+    def scored(tokens: tuple[int, ...], total: float, length: int, ended: bool) -> Hypothesis:
+        return Hypothesis(tokens, total, total / max(length, 1) ** options.length_penalty, ended)
+
+    for words in range(options.max_length + 1):
+        extensions = []
+        for beam, (_, total, row, last) in enumerate(living):
+            for token, log_prob in enumerate(model.log_prob[model.following[row, last]].tolist()):
+                if log_prob > -INF and (token == END or token not in model.banned):
+                    extensions.append((-(total + log_prob), token, beam))
+        following = []
+        for negative, token, beam in sorted(extensions):
+            tokens, _, row, last = living[beam]
+            if token == END:
+                finished.append(scored(tokens, -negative, words + 1, ended=True))
+            else:
+                following.append(((*tokens, token), -negative, int(model.following[row, last]), token))
+                if len(following) == options.beam_size:
+                    break
+        if words == options.max_length or not following:
+            break
+        living = following
+    cut = [scored(tokens, total, len(tokens), ended=False) for tokens, total, _, _ in living]
+    return sorted(finished or cut, key=lambda h: -h.score)[: options.num_captions]
+
+
+def exhaustive(model: Model, image: int, options: DecodingOptions) -> list[Hypothesis]:
+    """Every sequence up to ``max_length`` that ends, best first."""
+    words = [t for t in range(model.log_prob.shape[1]) if t != END and t not in model.banned]
+    found = []
+    for length in range(options.max_length + 1):
+        for tokens in itertools.product(words, repeat=length):
+            total = rescored(model, image, (*tokens, END))
+            if total > -INF:
+                found.append(Hypothesis(tokens, total, total / (length + 1) ** options.length_penalty, finished=True))
+    return sorted(found, key=lambda h: -h.score)
+
+
+def rescored(model: Model, image: int, tokens: tuple[int, ...]) -> float:
+    row, last, total = model.rows[image], START, 0.0
+    for token in tokens:
+        row = model.following[row, last]
+        total += float(model.log_prob[row, token])
+        last = token
+    return total
+
+
+@st.composite
+def models(draw: st.DrawFn, max_words: int = 6, max_images: int = 5) -> Model:
+    """Smooth and peaked ones, and ones full of ties and impossible tokens."""
+    words = draw(st.integers(1, max_words))
+    size = 2 + words
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    rows = draw(st.integers(1, 5))
+    if draw(st.booleans()):
+        log_prob = random.choice([-0.5, -1.0, -2.0, -INF], (rows, size))
+    else:
+        logits = random.normal(0, draw(st.sampled_from([0.1, 1.0, 4.0])), (rows, size))
+        logits[:, END] += draw(st.sampled_from([-4.0, 0.0, 4.0]))
+        log_prob = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    images = draw(st.integers(1, max_images))
+    banned = (START, *draw(st.lists(st.integers(2, size - 1), max_size=2)))
+    return Model(
+        log_prob.astype(np.float32),
+        random.integers(0, rows, (rows, size)),
+        tuple(random.integers(0, rows, images).tolist()),
+        banned,
+    )
+
+
+penalties = st.sampled_from([0.0, 0.3, 0.7, 1.0, 1.5, 2.0])
+
+
+@st.composite
+def decodings(draw: st.DrawFn) -> DecodingOptions:
+    beams = draw(st.integers(1, 7))
+    return DecodingOptions(
+        beam_size=beams,
+        num_captions=draw(st.integers(1, beams)),
+        max_length=draw(st.integers(1, 7)),
+        length_penalty=draw(penalties),
+    )
+
+
+def same(found: list[Hypothesis], expected: list[Hypothesis]) -> None:
+    assert [(h.tokens, h.finished) for h in found] == [(h.tokens, h.finished) for h in expected]
+    assert [h.log_prob for h in found] == pytest.approx([h.log_prob for h in expected])
+    assert [h.score for h in found] == pytest.approx([h.score for h in expected])
+
+
+@settings(deadline=None, max_examples=300)
+@given(models(), decodings(), st.booleans())
+def test_equals_the_naive_search(model: Model, options: DecodingOptions, compact: bool) -> None:
+    for image, found in enumerate(model.search(options, compact=compact)):
+        same(found, naive(model, image, options))
+
+
+@settings(deadline=None, max_examples=100)
+@given(models(max_words=3, max_images=4), st.integers(1, 3), penalties, st.data())
+def test_a_wide_beam_equals_exhaustive_search(model: Model, length: int, penalty: float, data: st.DataObject) -> None:
+    # One beam more than the last step has extensions: no end is ever met after the beam is full.
+    beams = 3 ** (length + 1) + 1
+    count = data.draw(st.integers(1, beams))
+    options = DecodingOptions(beam_size=beams, num_captions=count, max_length=length, length_penalty=penalty)
+    for image, found in enumerate(model.search(options)):
+        expected = exhaustive(model, image, options)
+        if not expected:
+            assert not any(h.finished for h in found)
+            continue
+        assert [h.score for h in found] == pytest.approx([h.score for h in expected[:count]])
+        # Equal scores may stand in any order.
+        assert {h.tokens for h in found} <= {h.tokens for h in expected if h.score >= found[-1].score - 1e-9}
+        assert len({h.tokens for h in found}) == len(found)
+        assert all(h.finished for h in found)
+
+
+@settings(deadline=None)
+@given(models(), decodings())
+def test_rescoring_returns_the_same_score(model: Model, options: DecodingOptions) -> None:
+    for image, found in enumerate(model.search(options)):
+        assert 1 <= len(found) <= options.num_captions
+        for h in found:
+            generated = (*h.tokens, END) if h.finished else h.tokens
+            assert len(h.tokens) <= options.max_length
+            assert END not in h.tokens
+            assert not set(h.tokens) & set(model.banned)
+            assert h.log_prob == pytest.approx(rescored(model, image, generated))
+            assert h.score == pytest.approx(h.log_prob / max(len(generated), 1) ** options.length_penalty)
+
+
+@settings(deadline=None)
+@given(models(max_images=7), decodings(), st.randoms(use_true_random=False))
+def test_neighbours_and_their_order_change_nothing(model: Model, options: DecodingOptions, random: object) -> None:
+    together = model.search(options)
+    assert together == [model.only(image).search(options)[0] for image in range(len(model.rows))]
+    order = list(range(len(model.rows)))
+    random.shuffle(order)
+    assert model.only(*order).search(options) == [together[image] for image in order]
+
+
+@settings(deadline=None)
+@given(models(max_images=7), decodings())
+def test_images_that_leave_the_batch_change_nothing(model: Model, options: DecodingOptions) -> None:
+    assert model.search(options, compact=True) == model.search(options, compact=False)
+
+
+@settings(deadline=None)
+@given(models(max_words=4), st.integers(1, 5), st.integers(1, 5))
+def test_ended_beams_never_starve_the_living(model: Model, beams: int, length: int) -> None:
+    # <end> is the likeliest token everywhere, every word is possible, and all beams are asked for.
+    log_prob = np.where(np.isfinite(model.log_prob), model.log_prob, -3)
+    log_prob[:, END] = -0.01
+    model = replace(model, log_prob=log_prob.astype(np.float32), banned=(START,))
+    options = DecodingOptions(beam_size=beams, num_captions=beams, max_length=length, length_penalty=2.0)
+    found, stepper = model.watched_search(options, compact=False)
+    words = log_prob.shape[1] - 2
+    for step, fed in enumerate(stepper.fed[1:], start=1):
+        living = (fed != END).sum(axis=1)
+        # An image that is done has no living beam any more; there is nothing between full and done.
+        assert ((living == 0) | (living >= min(beams, words**step))).all()
+    # The best beam's <end> is always the first of all.
+    assert all(len(best) >= min(beams, length + 1) for best in found)
+    assert all(h.finished for best in found for h in best)
+
+
+def model_of(*log_prob: list[float], following: list[list[int]] | None = None, images: int = 2) -> Model:
+    table = np.array(log_prob, np.float32)
+    return Model(table, np.zeros(table.shape, int) if following is None else np.array(following), (0,) * images)
+
+
+def tokens(found: list[list[Hypothesis]]) -> list[list[tuple[int, ...]]]:
+    return [[h.tokens for h in best] for best in found]
+
+
+def test_an_end_that_comes_first_finishes_and_the_rest_lives_on() -> None:
+    # After any token: <end> 0.5, 2: 0.4, 3: 0.1. Without a length penalty nothing beats ending at once.
+    model = model_of([-INF, *np.log([0.5, 0.4, 0.1]).tolist()])
+    assert tokens(model.search(DecodingOptions(beam_size=2, max_length=4, length_penalty=0.0))) == [[()]] * 2
+    # By the mean of the log-probabilities it is beaten by ending later: (4 ln 0.4 + ln 0.5) / 5 < ln 0.5.
+    best = model.search(DecodingOptions(beam_size=2, num_captions=2, max_length=4, length_penalty=1.0))[1]
+    assert [h.tokens for h in best] == [(), (2,)]
+    best = model.search(DecodingOptions(beam_size=2, max_length=4, length_penalty=2.0))[1]
+    assert [h.tokens for h in best] == [(2, 2, 2, 2)]
+
+
+def test_an_end_after_the_last_living_one_is_not_finished() -> None:
+    model = model_of([-INF, -2.0, -0.5, -1.0])
+    best = model.search(DecodingOptions(beam_size=2, max_length=1, length_penalty=0.0))[0]
+    # Step one takes 2 and 3, so <end> (third) is not met; step two may only end, and meets none either.
+    assert [(h.tokens, h.finished) for h in best] == [((2,), False)]
+    best = model.search(DecodingOptions(beam_size=3, max_length=1, length_penalty=0.0))[0]
+    assert [(h.tokens, h.log_prob, h.finished) for h in best] == [((), -2.0, True)]
+
+
+def test_a_model_that_never_ends_is_cut() -> None:
+    model = model_of([-INF, -INF, -0.5, -1.0])
+    options = DecodingOptions(beam_size=2, num_captions=2, max_length=3, length_penalty=1.0)
+    for best in model.search(options):
+        assert best == [
+            Hypothesis((2, 2, 2), -1.5, -0.5, finished=False),
+            Hypothesis((3, 2, 2), -2.0, -2 / 3, finished=False),
+        ]
+
+
+def test_cut_hypotheses_stay_out_where_one_finished() -> None:
+    # Row 0 leads to 1 by token 2 and to 2 by token 3; only after 3 can it end.
+    model = model_of(
+        [-INF, -INF, -0.1, -3.0],
+        [-INF, -INF, -0.1, -INF],
+        [-INF, -0.1, -INF, -INF],
+        following=[[0, 0, 1, 2], [0, 0, 1, 1], [0, 0, 2, 2]],
+    )
+    best = model.search(DecodingOptions(beam_size=2, num_captions=2, max_length=4, length_penalty=0.0))[0]
+    assert [(h.tokens, h.finished) for h in best] == [((3,), True)]
+
+
+def test_equal_totals_take_the_lower_token_then_the_lower_beam() -> None:
+    model = model_of([-INF, -INF, -1.0, -1.0, -1.0])
+    options = DecodingOptions(beam_size=3, num_captions=3, max_length=2, length_penalty=1.0)
+    # Step two: nine equal totals; token 2 of the beams 0, 1, 2.
+    assert tokens(model.search(options)) == [[(2, 2), (3, 2), (4, 2)]] * 2
+
+
+def test_of_equal_scores_the_one_that_finished_first_leads() -> None:
+    model = model_of([-INF, -1.0, 0.0, -9.0])
+    options = DecodingOptions(beam_size=2, num_captions=2, max_length=3, length_penalty=0.0)
+    assert tokens(model.search(options)) == [[(), (2,)]] * 2
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_vocabulary_of_end_alone(beams: int) -> None:
+    class Ends:
+        def step(self, token: np.ndarray, parent: np.ndarray, *, attention: bool = False) -> StepOutput:
+            shape = (*token.shape, 1)
+            return StepOutput(np.full(shape, -0.25, np.float32), np.zeros(shape, np.int64))
+
+        def select(self, rows: np.ndarray) -> None:
+            raise AssertionError("nothing is left to select")
+
+    options = DecodingOptions(beam_size=beams)
+    assert candidates_needed(options, 1) == 1
+    found = search(Ends(), 2, options, start=0, end=0, vocabulary_size=1)
+    assert found == [[Hypothesis((), -0.25, -0.25, finished=True)]] * 2
+
+
+def test_a_start_that_is_also_the_end_can_end() -> None:
+    model = model_of([-0.1, -5.0, -3.0])
+    options = DecodingOptions(beam_size=1)
+    stepper = Stepper(model, 3)
+    found = search(stepper, 2, options, start=0, end=0, vocabulary_size=3, banned=[0])
+    assert tokens(found) == [[()]] * 2
+
+
+def test_more_beams_than_sequences() -> None:
+    model = model_of([-INF, -1.0, -0.5])
+    options = DecodingOptions(beam_size=50, num_captions=50, max_length=3, length_penalty=0.0)
+    assert tokens(model.search(options)) == [[(), (2,), (2, 2), (2, 2, 2)]] * 2
+
+
+def test_impossible_and_not_a_number_harm_only_their_own_image() -> None:
+    good, nothing, broken = [-INF, -1.0, -0.5, -2.0], [-INF] * 4, [float("nan")] * 4
+    following = [[0] * 4, [1] * 4, [2] * 4]
+    model = replace(model_of(good, nothing, broken, following=following), rows=(0, 1, 2, 0))
+    options = DecodingOptions(beam_size=2, num_captions=2, max_length=3)
+    found = model.search(options)
+    assert found[0] == found[3] == model.only(0).search(options)[0]
+    assert found[1] == found[2] == [Hypothesis((), 0.0, 0.0, finished=False)]
+
+
+def test_greedy_is_a_beam_of_one() -> None:
+    random = np.random.default_rng(5)
+    log_prob = np.log(random.dirichlet(np.ones(9), 4))
+    model = Model(log_prob.astype(np.float32), random.integers(0, 4, (4, 9)), (0, 1, 2, 3))
+    greedy = DecodingOptions(search="greedy", beam_size=1, max_length=5)
+    assert model.search(greedy) == model.search(DecodingOptions(beam_size=1, max_length=5))
+
+
+def test_it_stops_when_nothing_can_get_better() -> None:
+    model = model_of([-INF, -0.01, -5.0, -6.0])
+    _, stepper = model.watched_search(DecodingOptions(beam_size=3, max_length=30, length_penalty=0.0))
+    assert len(stepper.fed) == 1
+
+
+def test_finished_images_leave_the_batch() -> None:
+    # Image 0 ends at once; image 1 (row 1) cannot end.
+    model = model_of([-INF, -0.01, -5.0], [-INF, -INF, -0.1], following=[[0] * 3, [1] * 3])
+    model = replace(model, rows=(0, 1))
+    _, stepper = model.watched_search(DecodingOptions(beam_size=1, max_length=4, length_penalty=0.0))
+    assert [len(fed) for fed in stepper.fed] == [2, 1, 1, 1, 1]
+
+
+def test_too_few_candidates_are_refused() -> None:
+    model = model_of([-INF, -1.0, -0.5, -2.0, -3.0])
+    with pytest.raises(ValueError, match="3 candidates a beam; this search needs 5"):
+        search(Stepper(model, 3), 2, DecodingOptions(), start=START, end=END, vocabulary_size=9, banned=[0])
