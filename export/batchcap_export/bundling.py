@@ -31,7 +31,7 @@ from batchcap.bundle import (
     open_bundle,
     write_manifest,
 )
-from batchcap.captioner import Captioner
+from batchcap.captioner import Captioner, decoding_options
 from batchcap.errors import ExportError, OutputError
 from batchcap_export import datasets, images
 from batchcap_export.convert import OPSET, compact, convert_decoder, convert_encoder
@@ -232,7 +232,7 @@ def _pixels(captioner: TrainedCaptioner, files: Sequence[Path]) -> NDArray[Any]:
 
 def _captions(bundle: Bundle, files: Sequence[Path]) -> list[str]:
     """The runtime's captions of these files, with the bundle's defaults."""
-    captioned = Captioner.load(bundle, device="cpu").caption(files)
+    captioned = Captioner.load(bundle.folder, device="cpu").caption(files)
     return [image.captions[0].caption for image in captioned]
 
 
@@ -243,7 +243,7 @@ def _scored(
     for index, evaluation in enumerate(evaluations):
         say(f"captioning {len(evaluation.files)} images of {evaluation.name}")
         captions = _captions(bundle, evaluation.files)
-        label = Captioner.load(bundle, device="cpu").decoding.label
+        label = decoding_options(bundle.manifest).label
         scores = score(captions, evaluation.references, f"{evaluation.name}; {label}; {store} weights")
         metrics += _metrics(evaluation.name, scores)
         say(

@@ -111,7 +111,7 @@ def finish(model: onnx.ModelProto, axes: Mapping[str, tuple[str, ...]]) -> onnx.
     Args:
         axes: for each input and output the names of its first axes; further unknown axes stay unnamed.
     """
-    _drop_unused(model)
+    _order(model)
     loops = sorted({node.op_type for node in model.graph.node} & _LOOPS)
     if loops:
         raise ExportError(
@@ -132,19 +132,35 @@ def finish(model: onnx.ModelProto, axes: Mapping[str, tuple[str, ...]]) -> onnx.
     return model
 
 
-def _drop_unused(model: onnx.ModelProto) -> None:
+def _order(model: onnx.ModelProto) -> None:
+    """Nodes and weights in the order in which the outputs need them: the converter's own order changes from call to call.
+
+    What no output needs is dropped.
+    """
     graph = model.graph
-    needed = {tensor.name for tensor in graph.output}
-    kept = []
-    for node in reversed(graph.node):
-        if needed.intersection(node.output):
-            kept.append(node)
-            needed.update(node.input)
-    del graph.node[:]
-    graph.node.extend(reversed(kept))
-    used = [tensor for tensor in graph.initializer if tensor.name in needed]
-    del graph.initializer[:]
-    graph.initializer.extend(used)
+    makes = {name: node for node in graph.node for name in node.output}
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    nodes: list[onnx.NodeProto] = []
+    used: dict[str, onnx.TensorProto] = {}
+    placed: set[int] = set()
+    # Depth first without recursion: a network is deeper than Python's stack. A name is met twice, before and after its inputs.
+    waiting = [(tensor.name, False) for tensor in reversed(graph.output)]
+    while waiting:
+        name, ready = waiting.pop()
+        if name in weights:
+            used.setdefault(name, weights[name])
+        node = makes.get(name)
+        if node is None or id(node) in placed:
+            continue
+        if ready:
+            placed.add(id(node))
+            nodes.append(node)
+        else:
+            waiting.append((name, True))
+            waiting.extend((given, False) for given in reversed(node.input))
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(used.values())
 
 
 def _rename_inside(model: onnx.ModelProto) -> None:

@@ -84,11 +84,11 @@ def check_parity(
                 f"Parity: {difference.tensor} differs by {difference.absolute:.3g} ({difference.relative:.3g} of its largest "
                 f"value, {_RELATIVE:g} is the limit)."
             )
-    runtime = Captioner.load(bundle, device="cpu", batch_size=32)
     tokens = bundle.manifest.tokens
     banned = [t for t in (tokens.start, tokens.padding, tokens.unknown) if t is not None]
     decoding = decoding_options(bundle.manifest, beam_size=_BEAMS, num_captions=1)
     expected = reference_captions(captioner, pixels, decoding, tokens.start, tokens.end, banned)
+    runtime = Captioner(bundle, decoding, sessions.choose_device("cpu"))
     texts = [bundle.vocabulary.detokenize(e.tokens) for e in expected]
     captions = []
     for start in range(0, len(pixels), 32):
@@ -129,7 +129,7 @@ def _compare_tensors(captioner: TrainedCaptioner, bundle: Bundle, pixels: NDArra
     encoder, decoder = sessions.open_sessions(bundle, sessions.choose_device("cpu"))
     states, memories = captioner.encode(tf.constant(pixels))
     features = encoder(pixels)
-    given = features.arrays()
+    given = {n: t if isinstance(t, np.ndarray) else t.numpy() for n, t in features.tensors.items()}
     out = [_difference(f"encoder state.{n}", np.asarray(s)[:, None], given[f"state.{n}"]) for n, s in states.items()]
     out += [_difference(f"encoder memory.{n}", np.asarray(m), given[f"memory.{n}"]) for n, m in memories.items()]
     words = len(captioner.vocabulary)

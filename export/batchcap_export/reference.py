@@ -85,13 +85,14 @@ def _caption(
             token, {name: tf.gather(state, rows, batch_dims=1) for name, state in states.items()}, memories
         )
         step_log_prob = np.asarray(tf.nn.log_softmax(logits))[0].astype(np.float64)
-        only_end = length == decoding.max_length
-        living, ended, margin = _extend(living, step_log_prob, allowed, end, decoding.beam_size, only_end)
+        # The step after the longest caption may only end: what lives on there is cut, and counts as it was before.
+        following, ended, margin = _extend(living, step_log_prob, allowed, end, decoding.beam_size)
+        living = following if length < decoding.max_length else living
         gap = min(gap, margin)
         finished += [
             (tokens, log_prob, log_prob / (len(tokens) + 1) ** decoding.length_penalty) for tokens, log_prob in ended
         ]
-        if not living or _settled(living, finished, decoding):
+        if not following or _settled(living, finished, decoding):
             break
     if not finished:
         finished = [(h.tokens, h.log_prob, h.log_prob / len(h.tokens) ** decoding.length_penalty) for h in living]
@@ -108,13 +109,9 @@ def _extend(
     allowed: NDArray[np.bool_],
     end: int,
     beams: int,
-    only_end: bool,
 ) -> tuple[list[_Living], list[tuple[tuple[int, ...], float]], float]:
     total = log_prob + np.array([[h.log_prob] for h in living])
     total[:, ~allowed] = -np.inf
-    if only_end:
-        ended = [(h.tokens, float(total[row, end])) for row, h in enumerate(living)]
-        return [], ended, np.inf
     beam, token = np.divmod(np.arange(total.size), total.shape[1])
     order = np.lexsort((beam, token, -total.ravel()))
     following: list[_Living] = []

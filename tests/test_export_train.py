@@ -1,0 +1,113 @@
+"""Training for real on a small made-up data set: it learns, it can be cut and resumed, and a seed repeats it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("tensorflow", reason="the export extra is not installed")
+pytest.importorskip("pycocoevalcap", reason="the eval extra is not installed")
+
+import msgspec
+import tensorflow as tf
+
+from batchcap.errors import ExportError
+from batchcap_export.train import MaskedCrossEntropy, TrainOptions, load_run, train
+
+COLOURS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 220), "white": (250, 250, 250)}
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> TrainOptions:
+    """Pictures of two colours, one above the other, and two captions each."""
+    folder = tmp_path_factory.mktemp("colours")
+    (folder / "images").mkdir()
+    names, lines = [], []
+    random = np.random.default_rng(0)
+    for index in range(48):
+        above, below = random.choice(list(COLOURS), 2)
+        picture = np.zeros((40, 40, 3), np.uint8)
+        picture[:20], picture[20:] = COLOURS[above], COLOURS[below]
+        picture = (picture + random.integers(-15, 16, picture.shape)).clip(0, 255).astype(np.uint8)
+        name = f"{index:02}.png"
+        Image.fromarray(picture).save(folder / "images" / name)
+        names.append(name)
+        lines += [f"{name}#0\t{above} above {below} .", f"{name}#1\tA {above} field over {below} ."]
+    (folder / "captions.txt").write_text("\n".join(lines), encoding="utf-8")
+    (folder / "train.txt").write_text("\n".join(names[:36]), encoding="utf-8")
+    (folder / "dev.txt").write_text("\n".join(names[36:]), encoding="utf-8")
+    return TrainOptions(
+        images=folder / "images",
+        captions=folder / "captions.txt",
+        train_split=folder / "train.txt",
+        dev_split=folder / "dev.txt",
+        min_count=1,
+        units=32,
+        views=2,
+        epochs=3,
+        batch_size=16,
+        learning_rate=5e-3,
+        tied=True,
+        deterministic=True,
+    )
+
+
+def _losses(run: Path) -> list[float]:
+    return [row["loss"] for row in msgspec.json.decode((run / "history.json").read_bytes())]
+
+
+def test_a_seed_repeats_the_loss_curve_and_the_run_can_be_loaded(options: TrainOptions, tmp_path: Path) -> None:
+    said: list[str] = []
+    scores = train(options, tmp_path / "one", said.append)
+    train(options, tmp_path / "two", said.append)
+    first = _losses(tmp_path / "one")
+    assert first == _losses(tmp_path / "two")
+    assert first[-1] < first[0] * 0.9
+    assert any("features of small: 36 of 36" in line for line in said)
+    captions = (tmp_path / "one" / "dev-captions.txt").read_text().splitlines()
+    assert len(captions) == 12
+    assert scores.bleu[0] > 0.2
+    assert "beam3" in scores.signature
+    captioner, read, recipe = load_run(tmp_path / "one")
+    assert read == options
+    assert recipe.scores["cider"] == scores.cider
+    assert captioner.vocabulary.words[:4] == ("<pad>", "<start>", "<end>", "<unk>")
+    assert captioner.backbone.features == 256
+
+
+def test_a_finished_run_says_its_scores_again_without_training(options: TrainOptions, tmp_path: Path) -> None:
+    one = train(options, tmp_path, lambda _: None)
+    stamp = (tmp_path / "latest.weights.h5").stat().st_mtime_ns
+    again = train(options, tmp_path, lambda _: None)
+    assert again == one
+    assert (tmp_path / "latest.weights.h5").stat().st_mtime_ns == stamp
+
+
+def test_a_run_folder_belongs_to_one_recipe(options: TrainOptions, tmp_path: Path) -> None:
+    train(replace(options, epochs=1), tmp_path, lambda _: None)
+    with pytest.raises(ExportError, match=r"another recipe \(units: 32 there, 48 here\)"):
+        train(replace(options, epochs=1, units=48), tmp_path, lambda _: None)
+
+
+def test_what_is_no_finished_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"recipe\.json is missing"):
+        load_run(tmp_path)
+    (tmp_path / "recipe.json").write_text("{}")
+    with pytest.raises(ExportError, match="has not finished"):
+        load_run(tmp_path)
+
+
+def test_padding_does_not_count() -> None:
+    random = np.random.default_rng(0)
+    logits = random.standard_normal((2, 5, 7)).astype(np.float32)
+    words = np.array([[3, 4, 0, 0, 0], [5, 6, 2, 1, 0]])
+    log_prob = tf.nn.log_softmax(logits).numpy()
+    real = [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (1, 3)]
+    expected = -np.mean([log_prob[b, t, words[b, t]] for b, t in real])
+    assert float(MaskedCrossEntropy().call(tf.constant(words), tf.constant(logits))) == pytest.approx(expected, rel=1e-6)
+    smooth = -np.mean([0.9 * log_prob[b, t, words[b, t]] + 0.1 * log_prob[b, t].mean() for b, t in real])
+    assert float(MaskedCrossEntropy(0.1).call(tf.constant(words), tf.constant(logits))) == pytest.approx(smooth, rel=1e-6)
