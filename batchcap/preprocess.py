@@ -11,6 +11,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple, TypeAlias
@@ -18,7 +19,20 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    IcoImagePlugin,
+    Image,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 
 from batchcap.errors import ImageError
 
@@ -33,8 +47,23 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 # Pillow's own limit against decompression bombs (16k x 11k), kept here whatever the process sets Pillow to.
 MAX_PIXELS: Final = 178_956_970
-# Only formats whose decoder is a plain one: Pillow would run Ghostscript for an EPS file that is called x.jpg.
-_FORMATS: Final = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM", "ICO", "TGA")
+# Only formats with a signature and a plain decoder: Pillow would run Ghostscript for an EPS file that is called x.jpg.
+# Naming the plugins also loads them here, once, and not in whichever thread comes first.
+_FORMATS: Final = tuple(
+    image_file.format
+    for image_file in (
+        JpegImagePlugin.JpegImageFile,
+        PngImagePlugin.PngImageFile,
+        WebPImagePlugin.WebPImageFile,
+        BmpImagePlugin.BmpImageFile,
+        TiffImagePlugin.TiffImageFile,
+        GifImagePlugin.GifImageFile,
+        AvifImagePlugin.AvifImageFile,
+        Jpeg2KImagePlugin.Jpeg2KImageFile,
+        PpmImagePlugin.PpmImageFile,
+        IcoImagePlugin.IcoImageFile,
+    )
+)
 _SIGNATURES: Final = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG": "PNG",
@@ -59,6 +88,8 @@ _PARSE_ERRORS: Final = (
     struct.error,
     zlib.error,
 )
+# What libjpeg-turbo complains of, and subsamplings that simplejpeg has no name for.
+_SIMPLEJPEG_ERRORS: Final = (ValueError, KeyError)
 _EXIF_ORIENTATION: Final = 0x0112
 # EXIF orientation -> the NumPy view that turns the picture upright (CIPA DC-008, tag 274).
 _UPRIGHT: Final[dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]]] = {
@@ -105,7 +136,7 @@ def peek_size(data: bytes | memoryview) -> tuple[int, int] | None:
     try:
         height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=False)
         return width, height
-    except ValueError:
+    except _SIMPLEJPEG_ERRORS:
         pass
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
@@ -121,7 +152,7 @@ def decode_image(data: bytes | memoryview, jpeg_dct: Literal["accurate", "fast"]
     Broken metadata does not matter.
 
     Args:
-        data: the file's bytes: JPEG, PNG, WebP, BMP, TIFF, GIF; also AVIF, JPEG 2000, PPM, ICO, TGA where Pillow can.
+        data: the file's bytes: JPEG, PNG, WebP, BMP, TIFF, GIF; also AVIF, JPEG 2000, PPM, ICO where Pillow can.
             The bytes decide, not the file's name.
         jpeg_dct: see `Preprocess.jpeg_dct`.
 
@@ -168,10 +199,11 @@ def _decode_jpeg(data: bytes | memoryview, image: Image.Image, jpeg_dct: str) ->
     decoded: NDArray[np.uint8]
     try:
         decoded = simplejpeg.decode_jpeg(data, "RGB", fastdct=fast, strict=True)
-    except ValueError:
+    except _SIMPLEJPEG_ERRORS:
         decoded = np.asarray(image.convert("RGB"))
-        if fast:  # the picture is whole: the oddity must not change which inverse DCT made its pixels
-            decoded = simplejpeg.decode_jpeg(data, "RGB", fastdct=True, strict=False)
+        if fast:  # the picture is whole: most oddities need not change which inverse DCT makes its pixels
+            with suppress(*_SIMPLEJPEG_ERRORS):
+                decoded = simplejpeg.decode_jpeg(data, "RGB", fastdct=True, strict=False)
     return decoded
 
 

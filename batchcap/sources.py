@@ -147,9 +147,13 @@ def _resolve(path: Path) -> _Input:
         holder = os.stat(folder)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise InputNotFoundError(f"Input {path}: {reason}.", "Check the spelling and the permissions.") from None
+        raise InputNotFoundError(
+            f"Input {_shown(path)}: {reason}.", "Check the spelling and the permissions."
+        ) from None
     if not stat.S_ISREG(status.st_mode):
-        raise InputNotFoundError(f"Input {path}: neither a folder nor a regular file.", "Name a folder or an image.")
+        raise InputNotFoundError(
+            f"Input {_shown(path)}: neither folder nor regular file.", "Name a folder or an image."
+        )
     return _Input(file, (holder.st_dev, holder.st_ino), name)
 
 
@@ -166,7 +170,9 @@ def _base(inputs: Sequence[_Input], root: Path | None) -> str:
     if root is not None:
         base = _absolute(root)
         if not os.path.isdir(base):
-            raise OptionError(f"--root {root}: no such folder.", "Name the folder that paths in the output start from.")
+            raise OptionError(
+                f"--root {_shown(root)}: no such folder.", "Name the folder that paths in the output start from."
+            )
         return base
     folders = {each.folder: each.file for each in reversed(inputs) if each.name is None}
     return next(iter(folders.values())) if len(folders) == 1 else os.getcwd()
@@ -188,8 +194,13 @@ def _keys_of_files(inputs: Sequence[_Input], base: str) -> dict[Key, str]:
 
 
 def _duplicate(one: str, other: str) -> DuplicateKeyError:
-    names = f"{os.fsencode(one)!r} and {os.fsencode(other)!r}"
+    names = f"{_shown(one)} and {_shown(other)}"
     return DuplicateKeyError(f"Two files have the same key in the output: {names}.", "Rename one of them.")
+
+
+def _shown(path: str | Path) -> str:
+    """A name that any terminal can print."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _walk(inputs: Sequence[_Input]) -> Iterator[_Found]:
@@ -258,8 +269,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError as error:
-        # A link that cannot be followed. It may have led to a folder: that must not be swallowed, and looking at it again
-        # will say why. A link to itself leads to nothing, like a dangling one.
+        # A link that cannot be followed. It may have led to a folder, so it is looked at again later and reported then.
+        # A link to itself leads to nothing, like a dangling one.
         return error.errno != errno.ELOOP
 
 

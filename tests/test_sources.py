@@ -1,0 +1,355 @@
+"""Every picture under the inputs comes out once, in a stable order, and what cannot be read is not swallowed."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import os
+import random
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchcap import sources
+from batchcap.errors import DuplicateKeyError, InputNotFoundError, OptionError
+from batchcap.records import ImageRef
+
+BYTE_NAMES = pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names must be Unicode here")
+AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+def fill(folder: Path, *names: str) -> Path:
+    for name in names:
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(name.encode("utf-8", "surrogateescape"))
+    return folder
+
+
+def paths(*inputs: Path, root: Path | None = None) -> list[str]:
+    """Paths in the output; checks on the way that the keys are distinct and that `count` agrees."""
+    refs = list(sources.discover(inputs, root))
+    assert len({ref.key for ref in refs}) == len(refs)
+    assert sources.count(inputs) == len(refs)
+    return [ref.path for ref in refs]
+
+
+def kinds(refs: list[ImageRef]) -> list[tuple[str, str | None]]:
+    return [(ref.path, ref.failure and ref.failure.kind) for ref in refs]
+
+
+# --- what is taken, and in which order --------------------------------------------------------------------------------
+
+
+def test_folders_depth_first_names_by_bytes(tmp_path: Path) -> None:
+    fill(
+        tmp_path,
+        "b.jpg",
+        "a/z.png",
+        "a/B/1.gif",
+        "a/a.webp",
+        "a.jpg",
+        "Z.TIF",
+        "é.jpg",
+        "c/d/e/f.bmp",
+        "10.jpe",
+        "9.jpeg",
+    )
+    assert paths(tmp_path) == [
+        "10.jpe", "9.jpeg", "Z.TIF", "a/B/1.gif", "a/a.webp", "a/z.png", "a.jpg", "b.jpg", "c/d/e/f.bmp", "é.jpg",
+    ]  # fmt: skip
+
+
+def test_only_pictures_in_folders_but_any_file_that_is_named(tmp_path: Path) -> None:
+    fill(tmp_path, "a.JPG", "b.Tiff", "notes.txt", "jpg", "c.jpg.part", "scan", "d.jpg/e.png")
+    assert paths(tmp_path) == ["a.JPG", "b.Tiff", "d.jpg/e.png"]
+    assert paths(tmp_path / "scan", tmp_path, root=tmp_path) == ["scan", "a.JPG", "b.Tiff", "d.jpg/e.png"]
+
+
+def test_hidden_names_are_skipped_unless_they_are_an_input(tmp_path: Path) -> None:
+    fill(tmp_path, "._a.jpg", ".b.jpg", ".cache/c.jpg", "d/.e/f.jpg", "g.jpg")
+    assert paths(tmp_path) == ["g.jpg"]
+    assert paths(tmp_path, tmp_path / ".cache", tmp_path / ".b.jpg", root=tmp_path) == [
+        "g.jpg",
+        ".cache/c.jpg",
+        ".b.jpg",
+    ]
+
+
+def test_size_time_and_file(tmp_path: Path) -> None:
+    file = fill(tmp_path, "a/b.jpg") / "a" / "b.jpg"
+    os.utime(file, ns=(0, 1_732_142_000_123_456_789))
+    (ref,) = sources.discover([tmp_path])
+    assert ref == ImageRef("a/b.jpg", str(file), size=7, mtime_us=1_732_142_000_123_456)
+
+
+NAMES = st.text(st.sampled_from("aAbé.😀-0 "), min_size=1, max_size=4).filter(lambda name: not name.startswith("."))
+TREES = st.recursive(
+    st.none(), lambda inner: st.dictionaries(NAMES, inner, max_size=5), max_leaves=25
+).filter(lambda tree: tree is not None)  # fmt: skip
+
+
+def plant(folder: Path, tree: dict[str, dict | None]) -> list[str]:
+    """Make the tree; the paths of its pictures in the order that is promised."""
+    made: list[tuple[bytes, list[str]]] = []
+    for name, below in tree.items():
+        if below is None:
+            fill(folder, f"{name}.jpg")
+            made.append((os.fsencode(f"{name}.jpg"), [f"{name}.jpg"]))
+        else:
+            (folder / f"{name}_").mkdir()
+            made.append((os.fsencode(f"{name}_"), [f"{name}_/{path}" for path in plant(folder / f"{name}_", below)]))
+    return [path for _, below in sorted(made) for path in below]
+
+
+@given(tree=TREES)
+def test_any_tree_comes_out_in_order(tmp_path_factory: pytest.TempPathFactory, tree: dict[str, dict | None]) -> None:
+    folder = tmp_path_factory.mktemp("tree")
+    expected = plant(folder, tree)
+    assert paths(folder) == expected
+
+
+@given(tree=TREES, seed=st.integers(0, 2**32))
+def test_any_inputs_give_each_picture_once(
+    tmp_path_factory: pytest.TempPathFactory, tree: dict[str, dict | None], seed: int
+) -> None:
+    """Inputs that repeat, nest and overlap in any order: the union, each once, and none lost."""
+    folder = tmp_path_factory.mktemp("tree")
+    every = plant(folder, tree)
+    draw = random.Random(seed)
+    places = [Path(top) for top, _, _ in os.walk(folder)] + [folder / path for path in every]
+    chosen = [draw.choice(places) for _ in range(draw.randint(1, 6))]
+    reached = {path for path in every for place in chosen if (folder / path).is_relative_to(place)}
+    got = paths(*chosen, root=folder)
+    assert len(got) == len(reached)
+    assert set(got) == reached
+
+
+def test_the_first_input_that_reaches_a_picture_has_it(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.jpg", "b/2.jpg", "b/c/3.jpg")
+    b, c, two = tmp_path / "b", tmp_path / "b" / "c", tmp_path / "b" / "2.jpg"
+    assert paths(b, c, root=tmp_path) == ["b/2.jpg", "b/c/3.jpg"]
+    assert paths(c, b, root=tmp_path) == ["b/c/3.jpg", "b/2.jpg"]
+    assert paths(c, two, tmp_path, b, root=tmp_path) == ["b/c/3.jpg", "b/2.jpg", "a/1.jpg"]
+    assert paths(two, two) == [two.as_posix()]
+
+
+def test_one_folder_spelled_in_many_ways_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, "a/1.jpg", "b/2.jpg")
+    monkeypatch.chdir(tmp_path / "b")
+    assert paths(Path("../a"), tmp_path / "a", Path("../b/../a/."), Path("../a/../a")) == ["1.jpg"]
+    assert paths(Path("../a/1.jpg"), Path("../b/../a/1.jpg"), tmp_path / "a" / "1.jpg", root=Path("..")) == ["a/1.jpg"]
+
+
+def test_discovery_is_lazy(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.jpg", "b/2.jpg")
+    refs = sources.discover([tmp_path])
+    assert next(refs).path == "a/1.jpg"
+    fill(tmp_path, "b/0.jpg")
+    assert [ref.path for ref in refs] == ["b/0.jpg", "b/2.jpg"]
+
+
+def test_folders_deeper_than_the_recursion_limit(tmp_path: Path) -> None:
+    depth = 1050
+    here = tmp_path
+    for _ in range(depth):  # one at a time: a whole path of this depth is still legal
+        here = here / "d"
+        here.mkdir()
+    fill(here, "x.jpg")
+    try:
+        assert paths(tmp_path) == ["d/" * depth + "x.jpg"]
+    finally:  # pytest's own clean-up is recursive
+        (here / "x.jpg").unlink()
+        while here != tmp_path:
+            here.rmdir()
+            here = here.parent
+
+
+# --- the root ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, "in/a/1.jpg", "in/b/2.jpg", "out/3.jpg")
+    monkeypatch.chdir(tmp_path / "in")
+    outside = (tmp_path / "out" / "3.jpg").as_posix()
+    assert paths(Path("a")) == ["1.jpg"]
+    assert paths(Path("a"), Path("b")) == ["a/1.jpg", "b/2.jpg"]
+    assert paths(Path("a/1.jpg")) == ["a/1.jpg"]
+    assert paths(Path("a/1.jpg"), tmp_path / "out" / "3.jpg") == ["a/1.jpg", outside]
+    assert paths(Path("a"), tmp_path / "out" / "3.jpg") == ["1.jpg", outside]
+    assert paths(Path("a"), root=tmp_path) == ["in/a/1.jpg"]
+    assert paths(Path("a"), root=Path("..")) == ["in/a/1.jpg"]
+    assert paths(tmp_path / "out", root=Path()) == [outside]
+    # A folder whose name begins like the root's is not inside it.
+    fill(tmp_path, "in2/4.jpg")
+    assert paths(tmp_path / "in2", root=tmp_path / "in") == [(tmp_path / "in2" / "4.jpg").as_posix()]
+
+
+def test_a_root_that_is_no_folder(tmp_path: Path) -> None:
+    fill(tmp_path, "a.jpg")
+    for wrong in (tmp_path / "nowhere", tmp_path / "a.jpg"):
+        with pytest.raises(OptionError, match="--root"):
+            sources.discover([tmp_path], wrong)
+
+
+# --- what is missing or cannot be read --------------------------------------------------------------------------------
+
+
+def test_a_missing_input_is_named_before_anything_comes_out(tmp_path: Path) -> None:
+    fill(tmp_path, "a.jpg")
+    for call in (sources.discover, sources.count):
+        with pytest.raises(InputNotFoundError, match="nowhere"):
+            call([tmp_path, tmp_path / "nowhere"])
+    (tmp_path / "dangling").symlink_to("nothing")
+    with pytest.raises(InputNotFoundError, match="dangling"):
+        sources.discover([tmp_path / "dangling"])
+    with pytest.raises(InputNotFoundError, match=r"a\.jpg"):
+        sources.discover([tmp_path / "a.jpg" / "b.jpg"])
+
+
+def test_named_pipes_are_never_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(InputNotFoundError, match=r"pipe\.jpg"):
+        sources.discover([tmp_path / "pipe.jpg"])
+    assert kinds(list(sources.discover([tmp_path]))) == [("pipe.jpg", "io")]
+
+
+def test_a_file_that_vanished_is_reported(tmp_path: Path) -> None:
+    fill(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    refs = sources.discover([tmp_path])
+    first = next(refs)
+    (tmp_path / "b.jpg").unlink()
+    assert kinds([first, *refs]) == [("a.jpg", None), ("b.jpg", "missing"), ("c.jpg", None)]
+
+
+def test_a_folder_that_vanished_is_reported(tmp_path: Path) -> None:
+    fill(tmp_path, "a.jpg", "b/x.jpg", "c.jpg")
+    refs = sources.discover([tmp_path])
+    first = next(refs)
+    (tmp_path / "b" / "x.jpg").unlink()
+    (tmp_path / "b").rmdir()
+    assert kinds([first, *refs]) == [("a.jpg", None), ("b", "missing"), ("c.jpg", None)]
+
+
+def test_dangling_links(tmp_path: Path) -> None:
+    fill(tmp_path, "a.jpg")
+    (tmp_path / "b.jpg").symlink_to("nothing.jpg")
+    (tmp_path / "c.jpg").symlink_to("c.jpg")
+    (tmp_path / "no-picture").symlink_to("nothing")
+    (tmp_path / "itself").symlink_to("itself")
+    assert kinds(list(sources.discover([tmp_path]))) == [("a.jpg", None), ("b.jpg", "missing"), ("c.jpg", "io")]
+    assert sources.count([tmp_path]) == 3
+
+
+@pytest.mark.skipif(AS_ROOT, reason="root may read everything")
+def test_a_folder_without_permission_is_reported(tmp_path: Path) -> None:
+    fill(tmp_path, "a.jpg", "b/x.jpg", "c.jpg")
+    (tmp_path / "b").chmod(0)
+    try:
+        refs = list(sources.discover([tmp_path]))
+    finally:
+        (tmp_path / "b").chmod(0o700)
+    assert kinds(refs) == [("a.jpg", None), ("b", "permission"), ("c.jpg", None)]
+
+
+def test_a_folder_that_cannot_be_listed_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for users whom no permission stops: the system's call itself refuses."""
+    fill(tmp_path, "a.jpg", "b/x.jpg", "c.jpg")
+    scandir = os.scandir
+
+    def refuse(folder: str) -> object:
+        if os.path.basename(folder) == "b":  # noqa: PTH119 - the caller's own spelling
+            raise PermissionError(13, "Permission denied", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    refs = list(sources.discover([tmp_path]))
+    assert kinds(refs) == [("a.jpg", None), ("b", "permission"), ("c.jpg", None)]
+    assert refs[1].failure is not None
+    assert refs[1].failure.stage == "read"
+    monkeypatch.setattr(os, "scandir", lambda folder: refuse("b"))
+    assert kinds(list(sources.discover([tmp_path]))) == [(".", "permission")]
+
+
+# --- symbolic links ---------------------------------------------------------------------------------------------------
+
+
+def test_links_are_followed(tmp_path: Path) -> None:
+    fill(tmp_path, "in/a.jpg", "elsewhere/x/1.jpg", "elsewhere/2.jpg")
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "z.jpg").symlink_to(tmp_path / "elsewhere" / "2.jpg")
+    assert paths(tmp_path / "in") == ["a.jpg", "link/2.jpg", "link/x/1.jpg", "z.jpg"]
+    assert paths(tmp_path / "in" / "link") == ["2.jpg", "x/1.jpg"]
+
+
+def test_loops_end(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.jpg", "b/2.jpg")
+    (tmp_path / "a" / "up").symlink_to("..")
+    (tmp_path / "a" / "self").symlink_to(".")
+    (tmp_path / "a" / "to_b").symlink_to("../b")
+    (tmp_path / "b" / "to_a").symlink_to("../a")
+    assert paths(tmp_path) == ["a/1.jpg", "a/to_b/2.jpg", "b/2.jpg", "b/to_a/1.jpg"]
+
+
+def test_an_input_reached_through_a_link_comes_out_once(tmp_path: Path) -> None:
+    fill(tmp_path, "in/a.jpg", "elsewhere/1.jpg")
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
+    inside, elsewhere = tmp_path / "in", tmp_path / "elsewhere"
+    assert paths(inside, elsewhere, root=tmp_path) == ["in/a.jpg", "in/link/1.jpg"]
+    assert paths(elsewhere, inside, root=tmp_path) == ["elsewhere/1.jpg", "in/a.jpg"]
+    assert paths(inside, inside / "link", root=tmp_path) == ["in/a.jpg", "in/link/1.jpg"]
+    assert paths(elsewhere / "1.jpg", inside, root=tmp_path) == ["elsewhere/1.jpg", "in/a.jpg"]
+
+
+def test_dots_after_a_link_mean_what_the_system_means(tmp_path: Path) -> None:
+    fill(tmp_path, "1.jpg", "far/1.jpg", "far/away/2.jpg")
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "away")
+    (ref,) = sources.discover([tmp_path / "link" / ".." / "1.jpg"], tmp_path)
+    assert ref.path == "far/1.jpg"
+    assert Path(ref.file).read_bytes() == b"far/1.jpg"
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+@BYTE_NAMES
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    names = [b"caf\xe9.jpg", b"caf\xe8.jpg", b"\xff/in.jpg", "é.jpg".encode()]
+    fill(tmp_path, *map(os.fsdecode, names))
+    refs = list(sources.discover([tmp_path]))
+    assert [ref.path for ref in refs] == ["caf\ufffd.jpg", "caf\ufffd.jpg", "é.jpg", "\ufffd/in.jpg"]
+    exact = [ref.path_b64 and base64.b64decode(ref.path_b64) for ref in refs]
+    assert exact == [b"caf\xe8.jpg", b"caf\xe9.jpg", None, b"\xff/in.jpg"]
+    assert len({ref.key for ref in refs}) == 4
+    assert [Path(ref.file).read_bytes() for ref in refs] == sorted(names)
+
+
+@BYTE_NAMES
+def test_a_path_that_is_anothers_base64_stops(tmp_path: Path) -> None:
+    odd = b"\xe9\xe9.jpg"
+    same = base64.b64encode(odd).decode()
+    assert "/" not in same
+    fill(tmp_path, os.fsdecode(odd), same)
+    both = [tmp_path, tmp_path / same]
+    for inputs in (both, both[::-1], [tmp_path / os.fsdecode(odd), tmp_path / same]):
+        with pytest.raises(DuplicateKeyError, match=rf"xe9.*{same}|{same}.*xe9"):
+            list(sources.discover(inputs, tmp_path))
+    assert paths(tmp_path) == ["\ufffd\ufffd.jpg"]
+
+
+@given(
+    st.permutations([b"a.jpg", b"B.jpg", b"a\n.jpg", b"a b.jpg", b"\xc3\xa9.jpg", b"~.jpg", b"\x01.jpg", b"a\\b.jpg"])
+)
+def test_odd_names_in_the_order_of_their_bytes(tmp_path_factory: pytest.TempPathFactory, names: list[bytes]) -> None:
+    folder = fill(tmp_path_factory.mktemp("names"), *map(os.fsdecode, names))
+    assert [path.encode() for path in paths(folder)] == sorted(names)
+
+
+def test_many_inputs_of_one_file_each(tmp_path: Path) -> None:
+    """What a shell makes of *.jpg."""
+    names = [f"{a}{b}.jpg" for a, b in itertools.product("xyz", "cba")]
+    fill(tmp_path, *names)
+    assert paths(*(tmp_path / name for name in names), root=tmp_path) == names
