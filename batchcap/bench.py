@@ -31,7 +31,7 @@ from batchcap.records import ImageRef
 
 WIDTH: Final = 500
 HEIGHT: Final = 375
-_QUALITY: Final = 90
+_QUALITY: Final = 94
 # Batches that the parts with ready input go round.
 _READY_BATCHES: Final = 4
 

@@ -17,7 +17,7 @@ from batchcap.captioner import Captioner, decoding_options
 from batchcap.errors import BatchcapError, NoImagesError
 from batchcap.interrupts import Interrupted, InterruptGuard
 from batchcap.journal import Journal, StreamJournal
-from batchcap.loading import Batch, Loaded, Outcome, load
+from batchcap.loading import Batch, Loaded, load
 from batchcap.options import RunOptions
 from batchcap.progress import Progress, Summary, Tally
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef, Record
@@ -96,7 +96,7 @@ def _caption(
             before = dict(captioner.seconds)
             captions = captioner.caption_pixels(batch.pixels, batch.count)
             batch.release()
-            records = _records(batch, captions, captioner.fingerprint)
+            records = _records(batch, captions, captioner)
             spent = {stage: seconds - before[stage] for stage, seconds in captioner.seconds.items()}
             with guard.shielded():
                 started = time.perf_counter()
@@ -135,35 +135,52 @@ def _open_output(options: RunOptions, fingerprint: Fingerprint, num_captions: in
     )
 
 
-def _records(batch: Batch, captions: Sequence[tuple[Caption, ...]], fingerprint: Fingerprint) -> list[Record]:
+def _records(batch: Batch, captions: Sequence[tuple[Caption, ...]], captioner: Captioner) -> list[Record]:
     """One record an image of the batch, in order; ``captions`` has those of the good ones."""
+    made_with, several = captioner.fingerprint, captioner.decoding.num_captions > 1
     good = iter(captions)
     return [
-        _record(ref, outcome, () if isinstance(outcome, Failure) else next(good), fingerprint)
+        _failed(ref, outcome, made_with)
+        if isinstance(outcome, Failure)
+        else _captioned(ref, outcome, next(good), made_with, several)
         for ref, outcome in zip(batch.refs, batch.outcomes, strict=True)
     ]
 
 
-def _record(ref: ImageRef, outcome: Outcome, captions: Sequence[Caption], fingerprint: Fingerprint) -> Record:
+def _captioned(
+    ref: ImageRef, size: Loaded, captions: Sequence[Caption], made_with: Fingerprint, several: bool
+) -> Record:
     rounded = tuple(Caption(c.caption, round(c.log_prob, _DIGITS), round(c.score, _DIGITS)) for c in captions)
-    best = rounded[0] if rounded else None
-    size = outcome if isinstance(outcome, Loaded) else None
+    best = rounded[0]
     return Record(
         path=ref.path,
         member=ref.member,
         path_b64=ref.path_b64,
-        caption=best.caption if best else None,
-        log_prob=best.log_prob if best else None,
-        score=best.score if best else None,
-        error=outcome if isinstance(outcome, Failure) else None,
-        captions=rounded if len(rounded) > 1 else None,
-        width=size.width if size else None,
-        height=size.height if size else None,
+        caption=best.caption,
+        log_prob=best.log_prob,
+        score=best.score,
+        captions=rounded if several else None,
+        width=size.width,
+        height=size.height,
         bytes=ref.size,
         mtime_us=ref.mtime_us,
-        model=fingerprint.model,
-        preprocess=fingerprint.preprocess,
-        decoding=fingerprint.decoding,
+        model=made_with.model,
+        preprocess=made_with.preprocess,
+        decoding=made_with.decoding,
+    )
+
+
+def _failed(ref: ImageRef, failure: Failure, made_with: Fingerprint) -> Record:
+    return Record(
+        path=ref.path,
+        member=ref.member,
+        path_b64=ref.path_b64,
+        error=failure,
+        bytes=ref.size,
+        mtime_us=ref.mtime_us,
+        model=made_with.model,
+        preprocess=made_with.preprocess,
+        decoding=made_with.decoding,
     )
 
 

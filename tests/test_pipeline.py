@@ -1,0 +1,249 @@
+"""Whole runs through `pipeline.run`, with a tiny real model and real files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import resource
+import threading
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from bundles import build_bundle, rewrite
+from photos import break_photo, write_photos
+
+from batchcap import pipeline
+from batchcap.captioner import Captioner
+from batchcap.errors import BundleError, InputNotFoundError, MismatchError, NoImagesError, OutputError
+from batchcap.options import RunOptions
+from batchcap.progress import Progress, Summary
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    write_photos(tmp_path / "photos", 10)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "out.jsonl"
+
+
+def run(photos: Path, output: Path, model: Path, report: pipeline.Report | None = None, **settings: Any) -> Summary:
+    decoding = {name: settings.pop(name) for name in ("beam_size", "num_captions") if name in settings}
+    options = RunOptions(inputs=(photos,), output=output, model=str(model), device="cpu", **settings)
+    return pipeline.run(options, decoding, report)
+
+
+def lines(output: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in output.read_bytes().splitlines()]
+
+
+def test_one_record_an_image_in_order(photos: Path, output: Path, tiny_bundle: Path) -> None:
+    summary = run(photos, output, tiny_bundle, batch_size=4)
+    records = lines(output)
+    names = sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.jpg"))
+    assert [record["path"] for record in records] == names
+    for record in records:
+        status = (photos / record["path"]).stat()
+        assert (record["width"], record["height"], record["bytes"]) == (24, 16, status.st_size)
+        assert record["mtime_us"] == status.st_mtime_ns // 1000
+        assert record["model"].startswith("tiny@")
+        assert record["preprocess"] == "exact"
+        assert record["decoding"].startswith("beam3-lp0.7#")
+    assert (summary.captioned, summary.failed, summary.skipped, summary.safe) == (10, 0, 0, 10)
+    assert summary.exit_code == 0
+    assert summary.device.startswith("CPU")
+
+
+def test_captions_are_those_of_the_library(photos: Path, output: Path, tiny_bundle: Path) -> None:
+    run(photos, output, tiny_bundle, batch_size=3)
+    records = lines(output)
+    captioner = Captioner.load(tiny_bundle, device="cpu", batch_size=7)
+    expected = [image.captions[0] for image in captioner.caption([photos / record["path"] for record in records])]
+    assert [record["caption"] for record in records] == [caption.caption for caption in expected]
+    assert len({record["caption"] for record in records}) > 3
+    np.testing.assert_allclose([r["log_prob"] for r in records], [c.log_prob for c in expected], atol=1e-4)
+    np.testing.assert_allclose([r["score"] for r in records], [c.score for c in expected], atol=1e-4)
+
+
+def test_batch_size_and_workers_do_not_change_the_output(photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:
+    outputs = []
+    for number, (batch_size, workers) in enumerate([(1, 1), (4, 3), (64, 2)]):
+        output = tmp_path / f"{number}.jsonl"
+        run(photos, output, tiny_bundle, batch_size=batch_size, workers=workers)
+        outputs.append(output.read_bytes())
+    assert outputs[0] == outputs[1] == outputs[2]
+
+
+def test_n_best_in_jsonl_and_csv(photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:
+    run(photos, tmp_path / "out.jsonl", tiny_bundle, num_captions=3)
+    run(photos, tmp_path / "out.csv", tiny_bundle, num_captions=3, format="csv")
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for record, row in zip(lines(tmp_path / "out.jsonl"), rows, strict=True):
+        best = [each["caption"] for each in record["captions"]]
+        assert best[0] == record["caption"]
+        assert [row["caption"], row["caption_2"], row["caption_3"]] == best + [""] * (3 - len(best))
+        scores = [each["score"] for each in record["captions"]]
+        assert scores == sorted(scores, reverse=True)
+    assert max(len(record["captions"]) for record in lines(tmp_path / "out.jsonl")) == 3
+
+
+def test_progress_counts_up_to_the_total(photos: Path, output: Path, tiny_bundle: Path) -> None:
+    break_photo(photos / "0001.jpg")
+    run(photos, output, tiny_bundle, limit=2)
+    seen: list[Progress] = []
+    summary = run(photos, output, tiny_bundle, report=seen.append, batch_size=2)
+    assert [each.done for each in seen] == [2, 4, 6, 8]
+    assert seen[-1].skipped == summary.skipped == 2
+    # The second run does not try again what could not be decoded in the first.
+    assert sum(each.failed for each in seen) == summary.failed == 0
+    assert all(each.total in {None, 10} for each in seen)
+    assert all(b.seconds.load >= a.seconds.load for a, b in pairwise(seen))
+    assert min(summary.seconds.load, summary.seconds.encode, summary.seconds.search, summary.seconds.write) > 0
+
+
+def test_the_total_respects_the_limit(photos: Path, output: Path, tiny_bundle: Path) -> None:
+    seen: list[Progress] = []
+    summary = run(photos, output, tiny_bundle, report=seen.append, batch_size=1, limit=3)
+    assert summary.captioned == len(lines(output)) == 3
+    assert all(each.total in {None, 3} for each in seen)
+
+
+def test_a_broken_image_is_a_record(photos: Path, output: Path, tiny_bundle: Path) -> None:
+    break_photo(photos / "0003.jpg")
+    (photos / "0004.jpg").write_bytes(b"")
+    (photos / "0006.jpg").write_text("no picture")
+    seen: list[Progress] = []
+    summary = run(photos, output, tiny_bundle, report=seen.append, batch_size=4)
+    assert (summary.captioned, summary.failed, summary.exit_code) == (7, 3, 3)
+    errors = {record["path"]: record["error"] for record in lines(output) if "error" in record}
+    assert {path: (error["stage"], error["kind"]) for path, error in errors.items()} == {
+        "0003.jpg": ("decode", "truncated"),
+        "0004.jpg": ("decode", "empty"),
+        "0006.jpg": ("decode", "unsupported"),
+    }
+    reported = [record.path for each in seen for record in each.failures]
+    assert reported == [record.path for record in summary.failures] == sorted(errors)
+    assert len(lines(output)) == 10
+
+
+def test_an_image_that_cannot_be_opened_is_tried_again(photos: Path, output: Path, tiny_bundle: Path) -> None:
+    (photos / "gone.jpg").symlink_to(photos / "nowhere.jpg")
+    assert run(photos, output, tiny_bundle).exit_code == 3
+    assert {r["path"]: r["error"]["stage"] for r in lines(output) if "error" in r} == {"gone.jpg": "read"}
+    (photos / "gone.jpg").unlink()
+    write_photos(photos / "more", 1)
+    (photos / "more" / "0000.jpg").rename(photos / "gone.jpg")
+    summary = run(photos, output, tiny_bundle)
+    assert (summary.captioned, summary.exit_code) == (1, 0)
+    assert "caption" in lines(output)[-1]
+
+
+def test_nothing_new_loads_no_model(
+    photos: Path, output: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(photos, output, tiny_bundle)
+    before = output.read_bytes()
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr(pipeline, "Captioner", refuse)
+    summary = run(photos, output, tiny_bundle)
+    assert (summary.captioned, summary.skipped, summary.exit_code) == (0, 10, 0)
+    assert output.read_bytes() == before
+
+
+def test_a_changed_image_is_captioned_again(photos: Path, output: Path, tiny_bundle: Path) -> None:
+    run(photos, output, tiny_bundle)
+    os.utime(photos / "0001.jpg", (1, 1))
+    summary = run(photos, output, tiny_bundle)
+    assert (summary.captioned, summary.skipped) == (1, 9)
+    assert lines(output)[-1]["path"] == "0001.jpg"
+    assert lines(output)[-1]["mtime_us"] == 1_000_000
+
+
+def test_other_settings_stop_the_run(photos: Path, output: Path, tiny_bundle: Path) -> None:
+    run(photos, output, tiny_bundle)
+    before = output.read_bytes()
+    with pytest.raises(MismatchError, match=r"beam3-lp0.7#\w{8} and is now beam2-lp0.7#\w{8}"):
+        run(photos, output, tiny_bundle, beam_size=2)
+    assert output.read_bytes() == before
+    assert run(photos, output, tiny_bundle, beam_size=2, on_mismatch="keep").skipped == 10
+    assert run(photos, output, tiny_bundle, beam_size=2, on_mismatch="recaption").captioned == 10
+    assert len(lines(output)) == 20
+
+
+def test_overwrite_starts_anew(photos: Path, output: Path, tiny_bundle: Path) -> None:
+    run(photos, output, tiny_bundle)
+    summary = run(photos, output, tiny_bundle, overwrite=True, limit=4, beam_size=2)
+    assert summary.captioned == summary.safe == 4
+    assert [record["decoding"][:5] for record in lines(output)] == ["beam2"] * 4
+    assert sorted(path.name for path in output.parent.iterdir() if path.name.startswith("out")) == ["out.jsonl"]
+
+
+def test_no_image_touches_nothing(tmp_path: Path, output: Path, tiny_bundle: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "notes.txt").write_text("no picture")
+    with pytest.raises(NoImagesError, match="empty") as caught:
+        run(empty, output, tiny_bundle)
+    assert "--allow-empty" in caught.value.fix
+    assert not output.exists()
+    summary = run(empty, output, tiny_bundle, allow_empty=True)
+    assert (summary.captioned, summary.skipped, summary.exit_code) == (0, 0, 0)
+    assert output.read_bytes() == b""
+
+
+def test_a_bad_model_or_input_touches_nothing(photos: Path, tmp_path: Path, output: Path) -> None:
+    bundle = build_bundle(tmp_path / "bundle")
+
+    def forget(model: onnx.ModelProto) -> None:
+        del model.graph.output[-1]
+
+    rewrite(bundle, "decoder.onnx", forget)
+    with pytest.raises(BundleError, match=r"decoder\.onnx"):
+        run(photos, output, bundle)
+    with pytest.raises(InputNotFoundError, match="nowhere"):
+        run(tmp_path / "nowhere", output, bundle)
+    assert not output.exists()
+
+
+def test_a_full_disk_keeps_what_is_written(photos: Path, output: Path, tiny_bundle: Path) -> None:
+    """A limit on the size of files stands in for the disk: the same call fails in the same way."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1200, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"out\.jsonl") as caught:
+            run(photos, output, tiny_bundle, batch_size=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.exit_code == 1
+    assert 0 < len(lines(output)) < 10
+    run(photos, output, tiny_bundle)
+    assert len({record["path"] for record in lines(output)}) == len(lines(output)) == 10
+
+
+def test_a_run_in_another_thread(photos: Path, output: Path, tiny_bundle: Path) -> None:
+    """Only the main thread may set signal handlers."""
+    summaries: list[Summary] = []
+    thread = threading.Thread(target=lambda: summaries.append(run(photos, output, tiny_bundle)))
+    thread.start()
+    thread.join(60)
+    assert summaries[0].captioned == 10
+
+
+def test_several_inputs_are_named_once(photos: Path, output: Path, tiny_bundle: Path) -> None:
+    inputs = (photos / "sub", photos, photos / "0001.jpg")
+    options = RunOptions(inputs=inputs, output=output, model=str(tiny_bundle), device="cpu", root=photos)
+    assert pipeline.run(options).captioned == 10
+    assert len({record["path"] for record in lines(output)}) == 10
+    assert lines(output)[0]["path"] == "sub/0002.jpg"
