@@ -1,4 +1,4 @@
-"""The commands of the export stage: `distill`, `train` and `export`. Everything behind them is imported when they run."""
+"""The commands of the export stage: `distill`, `train` and `export`. What is behind them is imported when they run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _need_export() -> None:
     try:
         import keras  # noqa: F401
         import onnx  # noqa: F401
-        import tensorflow  # noqa: F401
+        import tensorflow as tf  # noqa: F401
         import tf2onnx  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(
@@ -79,7 +79,7 @@ def distill(
 ) -> None:
     """Train the `small` backbone to give the features of a teacher network."""
     _need_export()
-    from batchcap_export.distill import DistillOptions, distill_folders
+    from batchcap_export.distill import DistillOptions, Pictures, distill_folders
 
     options = DistillOptions(
         views=views,
@@ -92,7 +92,9 @@ def distill(
         seed=seed,
         precision=precision,
     )
-    weights = distill_folders(teacher, layer, images, names or [], held_out, held_out_names, output, options, _say)
+    weights = distill_folders(
+        teacher, layer, Pictures(images, names or [], held_out, held_out_names), output, options, _say
+    )
     typer.echo(f"{weights}: the distilled backbone. Next: batchcap train --backbone small --weights {weights} ...")
 
 

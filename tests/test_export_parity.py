@@ -30,7 +30,9 @@ from batchcap_export.train import caption_features, preprocessing
 WORDS = 300
 
 
-def _captioner(backbone: str, size: int | None = None, tied: bool = True, learned_state: bool = False) -> TrainedCaptioner:
+def _captioner(
+    backbone: str, size: int | None = None, tied: bool = True, learned_state: bool = False
+) -> TrainedCaptioner:
     """Real architecture, random weights, scaled so that captions differ from picture to picture."""
     tf.keras.utils.set_random_seed(11)
     network = load_backbone(backbone, size=size)
@@ -91,7 +93,8 @@ def test_the_bundle_says_what_the_model_says(
     for name in ("encoder.onnx", "decoder.onnx"):
         graph = onnx.load(bundle.folder / name).graph
         assert not {node.op_type for node in graph.node} & {"Loop", "Scan", "If", "BatchNormalization"}
-    shapes = {v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*graph.input, *graph.output)}
+    tensors = (*graph.input, *graph.output)
+    shapes = {v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in tensors}
     assert shapes == {
         "token": ["B", "K"],
         "parent": ["B", "K"],
@@ -105,7 +108,8 @@ def test_the_bundle_says_what_the_model_says(
     }
     card = (bundle.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert proof.summary() in card
-    captions = [c.captions[0].caption for c in Captioner.load(bundle.folder, device="cpu", batch_size=8).caption(photos[:5])]
+    runtime = Captioner.load(bundle.folder, device="cpu", batch_size=8)
+    captions = [c.captions[0].caption for c in runtime.caption(photos[:5])]
     assert all(caption.startswith("word") for caption in captions)
 
 

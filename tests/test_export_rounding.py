@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 pytest.importorskip("tensorflow", reason="the export extra is not installed")
 
-from batchcap.errors import ExportError  # noqa: E402
-from batchcap_export import rounding  # noqa: E402
-from batchcap_export.backbones import load_backbone, small_backbone  # noqa: E402
+from batchcap.errors import ExportError
+from batchcap_export import rounding
+from batchcap_export.backbones import load_backbone, small_backbone
 
 
 @settings(max_examples=60, deadline=None)
@@ -65,5 +65,5 @@ def test_folding_the_normalization_changes_nothing() -> None:
 
 def test_other_backbones_are_refused() -> None:
     backbone = load_backbone("MobileNetV2", size=96)
-    with pytest.raises(ExportError, match="MobileNetV2.*float32"):
+    with pytest.raises(ExportError, match=r"MobileNetV2.*float32"):
         rounding.fold_normalization(backbone)

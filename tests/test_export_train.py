@@ -108,6 +108,7 @@ def test_padding_does_not_count() -> None:
     log_prob = tf.nn.log_softmax(logits).numpy()
     real = [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (1, 3)]
     expected = -np.mean([log_prob[b, t, words[b, t]] for b, t in real])
-    assert float(MaskedCrossEntropy().call(tf.constant(words), tf.constant(logits))) == pytest.approx(expected, rel=1e-6)
+    given = tf.constant(words), tf.constant(logits)
+    assert float(MaskedCrossEntropy().call(*given)) == pytest.approx(expected, rel=1e-6)
     smooth = -np.mean([0.9 * log_prob[b, t, words[b, t]] + 0.1 * log_prob[b, t].mean() for b, t in real])
-    assert float(MaskedCrossEntropy(0.1).call(tf.constant(words), tf.constant(logits))) == pytest.approx(smooth, rel=1e-6)
+    assert float(MaskedCrossEntropy(0.1).call(*given)) == pytest.approx(smooth, rel=1e-6)

@@ -170,7 +170,7 @@ def _copies(folder: Path, dev: datasets.CaptionedImages) -> list[Evaluation]:
 
 @contextmanager
 def _workshop(output: Path) -> Iterator[Path]:
-    """A hidden folder beside the output, gone at the end: a failed export leaves nothing, a good one moves in one step."""
+    """A hidden folder beside the output, gone at the end: a failed export leaves nothing, a good one moves at once."""
     if not output.parent.is_dir():
         raise OutputError(f"{output.parent}: no such folder.", "Make it first.")
     try:
@@ -247,12 +247,16 @@ def _scored(
         scores = score(captions, evaluation.references, f"{evaluation.name}; {label}; {store} weights")
         metrics += _metrics(evaluation.name, scores)
         say(
-            f"{evaluation.name}: BLEU-4 {scores.bleu[3]:.3f}, CIDEr {scores.cider:.3f}, {scores.distinct} distinct captions"
+            f"{evaluation.name}: BLEU-4 {scores.bleu[3]:.3f}, CIDEr {scores.cider:.3f}, "
+            f"{scores.distinct} distinct captions"
         )
         if plain is not None and index == 0:
             changed = sum(a != b for a, b in zip(plain, captions, strict=True))
             before = score(plain, evaluation.references)
-            text = f"captions that rounding to {store} changed, of {len(plain)} ({evaluation.name}); unrounded CIDEr {before.cider:.4f}"
+            text = (
+                f"captions that rounding to {store} changed, of {len(plain)} ({evaluation.name}); "
+                f"unrounded CIDEr {before.cider:.4f}"
+            )
             metrics.append(Metric(name="changed_by_rounding", value=float(changed), signature=text))
             say(f"rounding to {store} changed {changed} of {len(plain)} captions (CIDEr {before.cider:.4f} before)")
     return metrics

@@ -133,7 +133,7 @@ def finish(model: onnx.ModelProto, axes: Mapping[str, tuple[str, ...]]) -> onnx.
 
 
 def _order(model: onnx.ModelProto) -> None:
-    """Nodes and weights in the order in which the outputs need them: the converter's own order changes from call to call.
+    """Nodes and weights in the order in which the outputs need them: the converter's own changes from call to call.
 
     What no output needs is dropped.
     """
@@ -143,7 +143,7 @@ def _order(model: onnx.ModelProto) -> None:
     nodes: list[onnx.NodeProto] = []
     used: dict[str, onnx.TensorProto] = {}
     placed: set[int] = set()
-    # Depth first without recursion: a network is deeper than Python's stack. A name is met twice, before and after its inputs.
+    # Depth first without recursion: a network is deeper than Python's stack. A name is met before and after its inputs.
     waiting = [(tensor.name, False) for tensor in reversed(graph.output)]
     while waiting:
         name, ready = waiting.pop()
@@ -182,8 +182,8 @@ def compact(model: onnx.ModelProto, storage: str) -> None:
     """Store the big float32 weights in fewer bytes, in place; the values the graph computes with do not change.
 
     ``float16``: as float16 and a Cast. ``int8``: as int8, a Cast and a product with a scale for each row or column.
-    onnxruntime folds both once, when it opens the file. The weights must have been rounded before (`rounding.round_weights`):
-    a weight that does not survive the way there and back is an error, not an approximation.
+    onnxruntime folds both once, when it opens the file. The weights must have been rounded before
+    (`rounding.round_weights`): a weight that does not survive the way there and back is an error, not an approximation.
 
     Raises:
         ExportError: a weight is not exactly what ``storage`` can hold.

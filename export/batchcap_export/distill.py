@@ -113,29 +113,40 @@ def distill(
     return student
 
 
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """What to distil from, as the command line gives it."""
+
+    folders: Sequence[Path]
+    """The first one gets ``DistillOptions.views`` views a picture, the others ``extra_views``."""
+    names: Sequence[Path]
+    """Files of picture names: only these are taken from the first folder. None: all."""
+    held_out: Path
+    """Folder of the pictures that are only measured."""
+    held_out_names: Path | None
+    """File of picture names: only these are taken from ``held_out``."""
+
+
 def distill_folders(
     teacher: Path,
     layer: str,
-    folders: Sequence[Path],
-    names: Sequence[Path],
-    held_out: Path,
-    held_out_names: Path | None,
+    pictures: Pictures,
     run: Path,
     options: DistillOptions,
     say: Callable[[str], None],
 ) -> Path:
-    """`distill` from folders and split files, as the command line gives them; pictures that are held out are never learnt.
+    """`distill` from folders and split files; pictures that are held out are never learnt.
 
     Returns:
         The file of the backbone's weights.
     """
     network = teacher_features(teacher, layer)
-    held = _named(held_out, [held_out_names] if held_out_names else [])
+    held = _named(pictures.held_out, [pictures.held_out_names] if pictures.held_out_names else [])
     apart = {path.resolve() for path in held}
-    main = [p for p in _named(folders[0], names) if p.resolve() not in apart]
-    extra = [p for folder in folders[1:] for p in images.find_images(folder) if p.resolve() not in apart]
+    main = [p for p in _named(pictures.folders[0], pictures.names) if p.resolve() not in apart]
+    extra = [p for folder in pictures.folders[1:] for p in images.find_images(folder) if p.resolve() not in apart]
     if not main:
-        raise ExportError(f"{folders[0]}: every picture here is held out.")
+        raise ExportError(f"{pictures.folders[0]}: every picture here is held out.")
     say(f"{len(main)} + {len(extra)} pictures to learn from, {len(held)} held out")
     distill(network, main, extra, held, run, options, say)
     return run / "backbone.weights.h5"
@@ -213,7 +224,7 @@ def _cache(
     name: str,
     say: Callable[[str], None],
 ) -> _Cache:
-    """Render every view for the student and run the teacher over it, once; goes on at the first batch not yet on disk."""
+    """Render every view for the student and run the teacher over it, once; goes on at the first batch not on disk."""
     files = run / f"{name}-pictures.npy", run / f"{name}-targets.npy"
     shapes = (len(items), SMALL_SIZE, SMALL_SIZE, 3), (len(items), *SMALL_GRID, SMALL_FEATURES)
     progress = run / f"{name}-done.txt"

@@ -11,7 +11,10 @@ from importlib.metadata import version
 from batchcap.errors import MissingExtraError
 from batchcap_export.datasets import standardize
 
-_SIGNATURE = "pycocoevalcap {version}; lower case, punctuation blanked but for apostrophes; {images} images, {references} references"
+_SIGNATURE = (
+    "pycocoevalcap {version}; lower case, punctuation blanked but for apostrophes; {images} images, "
+    "{references} references"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,7 @@
-"""Keras ``fit`` that a power cut cannot hurt: after every epoch its whole state is on disk, and a new call goes on there."""
+"""Keras ``fit`` that a power cut cannot hurt: its whole state is on disk after each epoch, a new call goes on there."""
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -90,4 +89,4 @@ def _replace(path: Path, write: Callable[[Any], object]) -> None:
     """Write beside ``path`` and move into place: a reader sees the old file or the new one, never half of it."""
     beside = path.with_name(f"new-{path.name}")
     write(beside)
-    os.replace(beside, path)
+    beside.replace(path)

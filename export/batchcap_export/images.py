@@ -37,7 +37,7 @@ def find_images(folder: Path) -> list[Path]:
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """One picture, upright RGB uint8 [h, w, 3]. A broken one is an error that names the file: training data must be whole."""
+    """One picture, upright RGB uint8 [h, w, 3]. A broken one is an error that names it: training data must be whole."""
     try:
         return preprocess.decode_image(path.read_bytes())
     except (ImageError, OSError) as error:
@@ -46,7 +46,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A crop of a picture, in shares of its size, perhaps mirrored. The whole picture is ``View(0, 0, 1, 1, False)``."""
+    """A crop of a picture, in shares of its size, perhaps mirrored. `WHOLE` is the picture as it is."""
 
     left: float
     top: float

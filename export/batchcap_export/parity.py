@@ -53,8 +53,9 @@ class Parity:
         """One line for people."""
         worst = max(self.tensors, key=lambda d: d.relative)
         return (
-            f"{self.identical} of {self.images} captions identical token for token ({self.distinct} distinct, {self.ties} ties "
-            f"below {TIE:g}), log_prob within {self.log_prob:.1e}, tensors within {worst.relative:.1e} ({worst.tensor})"
+            f"{self.identical} of {self.images} captions identical token for token ({self.distinct} distinct, "
+            f"{self.ties} ties below {TIE:g}), log_prob within {self.log_prob:.1e}, "
+            f"tensors within {worst.relative:.1e} ({worst.tensor})"
         )
 
 
@@ -73,7 +74,8 @@ def check_parity(
         min_distinct: this share of the captions must be different, or equality proves too little.
 
     Raises:
-        ExportError: fewer images, too few different captions, a tensor too far off, or a caption that differs without a tie.
+        ExportError: fewer images, too few different captions, a tensor too far off, or a caption that differs without
+            a tie.
     """
     if len(pixels) < MIN_IMAGES:
         raise ExportError(f"Parity needs {MIN_IMAGES} images, not {len(pixels)}.", "Name a folder with more: --images.")
@@ -81,8 +83,8 @@ def check_parity(
     for difference in tensors:
         if not difference.relative <= _RELATIVE:
             raise ExportError(
-                f"Parity: {difference.tensor} differs by {difference.absolute:.3g} ({difference.relative:.3g} of its largest "
-                f"value, {_RELATIVE:g} is the limit)."
+                f"Parity: {difference.tensor} differs by {difference.absolute:.3g} ({difference.relative:.3g} of its "
+                f"largest value, {_RELATIVE:g} is the limit)."
             )
     tokens = bundle.manifest.tokens
     banned = [t for t in (tokens.start, tokens.padding, tokens.unknown) if t is not None]
@@ -117,7 +119,10 @@ def _judge(
             furthest = max(furthest, abs(got.log_prob - want.log_prob))
             continue
         ties += 1
-        line = f"image {index}: {got.caption!r} ({got.score:.6f}), the model: {text!r} ({want.score:.6f}), gap {want.gap:.1e}"
+        line = (
+            f"image {index}: {got.caption!r} ({got.score:.6f}), the model: {text!r} ({want.score:.6f}), "
+            f"gap {want.gap:.1e}"
+        )
         if want.gap >= TIE:
             raise ExportError(f"Parity: {line}.", "The converted graphs do not compute what the model computes.")
         say(f"tie, {line}")

@@ -17,7 +17,6 @@ from batchcap.options import DecodingOptions
 from batchcap_export.architectures import Tensors
 from batchcap_export.stepping import TrainedCaptioner
 
-
 _ENCODED = 16
 
 
@@ -31,7 +30,7 @@ class ReferenceCaption:
     score: float
     gap: float
     """The narrowest decision on the way: by how much the last living hypothesis of a step beat the first that was
-    dropped (log-probability), or the best caption the next one (score). Below the arithmetic's noise either is right."""
+    dropped (log-probability), or the best caption the next one (score). Below the noise of float32 either is right."""
 
 
 @dataclass(slots=True)

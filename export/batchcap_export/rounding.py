@@ -1,4 +1,4 @@
-"""Smaller files: weights rounded to float16, or to int8 with a scale for each output channel, before anything is compared.
+"""Smaller files: weights rounded to float16, or to int8 with a scale for each output channel, before any comparison.
 
 The rounded model *is* the model: parity and figures are of it. Arithmetic stays float32.
 """
@@ -26,7 +26,8 @@ def round_captioner(captioner: TrainedCaptioner, storage: Storage) -> TrainedCap
     """The captioner with rounded weights; the one given is spent where ``storage`` is not float32.
 
     Raises:
-        ExportError: the backbone's normalization cannot be folded first (the converter would fold it into rounded weights).
+        ExportError: the backbone's normalization cannot be folded first (the converter would fold it into what is
+            rounded).
     """
     if storage == "float32":
         return captioner
@@ -44,7 +45,7 @@ def _output_axis(weight: Any) -> int:
 
 
 def round_weights(values: Array, storage: Storage, axis: int) -> Array:
-    """float32 weights -> the nearest float32 values that ``storage`` holds exactly; int8 takes a scale along ``axis``."""
+    """float32 weights -> the nearest values that ``storage`` holds exactly; int8 takes a scale along ``axis``."""
     if storage == "float16":
         return values.astype(np.float16).astype(np.float32)
     scale = _scale(values, axis)
@@ -52,7 +53,7 @@ def round_weights(values: Array, storage: Storage, axis: int) -> Array:
 
 
 def _scale(values: Array, axis: int) -> Array:
-    """Largest magnitude / 127 along all other axes, with a mantissa of 11 bits: its product with an int8 is then exact."""
+    """Largest magnitude / 127 along all other axes, in 11 bits of mantissa: its product with an int8 is then exact."""
     others = tuple(i for i in range(values.ndim) if i != axis % values.ndim)
     largest = np.abs(values).max(axis=others, keepdims=True).astype(np.float32)
     mantissa, exponent = np.frexp(np.where(largest > 0, largest, np.float32(127)) / np.float32(127))
@@ -73,7 +74,7 @@ def pack(values: Array, storage: str) -> tuple[Array, Array | None] | None:
 
 
 def fold_normalization(backbone: Backbone) -> Backbone:
-    """The backbone with every batch normalization inside the convolution before it (inference arithmetic, unchanged)."""
+    """The backbone with every batch normalization inside the convolution before it; it computes the same."""
     if backbone.name != "small":
         raise ExportError(
             f"--store other than float32 needs a backbone without batch normalization; {backbone.name} may have some.",

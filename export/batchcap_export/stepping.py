@@ -1,4 +1,4 @@
-"""The two functions a bundle holds, in TensorFlow: the encoder, and one step of the decoder with the beams gathered inside.
+"""The two functions a bundle holds, in TensorFlow: the encoder, and a decoder step with the beams gathered inside.
 
 Conversion traces them; training and parity run them, so that what is scored is what is exported.
 """
@@ -51,7 +51,8 @@ def next_words(
         states: [B, P, ...]; memories: [B, ...].
 
     Returns:
-        log_prob float32 [B, K, C] and next token int64 [B, K, C], best first; next states [B, K, ...]; attention [B, K, R].
+        log_prob float32 [B, K, C] and next token int64 [B, K, C], best first; next states [B, K, ...]; attention
+        [B, K, R] or None.
     """
     chosen = {name: gather_beams(state, parent) for name, state in states.items()}
     logits, following, attention = decoder.step(token, chosen, memories)
@@ -60,7 +61,7 @@ def next_words(
 
 
 def gather_beams(state: Any, parent: Any) -> Any:
-    """``out[b, k] = state[b, parent[b, k]]`` as one Gather on flattened rows (a batched gather converts to several nodes)."""
+    """``out[b, k] = state[b, parent[b, k]]`` as one Gather on flattened rows: a batched gather converts to several."""
     beams = tf.shape(state, tf.int64)[1]
     rows = parent + beams * tf.range(tf.shape(parent, tf.int64)[0])[:, None]
     flat = tf.reshape(state, tf.concat([[-1], tf.shape(state)[2:]], 0))

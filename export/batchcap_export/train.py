@@ -1,7 +1,8 @@
-"""``batchcap train``: captioned photographs in, a run folder out: weights, vocabulary, recipe, history and dev scores."""
+"""``batchcap train``: captioned photographs in; a run folder with weights, vocabulary, recipe and dev scores out."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -60,7 +61,7 @@ class TrainOptions:
     learned_state: bool = False
     """The decoder starts from a trained vector instead of zeros."""
     views: int = 1
-    """Views of each training picture: the whole one, then random crops of at least 0.6 of its area, half of them mirrored."""
+    """Views of each training picture: the whole one, then crops of at least 0.6 of its area, half of them mirrored."""
     epochs: int = 12
     patience: int = 2
     """Epochs without a lower dev loss before training stops; the best weights are kept."""
@@ -214,7 +215,7 @@ def _write_recipe(options: TrainOptions, backbone: Backbone, run: Path, scores: 
 
 
 def _compile(decoder: keras.Model, options: TrainOptions, captions: int) -> None:
-    steps = -(-captions // options.batch_size) * options.epochs
+    steps = math.ceil(captions / options.batch_size) * options.epochs
     rate = keras.optimizers.schedules.CosineDecay(options.learning_rate, steps, alpha=options.final_rate)
     decoder.compile(
         optimizer=keras.optimizers.Adam(rate), loss=MaskedCrossEntropy(options.label_smoothing), jit_compile=False
@@ -240,7 +241,7 @@ class MaskedCrossEntropy(keras.losses.Loss):
 
 
 class Batches(keras.utils.PyDataset):
-    """Captions with a view of their picture each. ``epoch`` decides order and views; None is every caption once, in order."""
+    """Captions with a view of their picture each. ``epoch`` decides order and views; None takes each once, in order."""
 
     def __init__(
         self, features: NDArray[np.float16], sequences: datasets.Sequences, options: TrainOptions, epoch: int | None
@@ -253,7 +254,7 @@ class Batches(keras.utils.PyDataset):
         self._view = np.zeros(captions, int) if epoch is None else random.integers(features.shape[1], size=captions)
 
     def __len__(self) -> int:
-        return -(-len(self._order) // self._size)
+        return math.ceil(len(self._order) / self._size)
 
     def __getitem__(self, index: int) -> tuple[tuple[NDArray[np.float32], NDArray[np.int32]], NDArray[np.int32]]:
         rows = self._order[index * self._size : (index + 1) * self._size]

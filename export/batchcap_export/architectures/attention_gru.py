@@ -1,7 +1,8 @@
 """``attention-gru``: the captioner of Google's "image captioning with visual attention" lab.
 
 Region features through a Dense with ReLU; words through an embedding and a GRU (Cho et al. 2014), whose output asks the
-regions by dot product (Luong et al. 2015); GRU output and context are added, normalized, and projected on the vocabulary.
+regions by dot product (Luong et al. 2015); GRU output and context are added, normalized, and projected on the
+vocabulary.
 """
 
 from __future__ import annotations
