@@ -158,12 +158,10 @@ class Captioner:
         encoded = time.perf_counter()
         size = len(self.bundle.vocabulary)
         stepper = self._decoder.start(features, candidates_needed(self.decoding, size, self._banned))
-        if features.images > count:
-            stepper.select(np.arange(count))
         tokens = self.bundle.manifest.tokens
         found = search(
             stepper,
-            count,
+            features.images,
             self.decoding,
             start=tokens.start,
             end=tokens.end,
@@ -173,7 +171,7 @@ class Captioner:
             compact=self.device.kind == "cpu",
         )
         say = self.bundle.vocabulary.detokenize
-        captions = [tuple(Caption(say(h.tokens), h.log_prob, h.score) for h in best) for best in found]
+        captions = [tuple(Caption(say(h.tokens), h.log_prob, h.score) for h in best) for best in found[:count]]
         self.seconds["encode"] += encoded - started
         self.seconds["search"] += time.perf_counter() - encoded
         return captions
