@@ -169,8 +169,12 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {whole} s" if hours == 0 else f"{hours} h {minutes_left} min"
 
 
+def _several(count: int, thing: str) -> str:
+    return f"1 {thing}" if count == 1 else f"{count:,} {thing}s"
+
+
 def _images(count: int) -> str:
-    return "1 image" if count == 1 else f"{count:,} images"
+    return _several(count, "image")
 
 
 # Summaries
@@ -192,10 +196,11 @@ def show_summary(summary: Summary) -> None:
 
 def _stopped_text(summary: Summary, where: str) -> str:
     if summary.output is None:
-        return f"Stopped: {_images(summary.captioned + summary.failed)} were written to {where}."
+        return f"Stopped: {_images(summary.captioned + summary.failed)} written to {where}."
+    safe = _several(summary.safe, "record")
     if summary.overwrite:
-        return f"Stopped: {where} is as it was; the {summary.safe:,} new records are in {where}.partial."
-    return f"Stopped: {summary.safe:,} records are safe in {where}; the same command goes on from there."
+        return f"Stopped: {where} is as it was; {safe} of the new output stand in {where}.partial."
+    return f"Stopped: {safe} safe in {where}; the same command goes on from there."
 
 
 def _summary_lines(summary: Summary, done: int, where: str) -> Iterable[str]:

@@ -1,0 +1,470 @@
+"""The command line: options, exit codes, and what it says when something is wrong."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from bundles import build_bundle
+from photos import break_photo, write_photos
+from typer.testing import CliRunner, Result
+
+from batchcap import __version__, console, pipeline
+from batchcap.cli import app
+from batchcap.progress import Progress, StageSeconds
+
+COUNT = 6
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("BATCHCAP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TERMINAL_WIDTH", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    write_photos(tmp_path / "photos", COUNT)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def call(photos: Path, tmp_path: Path, tiny_bundle: Path) -> Callable[..., Result]:
+    """`batchcap run photos -o out.jsonl --model tiny` with more options; later ones win."""
+
+    def run(*more: str | Path, inputs: tuple[str | Path, ...] = (photos,), output: str = "out.jsonl") -> Result:
+        where = output if output == "-" else str(tmp_path / output)
+        return invoke("run", *inputs, "-o", where, "--model", tiny_bundle, "--device", "cpu", *more)
+
+    return run
+
+
+def invoke(*arguments: str | Path, env: dict[str, str] | None = None) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env=env)
+
+
+def records(text: str | Path) -> list[dict[str, Any]]:
+    lines = (text.read_text() if isinstance(text, Path) else text).splitlines()
+    return [json.loads(line) for line in lines]
+
+
+# Getting to know it
+
+
+def test_version_and_help() -> None:
+    assert invoke("--version").stdout == f"batchcap {__version__}\n"
+    shown = invoke("--help")
+    assert shown.exit_code == 0
+    for command in ("run", "info", "doctor", "bench"):
+        assert re.search(rf"\b{command}\b", shown.stdout)
+    for panel in ("Captions", "Device and speed", "Output", "Terminal"):
+        assert panel in invoke("run", "--help").stdout
+
+
+def test_starting_up_imports_nothing_heavy() -> None:
+    """`batchcap --help` must not wait for NumPy or onnxruntime."""
+    code = "import sys, batchcap.cli; print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "batchcap.cli" in loaded
+    assert not {"numpy", "onnxruntime", "cv2", "PIL", "simplejpeg", "tensorflow", "rich.progress"} & set(loaded)
+
+
+def test_every_option_of_run_has_its_variable() -> None:
+    command = typer.main.get_command(app).commands["run"]
+    options = {max(p.opts, key=len): p.envvar for p in command.params if max(p.opts, key=len).startswith("--")}
+    options.pop("--help", None)
+    assert len(options) >= 19
+    for option, variable in options.items():
+        assert variable == "BATCHCAP_" + option[2:].replace("-", "_").upper()
+
+
+def test_the_environment_sets_options(photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:
+    environment = {
+        "BATCHCAP_OUTPUT": str(tmp_path / "env.csv"),
+        "BATCHCAP_MODEL": str(tiny_bundle),
+        "BATCHCAP_LIMIT": "2",
+        "BATCHCAP_BEAM_SIZE": "2",
+        "BATCHCAP_QUIET": "1",
+        "BATCHCAP_DEVICE": "cpu",
+    }
+    done = invoke("run", photos, env=environment)
+    assert (done.exit_code, done.output) == (0, "")
+    rows = list(csv.DictReader((tmp_path / "env.csv").read_text().splitlines()))
+    assert len(rows) == 2
+    assert rows[0]["decoding"].startswith("beam2-")
+
+
+# Running
+
+
+def test_run_writes_records_and_a_summary(call: Callable[..., Result], tmp_path: Path) -> None:
+    done = call()
+    assert done.exit_code == 0
+    assert done.stdout == ""
+    assert f"Captioned {COUNT} images in " in done.stderr
+    for stage in ("read+decode", "encode", "search", "write"):
+        assert re.search(rf"{re.escape(stage)} [\d.]+ s", done.stderr)
+    assert "on CPU" in done.stderr
+    assert str(tmp_path / "out.jsonl") in done.stderr
+    assert len(records(tmp_path / "out.jsonl")) == COUNT
+
+
+def test_the_second_run_says_nothing_new(call: Callable[..., Result], tmp_path: Path) -> None:
+    call()
+    before = (tmp_path / "out.jsonl").read_bytes()
+    done = call()
+    assert done.exit_code == 0
+    assert done.stderr == f"Nothing new: all {COUNT} images are already in {tmp_path / 'out.jsonl'}.\n"
+    assert (tmp_path / "out.jsonl").read_bytes() == before
+
+
+def test_limit_and_then_the_rest(call: Callable[..., Result], tmp_path: Path) -> None:
+    assert call("--limit", "2").exit_code == 0
+    assert len(records(tmp_path / "out.jsonl")) == 2
+    done = call()
+    assert f"Captioned {COUNT - 2} images" in done.stderr
+    assert "2 images skipped" in done.stderr
+    paths = [record["path"] for record in records(tmp_path / "out.jsonl")]
+    assert len(set(paths)) == len(paths) == COUNT
+
+
+def test_csv_by_its_ending_and_by_format(call: Callable[..., Result], tmp_path: Path) -> None:
+    call(output="out.csv")
+    call("--format", "csv", output="captions.txt")
+    assert (tmp_path / "out.csv").read_text() == (tmp_path / "captions.txt").read_text()
+    rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
+    call()
+    assert [(row["path"], row["caption"]) for row in rows] == [
+        (record["path"], record["caption"]) for record in records(tmp_path / "out.jsonl")
+    ]
+
+
+def test_a_stream_on_standard_output(call: Callable[..., Result], tmp_path: Path) -> None:
+    done = call(output="-")
+    assert done.exit_code == 0
+    call()
+    assert done.stdout == (tmp_path / "out.jsonl").read_text()
+    assert f"Captioned {COUNT} images" in done.stderr
+    assert "standard output" in done.stderr
+
+
+def test_greedy_and_n_best(call: Callable[..., Result]) -> None:
+    greedy = records(call("--search", "greedy", output="-").stdout)
+    assert all(record["decoding"].startswith("greedy-") for record in greedy)
+    best = records(call("--num-captions", "2", "--beam-size", "4", output="-").stdout)
+    assert max(len(record["captions"]) for record in best) == 2
+
+
+def test_root_changes_the_paths(call: Callable[..., Result], photos: Path) -> None:
+    paths = [record["path"] for record in records(call("--root", photos.parent, output="-").stdout)]
+    assert paths[0] == "photos/0000.jpg"
+
+
+def test_overwrite_and_mismatch(call: Callable[..., Result], tmp_path: Path) -> None:
+    call()
+    stopped = call("--beam-size", "2")
+    assert stopped.exit_code == 1
+    assert re.search(r"beam3-lp0.7#\w{8} and is now beam2-lp0.7#\w{8}", stopped.stderr)
+    assert "--on-mismatch recaption" in stopped.stderr
+    assert call("--beam-size", "2", "--on-mismatch", "keep").exit_code == 0
+    assert call("--beam-size", "2", "--overwrite").exit_code == 0
+    assert {record["decoding"][:5] for record in records(tmp_path / "out.jsonl")} == {"beam2"}
+    assert len(records(tmp_path / "out.jsonl")) == COUNT
+
+
+def test_quiet_says_nothing_but_errors(call: Callable[..., Result], photos: Path) -> None:
+    done = call("-q")
+    assert (done.exit_code, done.output) == (0, "")
+    break_photo(photos / "0001.jpg")
+    failed = call("-q")
+    assert (failed.exit_code, failed.output) == (3, "")
+    assert "/nowhere" in call("-q", inputs=("/nowhere",)).stderr
+
+
+# Bad input: what is wrong, and the fix
+
+
+def test_an_unreadable_image(call: Callable[..., Result], photos: Path, tmp_path: Path) -> None:
+    break_photo(photos / "0001.jpg")
+    done = call()
+    assert done.exit_code == 3
+    assert "1 image failed" in done.stderr
+    assert re.search(r"0001\.jpg: decode, truncated: ", done.stderr)
+    by_path = {record["path"]: record for record in records(tmp_path / "out.jsonl")}
+    assert by_path["0001.jpg"]["error"]["kind"] == "truncated"
+    assert len(by_path) == COUNT
+    again = call()
+    assert again.exit_code == 0
+    assert "Nothing new" in again.stderr
+    assert call("--retry-errors").exit_code == 3
+
+
+def test_verbose_names_failures_when_they_happen(call: Callable[..., Result], photos: Path) -> None:
+    break_photo(photos / "0001.jpg")
+    said = call("-v", "--no-progress").stderr
+    assert said.index("failed: 0001.jpg: decode, truncated") < said.index("Captioned")
+
+
+def altered_bundle(folder: Path) -> Path:
+    bundle = build_bundle(folder / "altered")
+    with (bundle / "encoder.onnx").open("ab") as file:
+        file.write(b"x")
+    return bundle
+
+
+def no_bundle(folder: Path) -> Path:
+    (folder / "nothing").mkdir()
+    return folder / "nothing"
+
+
+@pytest.mark.parametrize(
+    ("make", "thing", "fix"),
+    [
+        (no_bundle, "nothing: not a bundle", "Name the folder of a bundle"),
+        (altered_bundle, "encoder.onnx: was altered", "Copy the bundle again"),
+        (lambda folder: folder / "nowhere", "no such folder", "Name the folder of a bundle"),
+    ],
+)
+def test_a_bad_bundle(
+    make: Callable[[Path], Path], thing: str, fix: str, call: Callable[..., Result], tmp_path: Path
+) -> None:
+    done = call("--model", make(tmp_path))
+    assert done.exit_code == 1
+    assert thing in done.stderr
+    assert fix in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "thing", "fix"),
+    [
+        (("--device", "cuda:99"), 1, "", "--device cpu"),
+        (("--device", "gpu"), 2, "--device gpu", "cuda:N"),
+        (("--beam-size", "0"), 2, "--beam-size 0", "1 to 256"),
+        (("--num-captions", "9"), 2, "--num-captions 9 is more than --beam-size 3", "--beam-size 9"),
+        (("--search", "greedy", "--beam-size", "4"), 2, "--beam-size 4", "leave --beam-size out"),
+        (("--limit", "0"), 2, "--limit 0", "at least 1"),
+        (("--batch-size", "0"), 2, "--batch-size 0", "1 to 4096"),
+        (("--length-penalty", "-1"), 2, "--length-penalty -1", "0 to 2"),
+        (("--search", "magic"), 2, "magic", "beam"),
+        (("--no-such-option",), 2, "--no-such-option", "--help"),
+    ],
+)
+def test_a_bad_option(
+    more: tuple[str, ...], code: int, thing: str, fix: str, call: Callable[..., Result], tmp_path: Path
+) -> None:
+    done = call(*more)
+    assert done.exit_code == code
+    assert thing in done.stderr
+    assert fix in done.stderr.replace("-h'", "--help")
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_no_such_input(call: Callable[..., Result], photos: Path, tmp_path: Path) -> None:
+    done = call(inputs=(photos, tmp_path / "nowhere"))
+    assert done.exit_code == 1
+    assert str(tmp_path / "nowhere") in done.stderr
+    assert "Check the spelling" in done.stderr
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_no_image_anywhere(call: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = call(inputs=(tmp_path / "empty",))
+    assert done.exit_code == 1
+    assert f"There is no image in {tmp_path / 'empty'}" in done.stderr
+    assert "--allow-empty" in done.stderr
+    allowed = call("--allow-empty", inputs=(tmp_path / "empty",))
+    assert (allowed.exit_code, allowed.stderr) == (0, "Nothing new: there is no image.\n")
+
+
+def test_an_output_in_a_missing_folder(call: Callable[..., Result], tmp_path: Path) -> None:
+    done = call(output="missing/out.jsonl")
+    assert done.exit_code == 1
+    assert f"there is no folder {tmp_path / 'missing'}" in done.stderr
+    assert "mkdir" in done.stderr
+    assert not (tmp_path / "missing").exists()
+
+
+def test_an_output_of_unknown_format(call: Callable[..., Result]) -> None:
+    done = call(output="out.parquet")
+    assert done.exit_code == 2
+    assert ".parquet" in done.stderr
+    assert "--format" in done.stderr
+    stream = call("--format", "csv", output="-")
+    assert (stream.exit_code, stream.stdout) == (2, "")
+    assert "-o - streams JSONL" in stream.stderr
+
+
+def test_an_output_that_is_something_else(call: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "out.jsonl").write_text("my diary\n")
+    done = call()
+    assert done.exit_code == 1
+    assert "is not a JSONL output of batchcap" in done.stderr
+    assert (tmp_path / "out.jsonl").read_text() == "my diary\n"
+
+
+def test_a_locked_output(call: Callable[..., Result], tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    with FileLock(tmp_path / "out.jsonl.lock"):
+        done = call()
+    assert done.exit_code == 75
+    assert "Another run is writing" in done.stderr
+    assert call().exit_code == 0
+
+
+def test_run_without_an_output(photos: Path) -> None:
+    done = invoke("run", photos)
+    assert done.exit_code == 2
+    assert "--output" in done.stderr
+
+
+def test_tracebacks_need_two_v(call: Callable[..., Result]) -> None:
+    assert "Traceback" not in call("-v", inputs=("/nowhere",)).stderr
+    assert "Traceback" in call("-vv", inputs=("/nowhere",)).stderr
+
+
+def test_a_bug_is_one_panel_too(call: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(pipeline, "run", broken)
+    done = call()
+    assert done.exit_code == 1
+    assert "bug" in done.stderr
+    assert "ZeroDivisionError: division by zero" in done.stderr
+    assert "-vv" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Traceback" in call("-vv").stderr
+
+
+# The other commands
+
+
+def test_info(tiny_bundle: Path, tmp_path: Path) -> None:
+    shown = invoke("info", tiny_bundle)
+    assert shown.exit_code == 0
+    for text in ("tiny@", "8x8", "12 words", "2x3 regions", "beam 3", "decoder.onnx"):
+        assert text in shown.stdout
+    missing = invoke("info", tmp_path / "nowhere")
+    assert missing.exit_code == 1
+    assert "not a bundle" in missing.stderr
+
+
+def test_doctor(tiny_bundle: Path) -> None:
+    shown = invoke("doctor", "--model", tiny_bundle)
+    assert shown.exit_code == 0
+    assert re.search(r"batchcap +" + re.escape(__version__), shown.stdout)
+    assert re.search(r"cpu .* works: \d+ ms", shown.stdout)
+    assert "GPU" in shown.stdout
+
+
+def test_bench(tiny_bundle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    options = ("--images", "5", "--repeats", "2", "--batch-size", "4", "--device", "cpu", "--json", file)
+    done = invoke("bench", "--model", tiny_bundle, *options)
+    assert done.exit_code == 0, done.output
+    assert "end to end" in done.stdout
+    report = json.loads(file.read_text())
+    parts = {part["name"]: part for part in report["parts"]}
+    assert len(parts) == 5
+    assert all(len(part["rates"]) == 2 and part["median"] > 0 for part in parts.values())
+    assert parts["end to end"]["median"] < parts["encoder alone"]["median"]
+    assert report["settings"]["images"] == 5
+    assert report["settings"]["batch_size"] == 4
+    assert report["machine"]["cores"] >= 1
+
+
+def test_bench_with_a_folder(photos: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    done = invoke("bench", photos, "--model", tiny_bundle, "--repeats", "1", "--device", "cpu", "--json", file)
+    assert done.exit_code == 0, done.output
+    assert json.loads(file.read_text())["settings"]["images"] == COUNT
+    assert sorted(path.name for path in photos.rglob("*") if path.is_file()) == sorted(
+        f"{n:04}.jpg" for n in range(COUNT)
+    )
+
+
+# What the terminal shows
+
+
+def progress(done: int, failed: int = 0, total: int | None = 100) -> Progress:
+    return Progress(done=done, failed=failed, skipped=0, total=total, seconds=StageSeconds(), failures=())
+
+
+def test_a_plain_line_every_30_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    with console.Display(clock=lambda: now) as display:
+        for second in range(0, 100, 10):
+            now = float(second)
+            display(progress(second))
+    assert capsys.readouterr().err.splitlines() == [
+        "30 of 100 images, 1.0 images/s, 1 min 10 s left",
+        "60 of 100 images, 1.0 images/s, 40 s left",
+        "90 of 100 images, 1.0 images/s, 10 s left",
+    ]
+
+
+def test_lines_without_a_total_and_with_failures(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    with console.Display(clock=lambda: now) as display:
+        now = 50.0
+        display(progress(2000, failed=3, total=None))
+    assert capsys.readouterr().err == "2,000 images, 40 images/s, 3 failed\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.04, "0.0 s"), (9.94, "9.9 s"), (42, "42 s"), (310, "5 min 10 s"), (12000, "3 h 20 min")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert console.duration(seconds) == text
+
+
+def on_a_terminal(*arguments: str | Path) -> tuple[int, str]:
+    """Exit code and everything that a real terminal of standard error saw."""
+    ours, theirs = pty.openpty()
+    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | {"TERM": "xterm"}
+    command = [sys.executable, "-m", "batchcap", *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        seen = io.BytesIO()
+        while True:
+            try:
+                chunk = os.read(ours, 65536)
+            except OSError:  # Linux says so when the other side has closed
+                break
+            if not chunk:
+                break
+            seen.write(chunk)
+    os.close(ours)
+    return process.returncode, seen.getvalue().decode()
+
+
+def test_a_bar_and_a_panel_on_a_terminal(photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:
+    common = ("-o", tmp_path / "out.jsonl", "--model", tiny_bundle, "--device", "cpu")
+    code, seen = on_a_terminal("run", photos, *common, "--batch-size", "1")
+    assert code == 0
+    assert "captioning" in seen
+    assert "images/s" in seen
+    assert f"Captioned {COUNT} images" in seen
+    assert seen.count("\x1b[?25l") == seen.count("\x1b[?25h"), "the cursor is shown again"
+    code, seen = on_a_terminal("run", tmp_path / "nowhere", *common)
+    assert code == 1
+    assert seen.index("╭─") < seen.index("Input not found") < seen.index(str(tmp_path / "nowhere")) < seen.index("╰─")

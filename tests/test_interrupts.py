@@ -1,0 +1,216 @@
+"""Signals: the guard by itself, and real processes that are stopped, killed, and started again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from photos import write_photos
+
+from batchcap.interrupts import Interrupted, InterruptGuard
+
+IMAGES = 1500
+PATIENCE = 60.0
+
+
+@pytest.fixture(autouse=True)
+def own_handlers() -> Iterator[None]:
+    """Python's usual handlers, even where pytest itself runs with SIGINT ignored."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_an_exception(number: signal.Signals) -> None:
+    with pytest.raises(Interrupted) as caught, InterruptGuard():
+        signal.raise_signal(number)
+    assert caught.value.signum == number
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert not isinstance(caught.value, Exception)
+
+
+def test_a_shielded_block_runs_to_its_end() -> None:
+    steps = []
+    with pytest.raises(Interrupted), InterruptGuard() as guard:
+        with guard.shielded():
+            with guard.shielded():
+                signal.raise_signal(signal.SIGTERM)
+                steps.append("inner")
+            steps.append("outer")
+        steps.append("after")
+    assert steps == ["inner", "outer"]
+
+
+def test_the_second_signal_meets_the_usual_handler() -> None:
+    with InterruptGuard() as guard, pytest.raises(KeyboardInterrupt), guard.shielded():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with InterruptGuard():
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+@pytest.fixture(scope="module")
+def many_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """So many images that a run with one image a batch is still at work when it is stopped."""
+    folder = tmp_path_factory.mktemp("many") / "photos"
+    write_photos(folder, 12, (8, 8))
+    originals = sorted(folder.rglob("*.jpg"))
+    for number in range(len(originals), IMAGES):
+        shutil.copyfile(originals[number % len(originals)], folder / f"{number:04}.jpg")
+    return folder
+
+
+def command(photos: Path, output: Path, model: Path, *more: str) -> list[str]:
+    arguments = [str(photos), "-o", str(output), "--model", str(model), "--device", "cpu", "--workers", "1", *more]
+    return [sys.executable, "-m", "batchcap", "run", *arguments]
+
+
+def environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("BATCHCAP_")}
+
+
+@contextmanager
+def running(arguments: list[str], output: Path, lines: int = 20) -> Iterator[subprocess.Popen[str]]:
+    """A real process that has written at least ``lines`` records and is still at work."""
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=environment())
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while count(output) < lines:
+            assert time.monotonic() < deadline, "no record was written"
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.01)
+                raise AssertionError(f"it ended too early: {process.communicate()[1]}")
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def count(output: Path) -> int:
+    return output.read_bytes().count(b"\n") if output.exists() else 0
+
+
+def records(output: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in output.read_bytes().splitlines()]
+
+
+def assert_complete(output: Path) -> None:
+    paths = [record["path"] for record in records(output)]
+    assert len(paths) == len(set(paths)) == IMAGES
+    assert all("caption" in record for record in records(output))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_goes_on(
+    number: signal.Signals, code: int, many_photos: Path, tmp_path: Path, tiny_bundle: Path
+) -> None:
+    output = tmp_path / "out.jsonl"
+    slow = command(many_photos, output, tiny_bundle, "--batch-size", "1")
+    with running(slow, output) as process:
+        process.send_signal(number)
+        _, said = process.communicate(timeout=PATIENCE)
+        assert process.returncode == code
+    safe = len(records(output))
+    assert output.read_bytes().endswith(b"\n")
+    assert 20 <= safe < IMAGES
+    assert said == f"Stopped: {safe:,} records safe in {output}; the same command goes on from there.\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl"], "the lock is free and gone"
+    again = subprocess.run(
+        command(many_photos, output, tiny_bundle), capture_output=True, text=True, check=False, env=environment()
+    )
+    assert again.returncode == 0, again.stderr
+    assert f"{safe:,} images skipped" in again.stderr
+    assert_complete(output)
+
+
+def test_a_killed_run_goes_on(many_photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:
+    output = tmp_path / "out.csv"
+    slow = command(many_photos, output, tiny_bundle, "--batch-size", "1")
+    for lines in (20, 60, 100):
+        with running(slow, output, lines) as process:
+            process.kill()
+            assert process.wait(PATIENCE) == -signal.SIGKILL
+    assert count(output) < IMAGES
+    done = subprocess.run(
+        command(many_photos, output, tiny_bundle), capture_output=True, text=True, check=False, env=environment()
+    )
+    assert done.returncode == 0, done.stderr
+    paths = [line.split(",", 1)[0] for line in output.read_text().splitlines()[1:]]
+    assert len(paths) == len(set(paths)) == IMAGES
+
+
+def test_a_torn_line_is_cut(many_photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    slow = command(many_photos, output, tiny_bundle, "--batch-size", "1")
+    with running(slow, output) as process:
+        process.kill()
+        process.wait(PATIENCE)
+    whole = output.read_bytes()
+    output.write_bytes(whole + whole.splitlines()[-1][:30])
+    subprocess.run(command(many_photos, output, tiny_bundle), capture_output=True, check=True, env=environment())
+    assert_complete(output)
+
+
+def test_a_second_run_at_the_same_time_is_refused(many_photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    slow = command(many_photos, output, tiny_bundle, "--batch-size", "1")
+    with running(slow, output) as first:
+        second = subprocess.run(slow, capture_output=True, text=True, check=False, env=environment())
+        assert first.poll() is None
+        assert second.returncode == 75
+        assert str(output) in second.stderr
+        assert "Traceback" not in second.stderr
+        first.terminate()
+        first.communicate(timeout=PATIENCE)
+        assert first.returncode == 143
+    subprocess.run(command(many_photos, output, tiny_bundle), capture_output=True, check=True, env=environment())
+    assert_complete(output)
+
+
+def test_an_interrupted_overwrite_leaves_the_old_output(many_photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    old = command(many_photos, output, tiny_bundle, "--limit", "5")
+    subprocess.run(old, capture_output=True, check=True, env=environment())
+    before = output.read_bytes()
+    partial = tmp_path / "out.jsonl.partial"
+    slow = command(many_photos, output, tiny_bundle, "--batch-size", "1", "--overwrite")
+    with running(slow, partial) as process:
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 130
+    assert output.read_bytes() == before
+    assert f"{output} is as it was; {len(records(partial))} records of the new output stand in {partial}." in said
+
+
+def test_a_stream_can_be_stopped(many_photos: Path, tiny_bundle: Path) -> None:
+    arguments = command(many_photos, Path("-"), tiny_bundle, "--batch-size", "1")
+    with subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+    ) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    whole = (first + rest).splitlines()
+    assert all("caption" in json.loads(line) for line in whole)
+    assert said.startswith(f"Stopped: {len(whole):,} image")
