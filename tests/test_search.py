@@ -225,7 +225,7 @@ def test_images_that_leave_the_batch_change_nothing(model: Model, options: Decod
 @given(models(max_words=4), st.integers(1, 5), st.integers(1, 5))
 def test_ended_beams_never_starve_the_living(model: Model, beams: int, length: int) -> None:
     # <end> is the likeliest token everywhere, every word is possible, and all beams are asked for.
-    log_prob = np.where(np.isfinite(model.log_prob), model.log_prob, -3)
+    log_prob = np.where(np.isfinite(model.log_prob), np.minimum(model.log_prob, -0.5), -3)
     log_prob[:, END] = -0.01
     model = replace(model, log_prob=log_prob.astype(np.float32), banned=(START,))
     options = DecodingOptions(beam_size=beams, num_captions=beams, max_length=length, length_penalty=2.0)

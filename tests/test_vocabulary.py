@@ -49,7 +49,7 @@ def test_a_file_that_is_no_vocabulary(tmp_path: Path, content: bytes, problem: s
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="vocabulary.txt: cannot be read: No such file"):
+    with pytest.raises(BundleError, match=r"vocabulary\.txt: cannot be read: No such file"):
         Vocabulary.load(tmp_path / "vocabulary.txt")
 
 

@@ -1,0 +1,216 @@
+"""The captioner as a library: paths and arrays, order, batches, failures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bundles import build_bundle, random_tables
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import batchcap
+from batchcap.bundle import Generation, open_bundle
+from batchcap.captioner import CaptionedImage, Captioner, decoding_options
+from batchcap.errors import BundleError, DeviceError, OptionError
+from batchcap.options import DecodingOptions
+from batchcap.preprocess import apply
+from batchcap.search import candidates_needed, search
+from batchcap.sessions import choose_device
+
+TABLES = random_tables()
+COLOURS = [(250, 10, 10), (10, 250, 10), (10, 10, 250), (128, 3, 77), (90, 90, 90), (255, 255, 0), (0, 255, 255)]
+
+
+def picture(colour: tuple[int, int, int], height: int = 20, width: int = 30) -> np.ndarray:
+    return np.full((height, width, 3), colour, np.uint8)
+
+
+@pytest.fixture(scope="module")
+def captioner(tiny_bundle: Path) -> Captioner:
+    return Captioner.load(tiny_bundle, device="cpu", batch_size=3, num_captions=2, max_length=40)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / f"{index}.png" for index in range(len(COLOURS))]
+    for path, colour in zip(paths, COLOURS, strict=True):
+        Image.fromarray(picture(colour)).save(path)
+    return paths
+
+
+def test_captions_say_what_the_tables_say(captioner: Captioner) -> None:
+    found = list(captioner.caption(picture(c) for c in COLOURS))
+    assert len({image.captions[0].caption for image in found}) >= 4
+    for colour, image in zip(COLOURS, found, strict=True):
+        assert image.path is None
+        assert image.failure is None
+        assert len(image.captions) == 2
+        for caption in image.captions:
+            tokens = tuple(captioner.bundle.vocabulary.id_of(word) for word in caption.caption.split())
+            assert not set(tokens) & {0, 1, 2, 3}
+            # All of these end long before max_length, so <end> counts.
+            assert len(tokens) < 40
+            assert caption.log_prob == pytest.approx(TABLES.log_prob(np.array(colour), (*tokens, 2)), abs=1e-4)
+            assert caption.score == pytest.approx(caption.log_prob / (len(tokens) + 1) ** 0.7)
+        assert image.captions[0].score >= image.captions[1].score
+
+
+def test_files_and_arrays_give_the_same_in_any_mixture(captioner: Captioner, files: list[Path]) -> None:
+    arrays = [picture(c) for c in COLOURS]
+    expected = [image.captions for image in captioner.caption(arrays)]
+    mixed = [files[0], arrays[1], str(files[2]), files[3], files[4], arrays[5], arrays[6]]
+    found = list(captioner.caption(mixed))
+    assert [image.captions for image in found] == expected
+    assert [image.path for image in found] == [str(m) if not isinstance(m, np.ndarray) else None for m in mixed]
+
+
+def test_a_bad_file_fails_alone(captioner: Captioner, files: list[Path], tmp_path: Path) -> None:
+    broken, missing = tmp_path / "broken.jpg", tmp_path / "missing.jpg"
+    broken.write_bytes(b"no picture")
+    found = list(captioner.caption([files[0], broken, missing, tmp_path, files[1]]))
+    assert [image.path for image in found] == [str(p) for p in (files[0], broken, missing, tmp_path, files[1])]
+    assert [image.failure and image.failure.stage for image in found] == [None, "decode", "read", "read", None]
+    assert [len(image.captions) for image in found] == [2, 0, 0, 0, 2]
+
+
+def test_nothing_in_nothing_out(captioner: Captioner) -> None:
+    assert list(captioner.caption([])) == []
+    assert captioner.caption_pixels(np.zeros((3, 8, 8, 3), np.uint8), 0) == []
+
+
+def test_images_are_taken_lazily(captioner: Captioner) -> None:
+    def endless() -> object:
+        while True:
+            yield picture(COLOURS[0])
+
+    first = next(captioner.caption(endless()))
+    assert first.captions == next(captioner.caption([picture(COLOURS[0])])).captions
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        3,
+        None,
+        b"bytes.jpg",
+    ],
+)
+def test_what_is_no_picture(captioner: Captioner, image: object) -> None:
+    with pytest.raises(OptionError, match="is no picture"):
+        list(captioner.caption([image]))
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.lists(st.tuples(*[st.integers(0, 255)] * 3), min_size=1, max_size=9),
+    st.integers(1, 9),
+    st.integers(1, 4),
+)
+def test_captions_do_not_depend_on_the_batch(tiny_bundle: Path, colours: list, batch_size: int, beams: int) -> None:
+    bundle, device = open_bundle(tiny_bundle), choose_device("cpu")
+    decoding = DecodingOptions(beam_size=beams, num_captions=beams, max_length=5)
+    alone = Captioner(bundle, decoding, device, 1, threads=1)
+    together = Captioner(bundle, decoding, device, batch_size, threads=1)
+    pictures = [picture(colour, 8, 8) for colour in colours]
+    expected = [image.captions for image in alone.caption(pictures)]
+    found = [image.captions for image in together.caption(pictures)]
+    assert [[c.caption for c in best] for best in found] == [[c.caption for c in best] for best in expected]
+    for one, other in zip(sum(found, ()), sum(expected, ()), strict=True):
+        assert one.log_prob == pytest.approx(other.log_prob, abs=2e-5)
+
+
+def test_padding_rows_do_not_matter(captioner: Captioner) -> None:
+    how = captioner.bundle.manifest.preprocess
+    pixels = np.stack([apply(picture(c), how) for c in COLOURS[:3]])
+    full = captioner.caption_pixels(pixels, 3)
+    pixels[2] = 77
+    assert captioner.caption_pixels(pixels, 2) == full[:2]
+
+
+def test_a_gpu_is_fed_whole_batches(captioner: Captioner) -> None:
+    """The road of a GPU's batch, here on the CPU: all rows go through, ``count`` come out."""
+    pixels = np.stack([apply(picture(c), captioner.bundle.manifest.preprocess) for c in COLOURS[:3]])
+    expected = captioner.caption_pixels(pixels, 2)
+    tokens, size = captioner.bundle.manifest.tokens, len(captioner.bundle.vocabulary)
+    features = captioner._encoder(pixels)
+    stepper = captioner._decoder.start(features, candidates_needed(captioner.decoding, size, captioner._banned))
+    settings = {"start": tokens.start, "end": tokens.end, "vocabulary_size": size, "banned": captioner._banned}
+    found = search(stepper, 3, captioner.decoding, compact=False, **settings)[:2]
+    scores = [[h.log_prob for h in best] for best in found]
+    assert scores == [pytest.approx([c.log_prob for c in best], abs=1e-5) for best in expected]
+
+
+def test_time_is_counted(captioner: Captioner) -> None:
+    before = dict(captioner.seconds)
+    list(captioner.caption([picture(COLOURS[0])]))
+    assert set(captioner.seconds) == {"encode", "search"}
+    assert all(captioner.seconds[stage] > before[stage] for stage in before)
+
+
+def test_the_fingerprint_holds_what_decides_a_caption(tiny_bundle: Path, captioner: Captioner) -> None:
+    bundle = open_bundle(tiny_bundle)
+    assert captioner.fingerprint.model == bundle.label
+    assert captioner.fingerprint.preprocess == "exact"
+    assert captioner.fingerprint.decoding == captioner.decoding.label
+    same = Captioner.load(tiny_bundle, "cpu", 7, num_captions=2, max_length=40)
+    assert same.fingerprint == captioner.fingerprint
+    other = Captioner.load(tiny_bundle, "cpu", 7, num_captions=2, max_length=41)
+    assert other.fingerprint != captioner.fingerprint
+
+
+def test_special_tokens_are_never_said(tmp_path: Path) -> None:
+    # Padding, start and unknown would be the best of all.
+    tables = random_tables()
+    tables.logits[:, [0, 1, 3]] += 20
+    captioner = Captioner.load(build_bundle(tmp_path / "b", tables), "cpu", num_captions=3)
+    for image in captioner.caption(picture(c) for c in COLOURS):
+        assert len(image.captions) == 3
+        assert all(not set(c.caption.split()) & {"<pad>", "<start>", "<unk>", "<end>"} for c in image.captions)
+
+
+def test_a_model_in_float32(tmp_path: Path) -> None:
+    folder = build_bundle(tmp_path / "b", pixels="float32", memory=False)
+    found = list(Captioner.load(folder, "cpu").caption([picture(COLOURS[0])]))
+    assert isinstance(found[0], CaptionedImage)
+    assert found[0].captions[0].caption
+
+
+def test_defaults_come_from_the_bundle(tmp_path: Path) -> None:
+    own = Generation(beam_size=5, max_length=4, length_penalty=1.5)
+    manifest = open_bundle(build_bundle(tmp_path / "b", generation=own)).manifest
+    assert decoding_options(manifest) == DecodingOptions(beam_size=5, max_length=4, length_penalty=1.5)
+    chosen = decoding_options(manifest, beam_size=2, num_captions=2, max_length=9, length_penalty=0.0)
+    assert chosen == DecodingOptions(beam_size=2, num_captions=2, max_length=9, length_penalty=0.0)
+    assert decoding_options(manifest, search="greedy").beam_size == 1
+    with pytest.raises(OptionError, match="--num-captions 6 is more than --beam-size 5"):
+        decoding_options(manifest, num_captions=6)
+    with pytest.raises(OptionError, match="goes with --search beam"):
+        decoding_options(manifest, search="greedy", beam_size=3)
+
+
+@pytest.mark.parametrize("size", [0, -1, 4097])
+def test_a_batch_size_that_cannot_be(tiny_bundle: Path, size: int) -> None:
+    with pytest.raises(OptionError, match="--batch-size"):
+        Captioner.load(tiny_bundle, "cpu", size)
+
+
+def test_a_model_that_does_not_exist() -> None:
+    with pytest.raises(BundleError, match="no-such-model: not a bundle"):
+        Captioner.load("no-such-model")
+
+
+@pytest.mark.skipif(choose_device("auto").kind == "cuda", reason="has a GPU")
+def test_a_demanded_gpu_that_is_absent(tiny_bundle: Path) -> None:
+    with pytest.raises(DeviceError):
+        Captioner.load(tiny_bundle, "cuda")
+
+
+def test_the_public_name_is_this_one() -> None:
+    assert batchcap.Captioner is Captioner
