@@ -48,9 +48,10 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> TrainOptions:
         min_count=1,
         units=32,
         views=2,
-        epochs=3,
+        epochs=10,
+        patience=10,
         batch_size=16,
-        learning_rate=5e-3,
+        learning_rate=1e-2,
         tied=True,
         deterministic=True,
     )
@@ -66,7 +67,7 @@ def test_a_seed_repeats_the_loss_curve_and_the_run_can_be_loaded(options: TrainO
     train(options, tmp_path / "two", said.append)
     first = _losses(tmp_path / "one")
     assert first == _losses(tmp_path / "two")
-    assert first[-1] < first[0] * 0.9
+    assert first[-1] < first[0] * 0.8
     assert any("features of small: 36 of 36" in line for line in said)
     captions = (tmp_path / "one" / "dev-captions.txt").read_text().splitlines()
     assert len(captions) == 12

@@ -5,6 +5,7 @@ Conversion traces them; training and parity run them, so that what is scored is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,17 +69,27 @@ def gather_beams(state: Any, parent: Any) -> Any:
     return tf.gather(flat, rows)
 
 
-class KerasStepper:
-    """The step protocol of `batchcap.search` over a Keras decoder: how training and parity caption without ONNX."""
+class KerasDecoder:
+    """A decoder as `batchcap.sessions.Decoder`, in Keras: how training captions without ONNX."""
 
-    def __init__(self, decoder: Architecture, states: Tensors, memories: Tensors, candidates: int) -> None:
-        self._memories = memories
-        self._states = {name: state[:, None] for name, state in states.items()}
-        self._candidates = candidates
+    def __init__(self, decoder: Architecture, candidates: int) -> None:
+        # Traced once for the first step and once for the others, whatever the batch.
         self._next = tf.function(
             lambda token, parent, states, memories: next_words(decoder, token, parent, candidates, states, memories),
             reduce_retracing=True,
         )
+
+    def start(self, states: Tensors, memories: Tensors) -> KerasStepper:
+        """The steps of a batch: states and memories [B, ...]."""
+        return KerasStepper(self._next, states, memories)
+
+
+class KerasStepper:
+    """The step protocol of `batchcap.search` over a Keras decoder."""
+
+    def __init__(self, following: Callable[..., Any], states: Tensors, memories: Tensors) -> None:
+        self._next, self._memories = following, memories
+        self._states = {name: state[:, None] for name, state in states.items()}
 
     def step(self, token: NDArray[np.int64], parent: NDArray[np.int64], *, attention: bool = False) -> Any:
         """See `batchcap.sessions.Stepper.step`."""

@@ -25,7 +25,7 @@ from batchcap_export.backbones import Backbone, load_backbone
 from batchcap_export.evaluate import Scores, score
 from batchcap_export.features import cached_features
 from batchcap_export.fitting import Stopping, fit_resumable
-from batchcap_export.stepping import KerasStepper, TrainedCaptioner
+from batchcap_export.stepping import KerasDecoder, TrainedCaptioner
 
 SCORED_BATCH = 64
 
@@ -203,8 +203,8 @@ def _claim(options: TrainOptions, backbone: Backbone, run: Path) -> None:
 
 
 def _plain(options: TrainOptions) -> dict[str, Any]:
-    """The options as JSON knows them: paths are text."""
-    plain: dict[str, Any] = msgspec.to_builtins(asdict(options), enc_hook=str)
+    """The options as they come back from JSON: paths are text, tuples are lists."""
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(asdict(options), enc_hook=str))
     return plain
 
 
@@ -271,13 +271,12 @@ def caption_features(
 
     ids = {word: i for i, word in enumerate(captioner.vocabulary.words)}
     banned = [ids[word] for word in (datasets.PADDING, datasets.START, datasets.UNKNOWN)]
-    candidates = candidates_needed(decoding, len(ids), banned)
+    decoder = KerasDecoder(captioner.decoder, candidates_needed(decoding, len(ids), banned))
     out = []
     for start in range(0, len(features), SCORED_BATCH):
         rows = tf.constant(features[start : start + SCORED_BATCH].astype(np.float32))
-        stepper = KerasStepper(captioner.decoder, *captioner.begin(rows), candidates)
         found = search(
-            stepper,
+            decoder.start(*captioner.begin(rows)),
             len(rows),
             decoding,
             start=ids[datasets.START],
