@@ -29,7 +29,7 @@ MAX_FILE_BYTES: Final = 2**31
 # What the threads may hold of decoded pictures, and of files, a thread. A picture over the whole budget goes alone.
 _DECODED_BYTES_A_WORKER: Final = 256 * 2**20
 _FILE_BYTES_A_WORKER: Final = 64 * 2**20
-# 3 for the decoded picture, 4 for Pillow's copy of it while it is resized, and something for the decoder.
+# 3 for the decoded picture; a progressive JPEG needs as much again, other formats 4 for Pillow's copy of it.
 _BYTES_A_PIXEL: Final = 8
 # Batches that are being filled while the consumer works on one: one may finish while the next is not yet asked for.
 _BATCHES_AHEAD: Final = 2

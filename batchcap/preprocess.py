@@ -73,6 +73,8 @@ _SIGNATURES: Final = {
     b"MM\0*": "TIFF",
     b"BM": "BMP",
 }
+# Pictures of more than two strips are resized strip by strip: about what fits a core's cache.
+_STRIP_PIXELS: Final = 1_000_000
 # What Pillow's parsers raise when they stumble over bytes that are no picture.
 _PARSE_ERRORS: Final = (
     OSError,
@@ -249,12 +251,44 @@ def resize(
         if pixels == "uint8":
             if image.shape[:2] == (height, width):
                 return image
-            return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+            return _antialias(image, height, width)
         channels = [Image.fromarray(image[..., c].astype(np.float32)) for c in range(3)]
-        resized = [np.asarray(c.resize((width, height), Image.Resampling.BILINEAR)) for c in channels]
+        resized = [np.asarray(_two_passes(channel, height, width)) for channel in channels]
         return np.stack(resized, axis=-1)
     out = _bilinear(image, height, width, half_pixel_centers=method == "bilinear")
     return np.floor(out + np.float32(0.5)).astype(np.uint8) if pixels == "uint8" else out
+
+
+def _antialias(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Pillow's BILINEAR of RGB; in strips where the picture is large.
+
+    Rows do not depend on each other while only the width changes, so the values stay the same, but no second copy of a
+    large picture has to be paged in (12 megapixels: 31 instead of 52 ms).
+    """
+    rows = max(1, _STRIP_PIXELS // image.shape[1])
+    if image.shape[0] > 2 * rows and not _height_first(image.shape[:2], (height, width)):
+        narrow = np.empty((image.shape[0], width, 3), np.uint8)
+        for top in range(0, image.shape[0], rows):
+            strip = Image.fromarray(image[top : top + rows])
+            narrow[top : top + rows] = np.asarray(strip.resize((width, strip.height), Image.Resampling.BILINEAR))
+        image = narrow
+    return np.asarray(_two_passes(Image.fromarray(image), height, width))
+
+
+def _two_passes(image: Image.Image, height: int, width: int) -> Image.Image:
+    """Pillow's BILINEAR, one axis at a time and each rounded, in an order that no version of Pillow can change."""
+    height_first = _height_first((image.height, image.width), (height, width))
+    between = (image.width, height) if height_first else (width, image.height)
+    return image.resize(between, Image.Resampling.BILINEAR).resize((width, height), Image.Resampling.BILINEAR)
+
+
+def _height_first(size: tuple[int, ...], target: tuple[int, int]) -> bool:
+    """The order of Pillow 13: the height first if it loses more than twice what the width loses; sizes (rows, columns).
+
+    The order moves some levels by one. Older versions always took the width first; see Pillow's pull request 9549.
+    """
+    rows_lost, columns_lost = size[0] - target[0], size[1] - target[1]
+    return rows_lost > max(0, 2 * columns_lost)
 
 
 class _Taps(NamedTuple):

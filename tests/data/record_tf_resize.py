@@ -1,4 +1,4 @@
-"""Record what TensorFlow computes, for tests that run without it: python tests/data/record_tf_resize.py."""
+"""Record what TensorFlow and Pillow 13 compute, for tests with neither: python tests/data/record_tf_resize.py."""
 
 from __future__ import annotations
 
@@ -45,6 +45,8 @@ def main() -> None:
         size = (to_height, to_width)
         out[f"image_{number}"] = image
         out[f"bilinear_{number}"] = tf.image.resize(image, size, method="bilinear", antialias=False).numpy()
+        pillow = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)
+        out[f"bilinear-antialias_{number}"] = np.asarray(pillow)
         out[f"bilinear-tf1_{number}"] = tf.compat.v1.image.resize_bilinear(image[None], size)[0].numpy()
     picture = Image.fromarray(pattern(53, 75)).resize((75, 53), Image.Resampling.BICUBIC, box=(0, 0, 25, 17))
     files = {
