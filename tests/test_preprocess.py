@@ -24,10 +24,10 @@ from batchcap.preprocess import Preprocess, decode_image, resize
 
 RECORDED = Path(__file__).parent / "data" / "tf_resize.npz"
 ORIENTATION = 0x0112
-# The package silences Pillow's warnings for its process; pytest puts its own filters in their place.
 AS_PILLOW_13 = pytest.mark.skipif(
     PIL.__version__.startswith(("11.", "12.")), reason="an older Pillow has another order of passes"
 )
+# The package silences Pillow's warnings for its process; pytest puts its own filters in their place.
 pytestmark = pytest.mark.filterwarnings(r"ignore:::PIL\.")
 
 
