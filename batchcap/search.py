@@ -131,11 +131,13 @@ def search(
             break
         trail.add(rows, images, taken.token, taken.parent)
         token, parent, total = taken.token, taken.parent, taken.total
-        if compact and 2 * left <= len(rows):
+        # Leaving copies the states of those who stay: measured at a tenth of a step, so a quarter fewer pays at once.
+        if compact and 4 * left <= 3 * len(rows):
             keep = np.flatnonzero(open_)
             stepper.select(keep)
             rows, token, parent, total = rows[keep], token[keep], parent[keep], total[keep]
         else:
+            # Done is done, even where rounding would let a log-probability rise above 0 later.
             total[~open_] = -np.inf
     return best.hypotheses(trail)
 

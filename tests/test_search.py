@@ -358,12 +358,45 @@ def test_it_stops_when_nothing_can_get_better() -> None:
     assert len(stepper.fed) == 1
 
 
+def test_an_equal_bound_is_no_reason_to_go_on() -> None:
+    model = model_of([-INF, -1.0, -1.0, -9.0])
+    found, stepper = model.watched_search(DecodingOptions(beam_size=2, max_length=30, length_penalty=0.0))
+    assert tokens(found) == [[()]] * 2
+    assert len(stepper.fed) == 1
+
+
+# Row 0 ends at once; rows 1 and 2 say two different words in turn, and row 3 ends.
+TURNS = model_of(
+    [-INF, -0.01, -5.0, -5.0],
+    [-INF, -9.0, -0.1, -5.0],
+    [-INF, -9.0, -5.0, -0.1],
+    [-INF, -0.1, -9.0, -9.0],
+    following=[[0] * 4, [1, 1, 2, 2], [2, 2, 3, 3], [3] * 4],
+)
+
+
 def test_finished_images_leave_the_batch() -> None:
-    # Image 0 ends at once; image 1 (row 1) cannot end.
-    model = model_of([-INF, -0.01, -5.0], [-INF, -INF, -0.1], following=[[0] * 3, [1] * 3])
-    model = replace(model, rows=(0, 1))
-    _, stepper = model.watched_search(DecodingOptions(beam_size=1, max_length=4, length_penalty=0.0))
-    assert [len(fed) for fed in stepper.fed] == [2, 1, 1, 1, 1]
+    options = DecodingOptions(beam_size=1, max_length=8, length_penalty=0.0)
+    model = replace(TURNS, rows=(0, 1, 0, 0, 2))
+    found, stepper = model.watched_search(options)
+    assert [len(fed) for fed in stepper.fed] == [5, 2, 1]
+    assert tokens(found) == [[()], [(2, 3)], [()], [()], [(3,)]]
+    _, stepper = model.watched_search(options, compact=False)
+    assert [len(fed) for fed in stepper.fed] == [5, 5, 5]
+
+
+def test_a_done_image_stays_done() -> None:
+    # A log-probability above 0, which no bound foresees: alone, image 0 is done before it comes.
+    model = model_of(
+        [-INF, -0.01, -0.02, -INF],
+        [-INF, -9.0, 5.0, -INF],
+        [-INF, -9.0, -0.1, -9.0],
+        following=[[0, 0, 1, 1], [1] * 4, [2] * 4],
+    )
+    options = DecodingOptions(beam_size=2, max_length=3, length_penalty=0.0)
+    together = replace(model, rows=(0, 2)).search(options, compact=False)
+    assert together[0] == model.only(0).search(options)[0]
+    assert together[0][0].tokens == ()
 
 
 def test_too_few_candidates_are_refused() -> None:
