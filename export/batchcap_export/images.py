@@ -55,7 +55,9 @@ class View:
     mirrored: bool
 
     def render(self, image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-        """The view at [height, width, 3], antialiased as `preprocess.resize` does it."""
+        """The view at [height, width, 3], antialiased; the whole picture is exactly what the runtime makes of it."""
+        if self == WHOLE:
+            return np.asarray(preprocess.resize(image, height, width, "bilinear-antialias"))
         rows, columns = image.shape[:2]
         box = (self.left * columns, self.top * rows, self.right * columns, self.bottom * rows)
         out = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR, box=box))
