@@ -54,7 +54,11 @@ def examine(model: str) -> Diagnosis:
 
 def versions() -> tuple[tuple[str, str], ...]:
     """Name and version of batchcap, Python, the machine and every part that matters."""
-    rows = [("batchcap", __version__), ("python", platform.python_version()), ("system", f"{platform.system()} {platform.machine()}")]
+    rows = [
+        ("batchcap", __version__),
+        ("python", platform.python_version()),
+        ("system", f"{platform.system()} {platform.machine()}"),
+    ]
     for part in _PARTS:
         try:
             rows.append((part, metadata.version(part)))

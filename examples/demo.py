@@ -67,9 +67,9 @@ def main() -> None:
         raise SystemExit(done.returncode)
     show_captions(read_captions(), str(CAPTIONS))
     say(
-        "The embedded model learnt from Flickr8k: 6,000 photos of people and dogs, mostly outdoors. Textures, coins and "
-        "space are far from that, and its captions of them show it. Try it on photos of your own: "
-        ".venv/bin/batchcap run PHOTOS -o captions.jsonl"
+        "The embedded model learnt from Flickr8k: 6,000 photos of people and dogs, mostly outdoors. Textures, coins or "
+        "space are far from that, and its captions of them show it.\n"
+        "Now with photos of your own: .venv/bin/batchcap run PHOTOS -o captions.jsonl"
     )
 
 
