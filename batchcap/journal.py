@@ -53,6 +53,8 @@ class Journal:
         """Pictures that `pending` left out because they are done."""
         self.repeated = 0
         """Pictures that `pending` left out because this run had met them before."""
+        self.cut = 0
+        """Bytes of a torn last line that were cut on opening."""
         self._live = Path(file.name)
         self._file = file
         self._is_new = is_new
@@ -110,7 +112,8 @@ class Journal:
     def _begin(self) -> None:
         """Cut what `_recover` did not take, and write the header of an empty file."""
         with _explained(self._live, "written"):
-            if os.fstat(self._file.fileno()).st_size > self._committed:
+            self.cut = os.fstat(self._file.fileno()).st_size - self._committed
+            if self.cut:
                 self._cut()
             if self._committed == 0 and self._codec.header:
                 self._write(self._codec.header)
@@ -193,10 +196,11 @@ class Journal:
         May be called twice, and after any failure.
         """
         _close(self._file)
-        if self._is_new and self._committed <= len(self._codec.header):
+        if self._is_new:
             self._is_new = False
             with suppress(OSError):
-                self._live.unlink()
+                if self._live.stat().st_size <= len(self._codec.header):
+                    self._live.unlink()
         self._closing.close()
 
     def __enter__(self) -> Self:
@@ -279,6 +283,8 @@ def _lock(path: Path, closing: ExitStack) -> None:
     try:
         lock.acquire()
     except Timeout:
+        # filelock takes "no such file" for a lock that was just removed; some file systems mean "no files here" by it.
+        name.touch()
         fix = "Wait until it ends, or name another output."
         raise OutputLockedError(f"Another run is writing {path}.", fix) from None
     closing.callback(lock.release)

@@ -91,7 +91,7 @@ class Finished:
         self._other = states >= _OUTCOMES
         self._outcomes = (states % _OUTCOMES).astype(np.int8)
         captions = states[self._other & (self._outcomes == _CAPTIONED)] // _OUTCOMES
-        self._foreign = Counter(captions.tolist())
+        self._foreign = Counter(sorted(captions.tolist()))
         self._seen = np.zeros(len(rows), np.bool_)
         self._digests = bytearray()
         self._columns = (array("q"), array("q"), array("q"), array("i"))

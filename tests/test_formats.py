@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchcap.errors import OutputError
@@ -54,6 +54,7 @@ formats = st.sampled_from([("jsonl", 1), ("jsonl", 3), ("csv", 1), ("csv", 2), (
 batches = formats.flatmap(lambda f: st.tuples(st.just(make_codec(*f)), st.lists(records(f[1]), max_size=4)))
 
 
+@settings(deadline=None)
 @given(batches)
 def test_any_record_is_one_line_and_comes_back_the_same(batch: tuple[Codec, list[Record]]) -> None:
     codec, written = batch
@@ -63,6 +64,7 @@ def test_any_record_is_one_line_and_comes_back_the_same(batch: tuple[Codec, list
     assert [codec.decode(line) for line in lines] == written
 
 
+@settings(deadline=None)
 @given(batches)
 def test_scanning_reads_the_same_as_decoding(batch: tuple[Codec, list[Record]]) -> None:
     codec, written = batch
@@ -77,6 +79,7 @@ def _lines(codec: Codec, written: list[Record]) -> list[bytes]:
     return [line + b"\n" for line in codec.encode(written).split(b"\n")[:-1]]
 
 
+@settings(deadline=None)
 @given(batches)
 def test_every_proper_beginning_of_a_line_is_known_as_torn(batch: tuple[Codec, list[Record]]) -> None:
     codec, written = batch
@@ -85,16 +88,19 @@ def test_every_proper_beginning_of_a_line_is_known_as_torn(batch: tuple[Codec, l
             assert codec.is_torn(line[:end], first=False), line[:end]
 
 
+@settings(deadline=None)
 @given(batches)
 def test_a_torn_line_that_an_editor_ended_is_known_as_torn(batch: tuple[Codec, list[Record]]) -> None:
+    """Up to the last column of CSV: a cut in there is not to be seen, once the line has an end."""
     codec, written = batch
-    for line in _lines(codec, written):
-        for end in range(len(line) // 2):
-            with pytest.raises(ValueError):
+    for line in _lines(codec, [msgspec.structs.replace(record, decoding="d") for record in written]):
+        for end in range(len(line) - 2):
+            with pytest.raises(ValueError, match=r"."):
                 codec.scan(line[:end] + b"\n")
             assert codec.is_torn(line[:end] + b"\n", first=False), line[:end]
 
 
+@settings(deadline=None)
 @given(st.lists(records(), min_size=1, max_size=4))
 def test_ordinary_readers_read_our_lines(written: list[Record]) -> None:
     objects = [json.loads(line) for line in Jsonl().encode(written).split(b"\n")[:-1]]
@@ -116,9 +122,7 @@ def test_the_csv_header_depends_on_the_number_of_captions_alone() -> None:
 
 def test_line_ends_and_backslashes_are_escaped_in_csv() -> None:
     record = Record(path="a\\n.jpg", caption='one\ntwo\r\n"three", four', model="m", preprocess="p", decoding="d")
-    assert Csv().encode([record]) == (
-        b'a\\\\n.jpg,,,"one\\ntwo\\r\\n""three"", four",,,,,,,,,,m,p,d\n'
-    )
+    assert Csv().encode([record]) == (b'a\\\\n.jpg,,,"one\\ntwo\\r\\n""three"", four",,,,,,,,,,m,p,d\n')
 
 
 def test_a_caption_may_be_empty_but_not_absent() -> None:
@@ -207,7 +211,7 @@ def test_a_csv_line_that_is_not_ours_says_why(line: bytes, why: str) -> None:
 )
 @pytest.mark.parametrize("first", [True, False])
 def test_what_is_whole_but_not_ours_is_not_torn(line: bytes, first: bool) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"JSON|Object|Expected|Invalid"):
         Jsonl().scan(line)
     assert not Jsonl().is_torn(line, first)
     assert not Jsonl().is_torn(line + b"\n", first)

@@ -1,0 +1,84 @@
+"""What the tests of the journal share: pictures, records, and a second process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from batchcap.formats import make_codec
+from batchcap.journal import Journal
+from batchcap.options import Format
+from batchcap.records import Failure, Fingerprint, ImageRef, Record
+
+FIRST = Fingerprint("small@11111111", "exact", "beam3-lp0.7#aaaaaaaa")
+SECOND = Fingerprint("small@22222222", "exact", "beam3-lp0.7#bbbbbbbb")
+FORMATS: tuple[Format, ...] = ("jsonl", "csv")
+both = pytest.mark.parametrize("format", FORMATS)
+posix = pytest.mark.skipif(os.name == "nt", reason="POSIX signals, limits and permissions")
+
+
+def ref(name: str, size: int = 1, mtime_us: int = 1, failure: Failure | None = None) -> ImageRef:
+    return ImageRef(path=name, file=f"/photos/{name}", size=size, mtime_us=mtime_us, failure=failure)
+
+
+def captioned(picture: ImageRef, text: str = "a dog", fingerprint: Fingerprint = FIRST) -> Record:
+    return Record(
+        path=picture.path,
+        member=picture.member,
+        path_b64=picture.path_b64,
+        caption=text,
+        log_prob=-8.31,
+        score=-1.17,
+        width=640,
+        height=480,
+        bytes=picture.size,
+        mtime_us=picture.mtime_us,
+        model=fingerprint.model,
+        preprocess=fingerprint.preprocess,
+        decoding=fingerprint.decoding,
+    )
+
+
+def failed(picture: ImageRef, stage: str = "decode", message: str = "no", fingerprint: Fingerprint = FIRST) -> Record:
+    error = Failure("read" if stage == "read" else "decode", "corrupt", message)
+    fields = {"caption": None, "log_prob": None, "score": None, "width": None, "height": None}
+    return msgspec.structs.replace(captioned(picture, fingerprint=fingerprint), error=error, **fields)
+
+
+def write(path: Path, records: Sequence[Record], format: Format = "jsonl", **options: Any) -> None:
+    with Journal.open(path, format, options.pop("fingerprint", FIRST), **options) as journal:
+        journal.append(records)
+        journal.commit()
+
+
+def read(path: Path, format: Format = "jsonl", num_captions: int = 1) -> list[Record]:
+    codec = make_codec(format, num_captions)
+    data = path.read_bytes()
+    assert data.startswith(codec.header)
+    assert data.endswith(b"\n") or not data
+    return [codec.decode(line) for line in data[len(codec.header) :].split(b"\n")[:-1]]
+
+
+def todo(path: Path, refs: Iterable[ImageRef], format: Format = "jsonl", **options: Any) -> list[str]:
+    with Journal.open(path, format, options.pop("fingerprint", FIRST), **options) as journal:
+        return [picture.path for picture in journal.pending(refs)]
+
+
+def python(code: str, *arguments: str | Path) -> subprocess.Popen[str]:
+    """A second process, with this module as ``t``."""
+    start = f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\nimport journals as t\n"
+    command = [sys.executable, "-c", start + textwrap.dedent(code), *map(str, arguments)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def names(folder: Path) -> list[str]:
+    """What lies in a folder, sorted."""
+    return sorted(path.name for path in folder.iterdir())

@@ -1,0 +1,358 @@
+"""Opening a journal: what is done is skipped, a torn tail is cut, and nothing foreign is touched."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+import pytest
+from journals import FIRST, SECOND, both, captioned, failed, names, read, ref, todo, write
+
+from batchcap.errors import MismatchError, OutputError
+from batchcap.formats import make_codec
+from batchcap.journal import Journal
+from batchcap.options import Format
+from batchcap.records import Caption, Failure, Fingerprint, ImageRef
+
+# --- Skipping what is done
+
+
+@both
+def test_a_second_run_has_nothing_to_do_and_changes_no_byte(tmp_path: Path, format: Format) -> None:
+    out = tmp_path / f"out.{format}"
+    refs = [ref(f"{name}.jpg") for name in "abc"]
+    write(out, [captioned(picture) for picture in refs], format)
+    before = out.read_bytes()
+    with Journal.open(out, format, FIRST) as journal:
+        assert journal.done == 3
+        assert list(journal.pending(refs)) == []
+        assert (journal.skipped, journal.repeated) == (3, 0)
+        journal.commit()
+    assert out.read_bytes() == before
+    assert names(tmp_path) == [out.name]
+
+
+def test_pending_is_lazy_and_keeps_the_order(tmp_path: Path) -> None:
+    met: list[str] = []
+
+    def refs() -> Iterable[ImageRef]:
+        for name in "cab":
+            met.append(name)
+            yield ref(name)
+
+    with Journal.open(tmp_path / "out.jsonl", "jsonl", FIRST) as journal:
+        pending = journal.pending(refs())
+        assert met == []
+        assert next(pending).path == "c"
+        assert met == ["c"]
+        assert [picture.path for picture in pending] == ["a", "b"]
+
+
+@pytest.mark.parametrize("changed", [ref("a", size=2), ref("a", mtime_us=2), ref("a", mtime_us=-5)])
+@both
+def test_a_changed_picture_is_captioned_again_and_its_last_line_counts(
+    tmp_path: Path, format: Format, changed: ImageRef
+) -> None:
+    out = tmp_path / "out"
+    write(out, [captioned(ref("a")), captioned(ref("b"))], format)
+    assert todo(out, [changed, ref("b")], format) == ["a"]
+    write(out, [captioned(changed, "a cat")], format)
+    assert todo(out, [changed, ref("b")], format) == []
+    # The file of the first line is back: the last line of the path is not about it.
+    assert todo(out, [ref("a"), ref("b")], format) == ["a"]
+
+
+@both
+def test_errors_of_reading_are_retried_and_errors_of_decoding_only_on_demand(tmp_path: Path, format: Format) -> None:
+    out = tmp_path / "out"
+    refs = [ref("read"), ref("decode"), ref("good")]
+    write(out, [failed(refs[0], "read"), failed(refs[1]), captioned(refs[2])], format)
+    assert todo(out, refs, format) == ["read"]
+    assert todo(out, refs, format, retry_errors=True) == ["read", "decode"]
+    assert todo(out, [ref("decode", size=2)], format) == ["decode"]
+
+
+def test_the_last_of_many_lines_of_a_key_is_its_record(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write(out, [captioned(ref(name, size)) for size in range(1, 201) for name in "ab"])
+    with Journal.open(out, "jsonl", FIRST) as journal:
+        assert journal.done == 2
+        assert list(journal.pending([ref("a", 200), ref("b", 199)])) == [ref("b", 199)]
+
+
+def test_done_counts_the_pictures_that_need_no_work(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write(out, [failed(ref("read"), "read"), failed(ref("decode")), captioned(ref("a")), captioned(ref("a", 2))])
+    with Journal.open(out, "jsonl", FIRST) as journal:
+        assert journal.done == 2
+    with Journal.open(out, "jsonl", FIRST, retry_errors=True) as journal:
+        assert journal.done == 1
+
+
+def test_a_retried_error_is_written_again_only_if_it_says_something_else(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = failed(ref("a"), "read", "no permission")
+    write(out, [first])
+    write(out, [first])
+    assert read(out) == [first]
+    second = failed(ref("a"), "read", "the disk is broken")
+    write(out, [second, failed(ref("b"))])
+    write(out, [captioned(ref("a"))])
+    assert read(out) == [first, second, failed(ref("b")), captioned(ref("a"))]
+
+
+def test_a_picture_that_cannot_be_looked_at_is_never_taken_for_unchanged(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write(out, [captioned(ref("a"))])
+    assert todo(out, [ref("a", failure=Failure("read", "permission", "no"))]) == ["a"]
+
+
+def test_a_key_met_twice_is_passed_once(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write(out, [captioned(ref("done")), captioned(ref("changed"))])
+    refs = [ref("new"), ref("done"), ref("changed", size=2)]
+    with Journal.open(out, "jsonl", FIRST) as journal:
+        assert [picture.path for picture in journal.pending(refs + refs[::-1])] == ["new", "changed"]
+        assert (journal.skipped, journal.repeated) == (1, 3)
+
+
+def test_the_key_is_path_and_member_or_the_exact_bytes_of_a_name(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    pictures = [
+        ImageRef("t.zip", "t.zip", 1, 1, member="a"),
+        ImageRef("t.zip", "t.zip", 1, 1, member="b"),
+        ImageRef("t.zip", "t.zip", 1, 1),
+        ImageRef("t.zip:a", "t.zip:a", 1, 1),
+        ImageRef("\ufffd.jpg", "\udcfe.jpg", 1, 1, path_b64="/i5qcGc="),
+        ImageRef("\ufffd.jpg", "\udcff.jpg", 1, 1, path_b64="/y5qcGc="),
+    ]
+    for done, picture in enumerate(pictures):
+        with Journal.open(out, "jsonl", FIRST) as journal:
+            assert list(journal.pending(pictures)) == pictures[done:]
+            journal.append([captioned(picture)])
+    assert todo(out, pictures) == []
+
+
+# --- Another fingerprint
+
+
+@both
+def test_another_fingerprint_stops_the_run_and_shows_both_values_of_what_differs(
+    tmp_path: Path, format: Format
+) -> None:
+    out = tmp_path / "out"
+    write(out, [captioned(ref("a")), captioned(ref("b"))], format)
+    before = out.read_bytes()
+    with pytest.raises(MismatchError) as caught:
+        Journal.open(out, format, SECOND)
+    message = caught.value.message
+    assert "2 of its captions" in message
+    assert "model was small@11111111 and is now small@22222222" in message
+    assert "decoding was beam3-lp0.7#aaaaaaaa and is now beam3-lp0.7#bbbbbbbb" in message
+    assert "preprocess" not in message
+    assert "--on-mismatch recaption" in caught.value.fix
+    assert out.read_bytes() == before
+    write(out, [captioned(ref("c"))], format)  # the lock was given back
+
+
+def test_many_other_fingerprints_are_shown_briefly(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for number in range(5):
+        other = Fingerprint(f"model{number}", "exact", FIRST.decoding)
+        write(out, [captioned(ref(str(number)), fingerprint=other)], fingerprint=other, on_mismatch="keep")
+    with pytest.raises(MismatchError, match="model was model0, model1, model2 and 2 more and is now small@11111111"):
+        Journal.open(out, "jsonl", FIRST)
+
+
+@both
+def test_recaption_does_again_what_another_fingerprint_did(tmp_path: Path, format: Format) -> None:
+    out = tmp_path / "out"
+    refs = [ref("a"), ref("b")]
+    write(out, [captioned(picture) for picture in refs], format)
+    assert todo(out, refs, format, fingerprint=SECOND, on_mismatch="recaption") == ["a", "b"]
+    write(out, [captioned(refs[0], fingerprint=SECOND)], format, fingerprint=SECOND, on_mismatch="recaption")
+    assert todo(out, refs, format, fingerprint=SECOND, on_mismatch="recaption") == ["b"]
+    write(out, [captioned(refs[1], fingerprint=SECOND)], format, fingerprint=SECOND, on_mismatch="recaption")
+    assert todo(out, refs, format, fingerprint=SECOND) == []  # nothing of the first is left: it needs no option
+
+
+@both
+def test_keep_counts_what_another_fingerprint_did_as_done(tmp_path: Path, format: Format) -> None:
+    out = tmp_path / "out"
+    write(out, [captioned(ref("a")), failed(ref("b"))], format)
+    refs = [ref("a"), ref("b"), ref("c")]
+    assert todo(out, refs, format, fingerprint=SECOND, on_mismatch="keep") == ["c"]
+    assert todo(out, [ref("a", size=2)], format, fingerprint=SECOND, on_mismatch="keep") == ["a"]
+
+
+@pytest.mark.parametrize("stage", ["read", "decode"])
+def test_errors_of_another_fingerprint_stop_no_run_and_are_tried_again(tmp_path: Path, stage: str) -> None:
+    out = tmp_path / "out"
+    write(out, [failed(ref("a"), stage)])
+    assert todo(out, [ref("a")], fingerprint=SECOND) == ["a"]
+    again = failed(ref("a"), stage, fingerprint=SECOND)
+    write(out, [again], fingerprint=SECOND)
+    assert read(out) == [failed(ref("a"), stage), again]
+
+
+def test_a_record_without_the_fingerprint_of_the_run_is_refused(tmp_path: Path) -> None:
+    with Journal.open(tmp_path / "out", "jsonl", FIRST) as journal, pytest.raises(ValueError, match="fingerprint"):
+        journal.append([captioned(ref("a"), fingerprint=SECOND)])
+
+
+# --- A torn tail
+
+AWKWARD = [
+    captioned(ref("été/naïve 😀.jpg"), 'a "quoted" dog,\nover two\r\nlines \\n'),
+    captioned(ref("b\\n.jpg"), ""),
+    failed(ref("c,d.jpg"), "read", "Zugriff verweigert: \u2028 „c,d.jpg“\n"),
+]
+
+
+@both
+def test_recovery_at_every_byte(tmp_path: Path, format: Format) -> None:
+    codec = make_codec(format)
+    out = tmp_path / "out"
+    whole = codec.header + codec.encode(AWKWARD)
+    refs = [ref(record.path, record.bytes or 0, record.mtime_us or 0) for record in AWKWARD]
+    for size in range(len(whole) + 1):
+        out.write_bytes(whole[:size])
+        kept = max(0, whole[:size].count(b"\n") - bool(codec.header))
+        with Journal.open(out, format, FIRST) as journal:
+            assert journal.cut == size - whole[:size].rfind(b"\n") - 1
+            done = {record.path for record in AWKWARD[:kept] if record.error is None}
+            assert [picture.path for picture in journal.pending(refs)] == [r.path for r in refs if r.path not in done]
+            journal.append(AWKWARD[kept:])
+        assert out.read_bytes() == whole, size
+
+
+def test_recovery_at_every_byte_of_n_best_csv(tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    ranked = tuple(Caption(text, -8.31, -1.17) for text in ("a dog", "zwei\nHunde", "犬"))
+    records = [msgspec.structs.replace(captioned(ref("a"), "a dog"), captions=ranked)]
+    codec = make_codec("csv", 3)
+    whole = codec.header + codec.encode(records)
+    for size in range(len(whole) + 1):
+        out.write_bytes(whole[:size])
+        kept = max(0, whole[:size].count(b"\n") - 1)
+        with Journal.open(out, "csv", FIRST, num_captions=3) as journal:
+            assert journal.done == kept
+            journal.append(records[kept:])
+        assert out.read_bytes() == whole, size
+
+
+@both
+def test_a_torn_line_to_which_an_editor_gave_an_end_is_cut(tmp_path: Path, format: Format) -> None:
+    out = tmp_path / "out"
+    write(out, AWKWARD[:1], format)
+    whole = out.read_bytes()
+    torn = make_codec(format).encode(AWKWARD[1:2])[:20]
+    out.write_bytes(whole + torn + b"\n")
+    with Journal.open(out, format, FIRST):
+        assert out.read_bytes() == whole
+
+
+@both
+def test_zeros_at_the_end_after_a_power_failure_are_cut(tmp_path: Path, format: Format) -> None:
+    out = tmp_path / "out"
+    write(out, AWKWARD, format)
+    whole = out.read_bytes()
+    out.write_bytes(whole + bytes(4096))
+    with Journal.open(out, format, FIRST) as journal:
+        assert out.read_bytes() == whole
+        assert journal.done == 2
+
+
+# --- What is not ours stays as it is
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"a list of things\nto do\n",
+        b"one line without an end",
+        b'{"path":"a"}',
+        b'{"path":"a"}\n',
+        b'{"path": "a", "caption": "b"}\n',
+        b'{"images": []}',
+        b'{"images": [{"path":"a"},\n',
+        b'{"images": [',
+        b"\x89PNG\r\n\x1a\n" + bytes(1000),
+        bytes(1000),
+        b"\n",
+        "\ufeff".encode() + make_codec("jsonl").encode([captioned(ref("a"))]),
+        make_codec("csv").header,
+        make_codec("csv").header + make_codec("csv").encode([captioned(ref("a"))]),
+    ],
+)
+def test_a_foreign_file_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
+    out = tmp_path / "notes.txt"
+    out.write_bytes(content)
+    with pytest.raises(OutputError, match=r"notes\.txt") as caught:
+        Journal.open(out, "jsonl", FIRST)
+    assert caught.value.fix
+    assert out.read_bytes() == content
+    assert names(tmp_path) == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"path,caption\na,b\n", "not the header"),
+        (b"path;caption", "not the header"),
+        (make_codec("csv", 3).header, "--num-captions 3, and this run has 1"),
+        (make_codec("csv").header.replace(b",score", b""), "not those of this version"),
+        (make_codec("csv").header.replace(b"\n", b"\r\n"), "not those of this version"),
+        (make_codec("jsonl").encode([captioned(ref("a"))]), "Use --format jsonl"),
+    ],
+)
+def test_a_csv_file_with_another_header_is_refused_and_left_alone(tmp_path: Path, content: bytes, why: str) -> None:
+    out = tmp_path / "table.csv"
+    out.write_bytes(content)
+    with pytest.raises(OutputError) as caught:
+        Journal.open(out, "csv", FIRST)
+    assert why in str(caught.value)
+    assert out.read_bytes() == content
+
+
+@both
+def test_a_damaged_line_in_the_middle_is_named_and_nothing_is_cut(tmp_path: Path, format: Format) -> None:
+    out = tmp_path / "out"
+    write(out, [captioned(ref(name)) for name in "abc"], format)
+    lines = out.read_bytes().splitlines(keepends=True)
+    number = 2 if format == "jsonl" else 3
+    lines[number - 1] = lines[number - 1][:30] + b"\n"
+    out.write_bytes(b"".join(lines))
+    before = out.read_bytes()
+    with pytest.raises(OutputError, match=rf"out, line {number}: ") as caught:
+        Journal.open(out, format, FIRST)
+    assert "Remove that line" in caught.value.fix
+    assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize("tail", [b"# reviewed by Anna\n", b"# reviewed by Anna", b'{"reviewed":true}'])
+def test_something_foreign_behind_our_lines_is_not_cut(tmp_path: Path, tail: bytes) -> None:
+    out = tmp_path / "out"
+    write(out, [captioned(ref("a"))])
+    with out.open("ab") as file:
+        file.write(tail)
+    before = out.read_bytes()
+    with pytest.raises(OutputError, match="line 2"):
+        Journal.open(out, "jsonl", FIRST)
+    assert out.read_bytes() == before
+
+
+def test_a_huge_file_without_line_ends_is_refused_without_reading_it_all(tmp_path: Path) -> None:
+    out = tmp_path / "disk.img"
+    with out.open("wb") as file:
+        file.write(b'{"path":"')
+        file.truncate(1 << 33)  # sparse
+    tracemalloc.start()
+    with pytest.raises(OutputError, match=r"disk\.img"):
+        Journal.open(out, "jsonl", FIRST)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200 << 20
+    assert out.stat().st_size == 1 << 33

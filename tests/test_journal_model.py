@@ -1,0 +1,166 @@
+"""The journal against a model of it: random runs that are killed at any byte, changed files, errors, other settings."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from batchcap.errors import MismatchError
+from batchcap.formats import Codec, make_codec
+from batchcap.journal import Journal
+from batchcap.options import Format, OnMismatch
+from batchcap.records import Failure, Fingerprint, ImageRef, Record
+
+NAMES = ["a.jpg", "é,\n.jpg", '"c".jpg', "d\\.jpg"]
+FINGERPRINTS = [Fingerprint("m@1", "exact", "beam3#a"), Fingerprint("m@2", "exact", "beam3#a")]
+
+names = st.sampled_from(NAMES)
+healths = st.sampled_from(["good", "good", "read", "decode"])
+kills = st.none() | st.tuples(st.integers(0, 3), st.floats(0, 1))
+
+
+class JournalMachine(RuleBasedStateMachine):
+    """``lines`` is what must stand in the output, in order; ``files`` what lies in the folder."""
+
+    @initialize(format=st.sampled_from(["jsonl", "csv"]))
+    def start(self, format: Format) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.out = self.folder / "out"
+        self.format: Format = format
+        self.codec: Codec = make_codec(format)
+        self.files = dict.fromkeys(NAMES, (1, 1))
+        self.health = dict.fromkeys(NAMES, "good")
+        self.lines: list[Record] = []
+
+    def teardown(self) -> None:
+        if hasattr(self, "folder"):
+            shutil.rmtree(self.folder)
+
+    @rule(name=names, size=st.integers(1, 3), mtime_us=st.integers(1, 3), health=healths)
+    def change_a_file(self, name: str, size: int, mtime_us: int, health: str) -> None:
+        self.files[name], self.health[name] = (size, mtime_us), health
+
+    @rule(name=names, health=st.sampled_from(["good", "read"]))
+    def change_a_permission(self, name: str, health: str) -> None:
+        self.health[name] = health
+
+    @rule(
+        found=st.lists(names, max_size=6),
+        batch_size=st.integers(1, 4),
+        fingerprint=st.sampled_from(FINGERPRINTS),
+        on_mismatch=st.sampled_from(["stop", "recaption", "keep"]),
+        retry_errors=st.booleans(),
+        overwrite=st.sampled_from([False, False, False, True]),
+        kill=kills,
+    )
+    def run(
+        self,
+        found: list[str],
+        batch_size: int,
+        fingerprint: Fingerprint,
+        on_mismatch: OnMismatch,
+        retry_errors: bool,
+        overwrite: bool,
+        kill: tuple[int, float] | None,
+    ) -> None:
+        def open_journal() -> Journal:
+            return Journal.open(
+                self.out,
+                self.format,
+                fingerprint,
+                on_mismatch=on_mismatch,
+                overwrite=overwrite,
+                retry_errors=retry_errors,
+            )
+
+        old = {} if overwrite else self.last_lines()
+        foreign = [line for line in old.values() if line.error is None and made_with(line) != fingerprint]
+        if foreign and on_mismatch == "stop":
+            with pytest.raises(MismatchError):
+                open_journal()
+            return
+        refs = [ImageRef(name, name, *self.files[name]) for name in found]
+        live = self.out.with_name("out.partial") if overwrite else self.out
+        lines = [] if overwrite else self.lines
+        with open_journal() as journal:
+            todo = list(journal.pending(refs))
+            keep = on_mismatch == "keep"
+            assert [ref.path for ref in todo] == [
+                name for name in dict.fromkeys(found) if not self.is_done(name, old, fingerprint, keep, retry_errors)
+            ]
+            for number, start in enumerate(range(0, len(todo), batch_size)):
+                records = [self.look_at(ref, fingerprint) for ref in todo[start : start + batch_size]]
+                news = [record for record in records if record.error is None or old.get(record.path) != record]
+                if kill is not None and kill[0] == number:
+                    data = self.codec.encode(news)
+                    torn = data[: round(kill[1] * len(data))]
+                    with live.open("ab") as file:  # the system's call stops here, and so does the process
+                        file.write(torn)
+                    lines += news[: torn.count(b"\n")]
+                    return
+                journal.append(records)
+                lines += news
+            journal.commit()
+        self.lines = lines
+
+    @invariant()
+    def the_output_holds_what_was_committed(self) -> None:
+        if not hasattr(self, "out") or not self.out.exists():
+            return
+        data = self.out.read_bytes().removeprefix(self.codec.header)
+        assert [self.codec.decode(line) for line in data.split(b"\n")[:-1]] == self.lines
+
+    @invariant()
+    def no_line_repeats_the_record_of_its_picture(self) -> None:
+        last: dict[str, Record] = {}
+        for line in getattr(self, "lines", []):
+            before = last.get(line.path)
+            assert before != line
+            if before is not None and before.error is None and line.error is None:
+                same_input = (before.bytes, before.mtime_us) == (line.bytes, line.mtime_us)
+                assert not (same_input and made_with(before) == made_with(line))
+            last[line.path] = line
+
+    def last_lines(self) -> dict[str, Record]:
+        return {line.path: line for line in self.lines}
+
+    def is_done(
+        self, name: str, old: dict[str, Record], fingerprint: Fingerprint, keep: bool, retry_errors: bool
+    ) -> bool:
+        line = old.get(name)
+        if line is None or (line.bytes, line.mtime_us) != self.files[name]:
+            return False
+        if made_with(line) != fingerprint and not keep:
+            return False
+        return line.error is None or (line.error.stage == "decode" and not retry_errors)
+
+    def look_at(self, ref: ImageRef, fingerprint: Fingerprint) -> Record:
+        record = Record(
+            ref.path,
+            bytes=ref.size,
+            mtime_us=ref.mtime_us,
+            model=fingerprint.model,
+            preprocess=fingerprint.preprocess,
+            decoding=fingerprint.decoding,
+        )
+        health = self.health[ref.path]
+        if health == "good":
+            text = f"a picture\nof {ref.size} at {ref.mtime_us}"
+            return msgspec.structs.replace(record, caption=text, log_prob=-1.0, score=-0.5)
+        error = Failure("read" if health == "read" else "decode", "kind", "wörds")
+        return msgspec.structs.replace(record, error=error)
+
+
+def made_with(record: Record) -> Fingerprint:
+    return Fingerprint(record.model, record.preprocess, record.decoding)
+
+
+TestJournal = JournalMachine.TestCase
+TestJournal.settings = settings(max_examples=60, stateful_step_count=12, deadline=None)

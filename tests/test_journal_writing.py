@@ -1,0 +1,465 @@
+"""Writing a journal: what was committed survives everything, one run at a time, and an error names its cause."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import threading
+import tracemalloc
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import pytest
+from journals import FIRST, FORMATS, SECOND, both, captioned, failed, names, posix, python, read, ref, todo, write
+
+from batchcap.errors import OutputError, OutputLockedError
+from batchcap.formats import make_codec
+from batchcap.journal import Journal, StreamJournal
+from batchcap.options import Format
+from batchcap.records import ImageRef
+
+# --- Places that cannot be written
+
+
+def test_a_missing_folder_is_named_and_not_made(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="there is no folder") as caught:
+        Journal.open(tmp_path / "missing" / "out.jsonl", "jsonl", FIRST)
+    assert "mkdir -p" in caught.value.fix
+    assert names(tmp_path) == []
+
+
+def test_a_folder_as_output_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="is a folder"):
+        Journal.open(tmp_path, "jsonl", FIRST)
+
+
+def test_a_file_as_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="is a file, not a folder"):
+        Journal.open(tmp_path / "file" / "out.jsonl", "jsonl", FIRST)
+
+
+@posix
+def test_a_device_or_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match="not a regular file") as caught:
+        Journal.open(tmp_path / "pipe", "jsonl", FIRST)
+    assert "-o -" in caught.value.fix
+
+
+def test_a_name_that_is_too_long_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot be opened") as caught:
+        Journal.open(tmp_path / ("x" * 254), "jsonl", FIRST)
+    assert "shorter" in caught.value.fix
+
+
+@posix
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_the_right_to_write_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(OutputError, match="Permission denied") as caught:
+            Journal.open(tmp_path / "out.jsonl", "jsonl", FIRST)
+    finally:
+        tmp_path.chmod(0o700)
+    assert "right to write" in caught.value.fix
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system in which nobody may make files")
+def test_a_file_system_that_takes_no_files_is_an_error_even_for_root() -> None:
+    with pytest.raises(OutputError, match="cannot be opened"):
+        Journal.open(Path("/proc/self/out.jsonl"), "jsonl", FIRST)
+
+
+# --- Append is the commit point
+
+
+@posix
+@both
+def test_a_write_that_fails_half_way_leaves_what_was_committed(tmp_path: Path, format: Format) -> None:
+    """The system's own limit on a file's size makes a write stop in the middle, as a full disk does."""
+    out = tmp_path / "out"
+    code = """
+        import resource, signal
+        from batchcap.errors import OutputError
+        out, format = t.Path(sys.argv[1]), sys.argv[2]
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        batch = lambda start: [t.captioned(t.ref(f"{number}.jpg")) for number in range(start, start + 20)]
+        with t.Journal.open(out, format, t.FIRST) as journal:
+            journal.append(batch(0))
+            size = out.stat().st_size
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size + 1000, resource.RLIM_INFINITY))
+            try:
+                journal.append(batch(20))
+            except OutputError as error:
+                print(error)
+            assert out.stat().st_size == size
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            journal.append(batch(40))
+        journal.close()
+        """
+    process = python(code, out, format)
+    answer, _ = process.communicate()
+    assert process.returncode == 0
+    assert "out cannot be written: File too large." in answer
+    assert "size limit" in answer
+    assert [record.path for record in read(out, format)] == [f"{n}.jpg" for n in [*range(20), *range(40, 60)]]
+
+
+class _Failing(io.RawIOBase):
+    """A file whose next write takes some bytes and then fails, as a full disk does."""
+
+    def __init__(self, file: BinaryIO, takes: int, error: BaseException) -> None:
+        self.file, self.takes, self.error = file, takes, error
+
+    def fileno(self) -> int:
+        return self.file.fileno()
+
+    def write(self, data: Any) -> int:
+        if not self.takes:
+            raise self.error
+        written = self.file.write(data[: self.takes])
+        self.takes = 0
+        return written
+
+    def close(self) -> None:
+        self.file.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "text"),
+    [
+        (OSError(28, "No space left on device"), OutputError, "Free some space"),
+        (OSError(5, "Input/output error"), OutputError, "Input/output error"),
+        (KeyboardInterrupt(), KeyboardInterrupt, None),
+    ],
+)
+def test_any_failure_cuts_back_to_the_last_commit(
+    tmp_path: Path, error: BaseException, raised: type[BaseException], text: str | None
+) -> None:
+    out = tmp_path / "out"
+    with Journal.open(out, "jsonl", FIRST) as journal:
+        journal.append([captioned(ref("a"))])
+        real = journal._file
+        journal._file = cast("BinaryIO", _Failing(real, 50, error))
+        with pytest.raises(raised, match=text):
+            journal.append([captioned(ref("b"))])
+        assert [record.path for record in read(out)] == ["a"]
+        journal._file = real
+        journal.append([captioned(ref("c"))])
+    assert [record.path for record in read(out)] == ["a", "c"]
+
+
+def test_a_batch_that_could_not_be_cut_at_once_is_cut_before_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+
+    def broken(descriptor: int, length: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with Journal.open(out, "jsonl", FIRST) as journal:
+        journal.append([captioned(ref("a"))])
+        real = journal._file
+        journal._file = cast("BinaryIO", _Failing(real, 50, OSError(5, "Input/output error")))
+        with monkeypatch.context() as patch, pytest.raises(OutputError, match="Input/output"):
+            patch.setattr(os, "ftruncate", broken)
+            journal.append([captioned(ref("b"))])
+        assert not out.read_bytes().endswith(b"\n")
+        journal._file = real
+        journal.append([captioned(ref("c"))])
+    assert [record.path for record in read(out)] == ["a", "c"]
+
+
+def test_closing_after_a_failure_raises_nothing_and_frees_the_lock(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    journal = Journal.open(out, "jsonl", FIRST)
+    journal._file.close()
+    with pytest.raises(ValueError, match="closed"):
+        journal.append([captioned(ref("a"))])
+    journal.close()
+    journal.close()
+    write(out, [captioned(ref("a"))])
+
+
+@posix
+def test_an_output_that_is_removed_during_the_run_is_noticed(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with Journal.open(out, "jsonl", FIRST) as journal:
+        out.unlink()
+        with pytest.raises(OutputError, match="was removed"):
+            journal.append([captioned(ref("a"))])
+
+
+def test_a_run_that_wrote_nothing_leaves_no_file(tmp_path: Path) -> None:
+    for name in FORMATS:
+        Journal.open(tmp_path / "out", name, FIRST).close()
+        Journal.open(tmp_path / "out", name, FIRST, overwrite=True).close()
+        assert names(tmp_path) == []
+
+
+def test_a_run_that_finished_without_pictures_leaves_an_empty_output(tmp_path: Path) -> None:
+    write(tmp_path / "out.csv", [], "csv")
+    assert (tmp_path / "out.csv").read_bytes() == make_codec("csv").header
+
+
+def test_a_symbolic_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(tmp_path / "real" / "out.jsonl")
+    write(link, [captioned(ref("a"))])
+    with Journal.open(tmp_path / "real" / "out.jsonl", "jsonl", FIRST), pytest.raises(OutputLockedError):
+        Journal.open(link, "jsonl", FIRST)
+    write(link, [captioned(ref("b"))], overwrite=True)
+    assert link.is_symlink()
+    assert [record.path for record in read(tmp_path / "real" / "out.jsonl")] == ["b"]
+
+
+KILLED = """
+    out, format = t.Path(sys.argv[1]), sys.argv[2]
+    with t.Journal.open(out, format, t.FIRST) as journal:
+        for batch in range(10**9):
+            named = [f"{batch}-{number} é" for number in range(7)]
+            journal.append([t.captioned(t.ref(name), "two\\nlines") for name in named])
+            print(batch, flush=True)
+    """
+
+
+@posix
+@both
+def test_what_append_returned_from_survives_kill_9_and_the_lock_does_not(tmp_path: Path, format: Format) -> None:
+    out = tmp_path / "out"
+    process = python(KILLED, out, format)
+    assert process.stdout is not None
+    for _ in range(20):
+        process.stdout.readline()
+    with pytest.raises(OutputLockedError):
+        Journal.open(out, format, FIRST)
+    process.send_signal(signal.SIGKILL)
+    rest = [line for line in process.stdout if line.endswith("\n")]
+    process.communicate()
+    assert (tmp_path / "out.lock").exists()
+    promised = {f"{batch}-{number} é" for batch in range(20 + len(rest)) for number in range(7)}
+    with Journal.open(out, format, FIRST) as journal:
+        kept = [record.path for record in read(out, format)]
+        assert journal.done == len(kept) == len(set(kept))
+        assert promised <= set(kept)
+        journal.append([captioned(picture) for picture in journal.pending(map(ref, [*kept, "new"]))])
+    assert [record.path for record in read(out, format)] == [*kept, "new"]
+    assert names(tmp_path) == ["out"]
+
+
+# --- One run at a time
+
+
+def test_a_second_process_is_refused_at_once_and_served_afterwards(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code = """
+        with t.Journal.open(t.Path(sys.argv[1]), "jsonl", t.FIRST) as journal:
+            print("open", flush=True)
+            sys.stdin.readline()
+            journal.append([t.captioned(t.ref("theirs"))])
+        """
+    process = python(code, out)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "open\n"
+    for overwrite in (False, True):
+        with pytest.raises(OutputLockedError, match="Another run is writing") as caught:
+            Journal.open(out, "jsonl", FIRST, overwrite=overwrite)
+        assert caught.value.exit_code == 75
+    process.communicate("go on\n")
+    assert process.returncode == 0
+    write(out, [captioned(ref("ours"))])
+    assert [record.path for record in read(out)] == ["theirs", "ours"]
+    assert names(tmp_path) == ["out"]
+
+
+def test_runs_that_fight_for_the_output_never_hold_it_together(tmp_path: Path) -> None:
+    """Each holder makes a file that must not be there: a lock on a removed lock file would let two in."""
+    out, token = tmp_path / "out", tmp_path / "token"
+    held: list[int] = []
+    broken: list[BaseException] = []
+
+    def fight() -> None:
+        for _ in range(150):
+            try:
+                with Journal.open(out, "jsonl", FIRST) as journal:
+                    token.touch(exist_ok=False)
+                    held.append(journal.done)
+                    journal.append([captioned(ref(f"{journal.done}"))])
+                    token.unlink()
+            except OutputLockedError:
+                continue
+            except BaseException as error:
+                broken.append(error)
+                raise
+
+    threads = [threading.Thread(target=fight) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert broken == []
+    assert held == list(range(len(held)))  # each saw what all before it had written
+    assert [record.path for record in read(out)] == [str(number) for number in held]
+
+
+@posix
+def test_the_lock_file_is_removed_while_it_is_still_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Removed later, it could be one that the next run has locked already."""
+    out, lock = tmp_path / "out", tmp_path / "out.lock"
+    refused: list[Path] = []
+    unlink = Path.unlink
+
+    def watched(path: Path, missing_ok: bool = False) -> None:
+        if path == lock:
+            with pytest.raises(OutputLockedError):
+                Journal.open(out, "jsonl", FIRST)
+            refused.append(path)
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", watched)
+    Journal.open(out, "jsonl", FIRST).close()
+    assert refused == [lock]
+    assert names(tmp_path) == []
+
+
+def test_the_lock_is_given_back_by_another_thread(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    journal = Journal.open(out, "jsonl", FIRST)
+    thread = threading.Thread(target=journal.close)
+    thread.start()
+    thread.join()
+    Journal.open(out, "jsonl", FIRST).close()
+
+
+def test_pending_and_append_work_from_two_threads(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write(out, [captioned(ref(str(number))) for number in range(500)])
+    refs = [ref(str(number)) for number in range(2000)]
+    with Journal.open(out, "jsonl", FIRST) as journal:
+        passed: list[ImageRef] = []
+        thread = threading.Thread(target=lambda: passed.extend(journal.pending(refs)))
+        thread.start()
+        for start in range(500, 2000, 50):
+            journal.append([captioned(picture) for picture in refs[start : start + 50]])
+        thread.join()
+        assert passed == refs[500:]
+    assert len(read(out)) == 2000
+
+
+# --- Overwrite
+
+
+@both
+def test_overwrite_keeps_the_old_file_until_commit(tmp_path: Path, format: Format) -> None:
+    out = tmp_path / "out"
+    write(out, [captioned(ref("old"))], format)
+    out.chmod(0o640)
+    before = out.read_bytes()
+    with Journal.open(out, format, SECOND, overwrite=True) as journal:
+        assert journal.done == 0
+        refs = [ref("old"), ref("new")]
+        assert list(journal.pending(refs)) == refs
+        journal.append([captioned(picture, fingerprint=SECOND) for picture in refs])
+        assert out.read_bytes() == before
+        journal.commit()
+    assert [record.path for record in read(out, format)] == ["old", "new"]
+    assert out.stat().st_mode & 0o777 == 0o640
+    assert names(tmp_path) == ["out"]
+
+
+def test_a_stopped_overwrite_leaves_the_old_file_and_a_journal_and_the_next_starts_anew(tmp_path: Path) -> None:
+    out, partial = tmp_path / "out", tmp_path / "out.partial"
+    write(out, [captioned(ref("old"))])
+    before = out.read_bytes()
+    with Journal.open(out, "jsonl", SECOND, overwrite=True) as journal:
+        journal.append([captioned(ref("a"), fingerprint=SECOND)])
+    assert out.read_bytes() == before
+    assert todo(partial, [ref("a"), ref("b")], fingerprint=SECOND) == ["b"]
+    with Journal.open(out, "jsonl", FIRST, overwrite=True) as journal:
+        journal.append([captioned(ref("b"))])
+        journal.commit()
+    assert [record.path for record in read(out)] == ["b"]
+    assert names(tmp_path) == ["out"]
+
+
+def test_overwrite_makes_an_output_that_was_not_there_and_replaces_a_foreign_one(tmp_path: Path) -> None:
+    write(tmp_path / "new", [captioned(ref("a"))], overwrite=True)
+    (tmp_path / "foreign").write_text("notes")
+    write(tmp_path / "foreign", [captioned(ref("a"))], overwrite=True)
+    assert read(tmp_path / "new") == read(tmp_path / "foreign") == [captioned(ref("a"))]
+
+
+def test_a_foreign_file_in_the_way_of_overwrite_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "out.partial").write_text("a download")
+    with pytest.raises(OutputError, match=r"out\.partial is in the way"):
+        Journal.open(tmp_path / "out", "jsonl", FIRST, overwrite=True)
+    assert (tmp_path / "out.partial").read_text() == "a download"
+
+
+# --- Standard output
+
+
+class _Pipe(io.BytesIO):
+    flushes = 0
+
+    def flush(self) -> None:
+        self.flushes += 1
+
+
+def test_a_stream_gets_every_picture_once_and_a_flush_a_batch() -> None:
+    pipe = _Pipe()
+    refs = [ref("a"), ref("b"), ref("a")]
+    with StreamJournal(pipe) as journal:
+        assert [picture.path for picture in journal.pending(refs)] == ["a", "b"]
+        assert (journal.done, journal.skipped, journal.repeated) == (0, 0, 1)
+        journal.append([captioned(refs[0])])
+        journal.append([])
+        journal.append([failed(refs[1])])
+        journal.commit()
+    assert pipe.flushes == 2
+    assert pipe.getvalue() == make_codec("jsonl").encode([captioned(refs[0]), failed(refs[1])])
+
+
+@posix
+def test_a_stream_that_nobody_reads_says_so() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    stream = os.fdopen(writer, "wb")
+    with pytest.raises(BrokenPipeError):
+        StreamJournal(stream).append([captioned(ref("a"))])
+    with pytest.raises(BrokenPipeError):
+        stream.close()
+
+
+# --- Size
+
+
+@both
+def test_a_finished_record_takes_less_than_200_bytes_whatever_its_name(tmp_path: Path, format: Format) -> None:
+    out, count = tmp_path / "out", 20_000
+    refs = [ref(f"{'a long folder name/' * 5}{number}.jpg", number, number) for number in range(count)]
+    write(out, [captioned(picture) for picture in refs], format)
+    tracemalloc.start()
+    with Journal.open(out, format, FIRST) as journal:
+        _, peak = tracemalloc.get_traced_memory()
+        assert journal.done == count
+        assert peak < 200 * count
+        assert sum(1 for _ in journal.pending(refs)) == 0
+        _, peak = tracemalloc.get_traced_memory()
+        assert peak < 200 * count
+    tracemalloc.stop()
+
+
+def test_a_new_record_takes_less_than_200_bytes_too(tmp_path: Path) -> None:
+    count = 20_000
+    tracemalloc.start()
+    with Journal.open(tmp_path / "out", "jsonl", FIRST) as journal:
+        for number, picture in enumerate(journal.pending(ref(f"{'x' * 100}{n}", n) for n in range(count))):
+            if number % 1000 == 0:
+                journal.append([captioned(picture)])
+        _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 200 * count
