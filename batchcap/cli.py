@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from batchcap import __version__
+from batchcap import __version__, cli_export
 from batchcap.errors import BatchcapError
 from batchcap.options import Format, OnMismatch, RunOptions, Search, parse_output
 
@@ -296,3 +296,6 @@ def bench(
     console.show_bench(report)
     if json_file is not None:
         write_report(report, json_file)
+
+
+cli_export.register(app)

@@ -20,7 +20,7 @@ from batchcap.errors import BatchcapError
 
 if TYPE_CHECKING:
     from batchcap.bench import BenchReport
-    from batchcap.bundle import Bundle
+    from batchcap.bundle import Bundle, Metric
     from batchcap.doctor import Diagnosis
     from batchcap.progress import Progress, Summary
     from batchcap.records import Record
@@ -272,14 +272,20 @@ def show_bundle(bundle: Bundle) -> None:
     console = _out()
     console.print(_facts(f"{manifest.name} {manifest.version}", rows))
     if manifest.provenance.metrics:
-        table = Table("metric", "value", "measured how", title="Scores", title_justify="left")
-        for metric in manifest.provenance.metrics:
-            table.add_row(escape(metric.name), f"{metric.value:.3f}", escape(metric.signature))
-        console.print(table)
+        console.print(_scores(manifest.provenance.metrics))
     files = Table("file", "MiB", "SHA-256", title="Files", title_justify="left")
     for name, entry in manifest.files.items():
         files.add_row(escape(name), f"{entry.bytes / _MIB:.2f}", entry.sha256[:16])
     console.print(files)
+
+
+def _scores(metrics: Sequence[Metric]) -> Table:
+    """Figures that were measured alike share a row: the settings are long."""
+    table = Table("figures", "measured how", title="Scores", title_justify="left", show_lines=True)
+    for signature in dict.fromkeys(metric.signature for metric in metrics):
+        rows = [f"{metric.name} {metric.value:.4g}" for metric in metrics if metric.signature == signature]
+        table.add_row(escape("\n".join(rows)), escape(signature))
+    return table
 
 
 def show_diagnosis(diagnosis: Diagnosis) -> None:

@@ -1,7 +1,8 @@
 """Every error that batchcap raises on purpose: one base, one class per cause.
 
-Each class also inherits the builtin that a caller would expect (``FileNotFoundError``, ``ValueError``, ...), carries the
-exit code of the command line, and separates *what is wrong, and where* (the message) from *what to do about it* (``fix``).
+Each class also inherits the builtin that a caller would expect (``FileNotFoundError``, ``ValueError``, ...), carries
+the exit code of the command line, and separates *what is wrong, and where* (the message) from *what to do about it*
+(``fix``).
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class ImageRef:
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line of the output. Fields at their default are left out; the order of the fields is the order in the line."""
+    """One line of the output. Fields at their default are left out; their order here is their order in the line."""
 
     path: str
     member: str | None = None

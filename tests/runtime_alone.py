@@ -45,6 +45,9 @@ def main() -> None:
         raise SystemExit(f"not three captions: {records}")
     if "Nothing new" not in again:
         raise SystemExit(f"the second run did not find its own work: {again}")
+    export = subprocess.run([command, "export", "x", "-o", "y"], check=False, capture_output=True, text=True)
+    if export.returncode != 1 or "batchcap[export" not in export.stderr:
+        raise SystemExit(f"export did not say which extra it needs: {export}")
     print("The runtime works on its own, without TensorFlow.")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from colours import write_colours
 
 pytest.importorskip("tensorflow", reason="the export extra is not installed")
 pytest.importorskip("pycocoevalcap", reason="the eval extra is not installed")
@@ -18,28 +18,11 @@ import tensorflow as tf
 from batchcap.errors import ExportError
 from batchcap_export.train import MaskedCrossEntropy, TrainOptions, load_run, train
 
-COLOURS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 220), "white": (250, 250, 250)}
-
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory: pytest.TempPathFactory) -> TrainOptions:
-    """Pictures of two colours, one above the other, and two captions each."""
     folder = tmp_path_factory.mktemp("colours")
-    (folder / "images").mkdir()
-    names, lines = [], []
-    random = np.random.default_rng(0)
-    for index in range(48):
-        above, below = random.choice(list(COLOURS), 2)
-        picture = np.zeros((40, 40, 3), np.uint8)
-        picture[:20], picture[20:] = COLOURS[above], COLOURS[below]
-        picture = (picture + random.integers(-15, 16, picture.shape)).clip(0, 255).astype(np.uint8)
-        name = f"{index:02}.png"
-        Image.fromarray(picture).save(folder / "images" / name)
-        names.append(name)
-        lines += [f"{name}#0\t{above} above {below} .", f"{name}#1\tA {above} field over {below} ."]
-    (folder / "captions.txt").write_text("\n".join(lines), encoding="utf-8")
-    (folder / "train.txt").write_text("\n".join(names[:36]), encoding="utf-8")
-    (folder / "dev.txt").write_text("\n".join(names[36:]), encoding="utf-8")
+    write_colours(folder)
     return TrainOptions(
         images=folder / "images",
         captions=folder / "captions.txt",

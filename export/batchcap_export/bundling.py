@@ -163,8 +163,8 @@ def _copies(folder: Path, dev: datasets.CaptionedImages) -> list[Evaluation]:
         raise ExportError(f"--also-score {folder}: none of its pictures is named as a dev picture.")
     references = tuple(dev.references[i] for i in both)
     return [
-        Evaluation(f"{folder.name}", tuple(there[dev.files[i].stem] for i in both), references),
-        Evaluation(f"{folder.name}, as the run has them", tuple(dev.files[i] for i in both), references),
+        Evaluation(folder.name, tuple(there[dev.files[i].stem] for i in both), references),
+        Evaluation(f"{folder.name}-as-trained", tuple(dev.files[i] for i in both), references),
     ]
 
 
