@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -27,10 +26,6 @@ def _need_export() -> None:
         raise MissingExtraError(
             f"This command needs TensorFlow and tf2onnx ({error}).", f"Install them: {_EXTRA}"
         ) from error
-
-
-def _say(line: str) -> None:
-    typer.echo(line, file=sys.stderr)
 
 
 def register(app: typer.Typer) -> None:
@@ -79,6 +74,7 @@ def distill(
 ) -> None:
     """Train the `small` backbone to give the features of a teacher network."""
     _need_export()
+    from batchcap.console import Steps
     from batchcap_export.distill import DistillOptions, Pictures, distill_folders
 
     options = DistillOptions(
@@ -92,9 +88,9 @@ def distill(
         seed=seed,
         precision=precision,
     )
-    weights = distill_folders(
-        teacher, layer, Pictures(images, names or [], held_out, held_out_names), output, options, _say
-    )
+    pictures = Pictures(images, names or [], held_out, held_out_names)
+    with Steps() as steps:
+        weights = distill_folders(teacher, layer, pictures, output, options, steps)
     typer.echo(f"{weights}: the distilled backbone. Next: batchcap train --backbone small --weights {weights} ...")
 
 
@@ -146,6 +142,7 @@ def train(
 ) -> None:
     """Train a captioner on a frozen backbone, and score it on the dev pictures."""
     _need_export()
+    from batchcap.console import Steps
     from batchcap_export.train import TrainOptions
     from batchcap_export.train import train as train_captioner
 
@@ -174,7 +171,8 @@ def train(
         seed=seed,
         deterministic=deterministic,
     )
-    scores = train_captioner(options, output, _say)
+    with Steps() as steps:
+        scores = train_captioner(options, output, steps)
     bleu = "/".join(f"{value:.3f}" for value in scores.bleu)
     typer.echo(f"{output}: BLEU-1..4 {bleu}, CIDEr {scores.cider:.3f} ({scores.signature})")
     typer.echo(f"Next: batchcap export {output} -o BUNDLE")
@@ -210,6 +208,7 @@ def export(
 ) -> None:
     """Turn a trained captioner into a bundle, proven to say the same words. If it does not, no bundle remains."""
     _need_export()
+    from batchcap.console import say
     from batchcap_export.bundling import BundleOptions, export_run
 
     options = BundleOptions(
@@ -223,6 +222,6 @@ def export(
         terms=terms,
         min_distinct=min_distinct,
     )
-    parity = export_run(run, output, options, images, score, also_score or [], _say)
+    parity = export_run(run, output, options, images, score, also_score or [], say)
     typer.echo(f"{output}: {parity.summary()}")
     typer.echo(f"Try it: batchcap run PHOTOS -o captions.jsonl --model {output}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Self
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
-from rich.progress import BarColumn, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
@@ -124,6 +124,43 @@ class Display:
         elif self._lines and now - self._spoke >= LINE_SECONDS:
             self._spoke = now
             self._console.print(Text(_progress_text(progress, now - self._started)), soft_wrap=True)
+
+
+class Steps:
+    """Shows how far long jobs are, one after the other; the object is a callback (what, done, total), and a context."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = _err()
+        self._clock = clock
+        self._spoke = clock()
+        self._bar = _bar(self._console) if self._console.is_terminal else None
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Take in how far ``what`` is; its last report is always shown."""
+        text = f"{done:,} of {total:,}"
+        if self._bar is None:
+            now = self._clock()
+            if done >= total or now - self._spoke >= LINE_SECONDS:
+                self._spoke = now
+                say(f"{what}: {text}")
+            return
+        if what not in self._tasks:
+            # Only while something is under way: Keras draws bars of its own in between.
+            self._bar.start()
+            self._tasks[what] = self._bar.add_task(what, total=total, note="")
+        self._bar.update(self._tasks[what], completed=done, note=text)
+        if done >= total:
+            self._bar.stop()
+            self._bar.remove_task(self._tasks.pop(what))
+            say(f"{what}: {text}")
 
 
 def _bar(console: Console) -> Bar:

@@ -45,13 +45,13 @@ def _losses(run: Path) -> list[float]:
 
 
 def test_a_seed_repeats_the_loss_curve_and_the_run_can_be_loaded(options: TrainOptions, tmp_path: Path) -> None:
-    said: list[str] = []
-    scores = train(options, tmp_path / "one", said.append)
-    train(options, tmp_path / "two", said.append)
+    said: list[tuple[str, int, int]] = []
+    scores = train(options, tmp_path / "one", lambda *step: said.append(step))
+    train(options, tmp_path / "two", lambda *step: said.append(step))
     first = _losses(tmp_path / "one")
     assert first == _losses(tmp_path / "two")
     assert first[-1] < first[0] * 0.8
-    assert any("features of small: 36 of 36" in line for line in said)
+    assert ("features of small, train-features", 36, 36) in said
     captions = (tmp_path / "one" / "dev-captions.txt").read_text().splitlines()
     assert len(captions) == 12
     assert scores.bleu[0] > 0.2
@@ -64,17 +64,17 @@ def test_a_seed_repeats_the_loss_curve_and_the_run_can_be_loaded(options: TrainO
 
 
 def test_a_finished_run_says_its_scores_again_without_training(options: TrainOptions, tmp_path: Path) -> None:
-    one = train(options, tmp_path, lambda _: None)
+    one = train(options, tmp_path, lambda *_: None)
     stamp = (tmp_path / "latest.weights.h5").stat().st_mtime_ns
-    again = train(options, tmp_path, lambda _: None)
+    again = train(options, tmp_path, lambda *_: None)
     assert again == one
     assert (tmp_path / "latest.weights.h5").stat().st_mtime_ns == stamp
 
 
 def test_a_run_folder_belongs_to_one_recipe(options: TrainOptions, tmp_path: Path) -> None:
-    train(replace(options, epochs=1), tmp_path, lambda _: None)
+    train(replace(options, epochs=1), tmp_path, lambda *_: None)
     with pytest.raises(ExportError, match=r"another recipe \(units: 32 there, 48 here\)"):
-        train(replace(options, epochs=1, units=48), tmp_path, lambda _: None)
+        train(replace(options, epochs=1, units=48), tmp_path, lambda *_: None)
 
 
 def test_what_is_no_finished_run_is_named(tmp_path: Path) -> None:

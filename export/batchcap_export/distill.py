@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from batchcap.errors import ExportError
 from batchcap_export import images
 from batchcap_export.backbones import SMALL_FEATURES, SMALL_GRID, SMALL_SIZE, small_backbone
-from batchcap_export.fitting import fit_resumable
+from batchcap_export.fitting import Report, fit_resumable
 
 _PCA_PICTURES = 3000
 _TEACHER_BATCH = 64
@@ -82,7 +82,7 @@ def distill(
     held_out: Sequence[Path],
     run: Path,
     options: DistillOptions,
-    say: Callable[[str], None],
+    report: Report,
 ) -> keras.Model:
     """Train a `small_backbone` to give the teacher's features; a second call goes on where the first one stopped.
 
@@ -91,7 +91,7 @@ def distill(
         main, extra: pictures that get ``options.views`` and ``options.extra_views`` views.
         held_out: pictures that are only measured, one whole view each.
         run: folder for the cache, the state of training, ``backbone.weights.h5`` and ``history.json``.
-        say: gets a line of text now and then.
+        report: hears how far the teacher is.
 
     Returns:
         The trained backbone in float32.
@@ -105,8 +105,8 @@ def distill(
     forward = tf.function(lambda x: teacher(x, training=False))
     mean, components, variance = _principal_components(forward, main, _teacher_side(teacher), run, options.seed)
     project = _projection(forward, mean, components)
-    train = _cache(project, items, _teacher_side(teacher), run, "train", say)
-    held = _cache(project, [(p, images.WHOLE) for p in held_out], _teacher_side(teacher), run, "held_out", say)
+    train = _cache(project, items, _teacher_side(teacher), run, "train", report)
+    held = _cache(project, [(p, images.WHOLE) for p in held_out], _teacher_side(teacher), run, "held_out", report)
     (run / "distill.json").write_text(json.dumps(asdict(options), indent=2) + "\n")
     student = _train(train, held, variance, run, options)
     student.save_weights(run / "backbone.weights.h5")
@@ -133,7 +133,7 @@ def distill_folders(
     pictures: Pictures,
     run: Path,
     options: DistillOptions,
-    say: Callable[[str], None],
+    report: Report,
 ) -> Path:
     """`distill` from folders and split files; pictures that are held out are never learnt.
 
@@ -147,8 +147,7 @@ def distill_folders(
     extra = [p for folder in pictures.folders[1:] for p in images.find_images(folder) if p.resolve() not in apart]
     if not main:
         raise ExportError(f"{pictures.folders[0]}: every picture here is held out.")
-    say(f"{len(main)} + {len(extra)} pictures to learn from, {len(held)} held out")
-    distill(network, main, extra, held, run, options, say)
+    distill(network, main, extra, held, run, options, report)
     return run / "backbone.weights.h5"
 
 
@@ -222,7 +221,7 @@ def _cache(
     teacher_side: int,
     run: Path,
     name: str,
-    say: Callable[[str], None],
+    report: Report,
 ) -> _Cache:
     """Render every view for the student and run the teacher over it, once; goes on at the first batch not on disk."""
     files = run / f"{name}-pictures.npy", run / f"{name}-targets.npy"
@@ -247,7 +246,7 @@ def _cache(
         targets[start:stop] = project(np.stack([p[1] for p in pairs]))
         if start // _TEACHER_BATCH % 50 == 0:
             progress.write_text(str(stop))
-            say(f"teacher, {name}: {stop} of {len(items)} views")
+        report(f"teacher's features, {name}", stop, len(items))
     progress.write_text(str(len(items)))
     return _Cache(pictures, targets)
 

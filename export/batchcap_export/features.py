@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +12,17 @@ from numpy.typing import NDArray
 from batchcap.errors import ExportError
 from batchcap_export import images
 from batchcap_export.backbones import Backbone
+from batchcap_export.fitting import Report
 
 BATCH = 64
 
 
 def cached_features(
-    backbone: Backbone, files: Sequence[Path], views: int, seed: int, path: Path, say: Callable[[str], None]
+    backbone: Backbone, files: Sequence[Path], views: int, seed: int, path: Path, report: Report
 ) -> NDArray[np.float16]:
     """Region features of every view of every picture, from ``path`` or into it.
 
-    An interrupted call goes on behind the last batch that is on disk.
+    An interrupted call goes on behind the last batch that is on disk. ``report`` hears of every batch.
 
     Returns:
         float16 [pictures, views, R, F], memory-mapped.
@@ -47,5 +48,5 @@ def cached_features(
         if start // BATCH % 16 == 0 or stop == len(files):
             out.flush()
             progress.write_text(str(stop))
-            say(f"features of {backbone.name}: {stop} of {len(files)} pictures")
+        report(f"features of {backbone.name}, {path.stem}", stop, len(files))
     return out

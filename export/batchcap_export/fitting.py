@@ -13,6 +13,8 @@ import msgspec
 import numpy as np
 
 History = list[dict[str, float]]
+Report = Callable[[str, int, int], None]
+"""Hears how far a long job is: what, done, total."""
 
 
 @dataclass(frozen=True, slots=True)

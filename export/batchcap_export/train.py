@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +23,7 @@ from batchcap_export.architectures import ARCHITECTURES
 from batchcap_export.backbones import Backbone, load_backbone
 from batchcap_export.evaluate import Scores, score
 from batchcap_export.features import cached_features
-from batchcap_export.fitting import Stopping, fit_resumable
+from batchcap_export.fitting import Report, Stopping, fit_resumable
 from batchcap_export.stepping import KerasDecoder, TrainedCaptioner
 
 SCORED_BATCH = 64
@@ -99,13 +98,13 @@ class Recipe:
     scores: dict[str, Any] = field(default_factory=dict)
 
 
-def train(options: TrainOptions, run: Path, say: Callable[[str], None]) -> Scores:
+def train(options: TrainOptions, run: Path, report: Report) -> Scores:
     """Train a captioner on a frozen backbone; a second call on the same folder goes on where the first one stopped.
 
     Args:
         run: folder for ``recipe.json``, ``vocabulary.txt``, ``backbone.weights.h5``, ``decoder.weights.h5``,
             ``history.json``, ``dev-captions.txt`` and the cached features.
-        say: gets a line of text now and then.
+        report: hears how far the features are.
 
     Raises:
         ExportError: data that does not fit together, or a run folder of another recipe.
@@ -121,8 +120,8 @@ def train(options: TrainOptions, run: Path, say: Callable[[str], None]) -> Score
     backbone = _frozen_backbone(options, run)
     _claim(options, backbone, run)
     vocabulary.save(run / "vocabulary.txt")
-    features = cached_features(backbone, learn.files, options.views, options.seed, run / "train-features.npy", say)
-    dev_features = cached_features(backbone, dev.files, 1, options.seed, run / "dev-features.npy", say)
+    features = cached_features(backbone, learn.files, options.views, options.seed, run / "train-features.npy", report)
+    dev_features = cached_features(backbone, dev.files, 1, options.seed, run / "dev-features.npy", report)
     decoder = build_decoder(options, len(vocabulary), backbone.features)
     sequences = datasets.encode_captions(learn, vocabulary, options.max_length)
     dev_sequences = datasets.encode_captions(dev, vocabulary, options.max_length)
