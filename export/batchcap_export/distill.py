@@ -152,15 +152,16 @@ def distill_folders(
 
 
 def _named(folder: Path, names: Sequence[Path]) -> list[Path]:
-    """The pictures of ``folder`` that the files name, by stem; all of them where no file is given."""
+    """The pictures of ``folder`` that the files name, by stem and in their order; all of them where no file is given."""
     found = images.find_images(folder)
     if not names:
         return found
     for file in names:
         if not file.is_file():
             raise ExportError(f"{file}: no such file of picture names.")
-    wanted = {Path(line.strip()).stem for file in names for line in file.read_text(encoding="utf-8").split("\n")}
-    kept = [path for path in found if path.stem in wanted]
+    wanted = [Path(line.strip()).stem for file in names for line in file.read_text(encoding="utf-8").splitlines()]
+    by_stem = {path.stem: path for path in found}
+    kept = [by_stem[stem] for stem in wanted if stem in by_stem]
     if not kept:
         raise ExportError(f"{folder}: none of the pictures that {', '.join(map(str, names))} name.")
     return kept
