@@ -152,7 +152,7 @@ def distill_folders(
 
 
 def _named(folder: Path, names: Sequence[Path]) -> list[Path]:
-    """The pictures of ``folder`` that the files name, by stem and in their order; all of them where there is no file."""
+    """The pictures of ``folder`` that the files name, by stem and in their order; all where there is no file."""
     found = images.find_images(folder)
     if not names:
         return found
