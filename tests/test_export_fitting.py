@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-keras = pytest.importorskip("keras", reason="the export extra is not installed")
+pytest.importorskip("keras", reason="the export extra is not installed")
 
-from batchcap_export.fitting import Stopping, fit_resumable  # noqa: E402
+import keras
+
+from batchcap_export import fitting
+from batchcap_export.fitting import Stopping, fit_resumable
+from batchcap_export.runs import write_json
 
 
 def _model() -> Any:
@@ -76,3 +80,28 @@ def test_the_best_weights_stay_when_the_loss_rises(tmp_path: Path) -> None:
     history = fit_resumable(model, worse, held_out, 10, 1, tmp_path, Stopping(patience=2))
     assert len(history) == 3
     assert model.evaluate(held_out, verbose=0) == pytest.approx(history[0]["val_loss"], rel=1e-5)
+
+
+def test_a_stop_before_the_history_is_written_repeats_the_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights of an epoch that the history does not know yet do not count."""
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "cut").mkdir()
+    whole = _model()
+    fit_resumable(whole, _Data, _Data(99), 3, 1, tmp_path / "whole")
+
+    def stop(path: Path, value: Any) -> None:
+        if len(value) == 2:
+            raise _PowerCutError
+        write_json(path, value)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fitting, "write_json", stop)
+        with pytest.raises(_PowerCutError):
+            fit_resumable(_model(), _Data, _Data(99), 3, 1, tmp_path / "cut")
+    resumed = _model()
+    fit_resumable(resumed, _Data, _Data(99), 3, 1, tmp_path / "cut")
+    for a, b in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+    assert [p.name for p in (tmp_path / "cut").glob("after-*")] == ["after-3.weights.h5"]

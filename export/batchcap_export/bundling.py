@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 from msgspec import structs
 from numpy.typing import NDArray
 
@@ -33,6 +35,7 @@ from batchcap.bundle import (
 )
 from batchcap.captioner import Captioner, decoding_options
 from batchcap.errors import ExportError, OutputError
+from batchcap.options import DecodingOptions
 from batchcap_export import datasets, images
 from batchcap_export.convert import OPSET, compact, convert_decoder, convert_encoder
 from batchcap_export.evaluate import Scores, score
@@ -43,6 +46,7 @@ from batchcap_export.stepping import TrainedCaptioner, parameters
 from batchcap_export.train import load_run
 
 Say = Callable[[str], None]
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +68,15 @@ class BundleOptions:
     """Under which terms it may be used."""
     min_distinct: float = 0.5
     """Share of the parity captions that must be different."""
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ExportError(
+                f"{self.name!r} cannot be the name of a bundle.",
+                "Use letters, digits and . _ + -, with --name or --output.",
+            )
+        # Whatever a run would refuse is no default either.
+        DecodingOptions(beam_size=self.beam_size, max_length=self.max_length, length_penalty=self.length_penalty)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +215,9 @@ def _write(
 
 def _manifest(captioner: TrainedCaptioner, options: BundleOptions, recipe: dict[str, Any]) -> Manifest:
     ids = {word: i for i, word in enumerate(captioner.vocabulary.words)}
-    tools = {n: version(n) for n in ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime-gpu", "numpy", "pillow")}
+    tools = {name: version(name) for name in ("tensorflow", "keras", "tf2onnx", "onnx", "numpy", "pillow")}
+    # Two distributions have this module; which one depends on the platform.
+    tools["onnxruntime"] = onnxruntime.__version__
     return Manifest(
         format_version=MANIFEST_VERSION,
         name=options.name,
@@ -233,7 +248,12 @@ def _pixels(captioner: TrainedCaptioner, files: Sequence[Path]) -> NDArray[Any]:
 def _captions(bundle: Bundle, files: Sequence[Path]) -> list[str]:
     """The runtime's captions of these files, with the bundle's defaults."""
     captioned = Captioner.load(bundle.folder, device="cpu").caption(files)
-    return [image.captions[0].caption for image in captioned]
+    captions = []
+    for image in captioned:
+        if image.failure is not None:
+            raise ExportError(f"{image.path}: {image.failure.message}", "Only whole pictures can be scored.")
+        captions.append(image.captions[0].caption)
+    return captions
 
 
 def _scored(

@@ -51,7 +51,7 @@ def read_captions(path: Path) -> dict[str, tuple[str, ...]]:
             f"{path}: no such file of captions.", "Lines are NAME.jpg#0<TAB>caption, as in Flickr8k.token.txt."
         )
     captions: dict[str, list[str]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
         if not line.strip():
             continue
         head, tab, text = line.partition("\t")
@@ -72,7 +72,7 @@ def read_split(images: Path, captions: Mapping[str, tuple[str, ...]], split: Pat
         raise ExportError(f"{split}: no such split file.", "One picture name a line.")
     if not images.is_dir():
         raise ExportError(f"{images}: no such folder of images.")
-    names = [name.strip() for name in split.read_text(encoding="utf-8").splitlines() if name.strip()]
+    names = [name.strip() for name in split.read_text(encoding="utf-8").split("\n") if name.strip()]
     present = {p.name: p for p in images.iterdir()}
     stems = {p.stem: p for p in present.values()}
     found = {name: present.get(name) or stems.get(Path(name).stem) for name in names}

@@ -6,7 +6,6 @@ squared error is weighted between raw (big components count) and whitened (all c
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from batchcap.errors import ExportError
 from batchcap_export import images
 from batchcap_export.backbones import SMALL_FEATURES, SMALL_GRID, SMALL_SIZE, small_backbone
 from batchcap_export.fitting import Report, fit_resumable
+from batchcap_export.runs import claim, digest, file_digest, replace
 
 _PCA_PICTURES = 3000
 _TEACHER_BATCH = 64
@@ -54,8 +54,22 @@ class _Cache:
     targets: NDArray[np.float16]
 
 
-def teacher_features(path: Path, layer: str) -> keras.Model:
-    """The teacher cut at ``layer``: float32 [B, h, w, 3] in -1..1 -> region features [B, 7, 7, F].
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """A network to imitate."""
+
+    model: keras.Model
+    """float32 [B, side, side, 3] in -1..1 -> region features [B, 7, 7, F]."""
+    label: str
+    """What tells it from another teacher: file, digest and layer."""
+
+    @property
+    def side(self) -> int:
+        return int(self.model.input_shape[1])
+
+
+def teacher_features(path: Path, layer: str) -> Teacher:
+    """The network of a .keras file, cut at ``layer``.
 
     Raises:
         ExportError: no such file or layer, or its map is not 7x7.
@@ -72,11 +86,11 @@ def teacher_features(path: Path, layer: str) -> keras.Model:
         raise ExportError(
             f"{path}: layer {layer!r} gives a map of {output.shape[1:3]}, not {SMALL_GRID}.", "Name another."
         )
-    return keras.Model(whole.input, output)
+    return Teacher(keras.Model(whole.input, output), f"{path.name} {file_digest(path)}, {layer}")
 
 
 def distill(
-    teacher: keras.Model,
+    teacher: Teacher,
     main: Sequence[Path],
     extra: Sequence[Path],
     held_out: Sequence[Path],
@@ -96,20 +110,23 @@ def distill(
     Returns:
         The trained backbone in float32.
     """
-    run.mkdir(parents=True, exist_ok=True)
+    data = {
+        name: digest(f"{p.parent.name}/{p.name}" for p in paths)
+        for name, paths in (("main", main), ("extra", extra), ("held_out", held_out))
+    }
+    claim(run / "recipe.json", {"options": asdict(options), "data": data | {"teacher": teacher.label}})
     keras.utils.set_random_seed(options.seed)
     items = [(p, v) for i, p in enumerate(main) for v in images.views(i, options.views, options.seed)]
     items += [
         (p, v) for i, p in enumerate(extra) for v in images.views(len(main) + i, options.extra_views, options.seed)
     ]
-    forward = tf.function(lambda x: teacher(x, training=False))
-    mean, components, variance = _principal_components(forward, main, _teacher_side(teacher), run, options.seed)
+    forward = tf.function(lambda x: teacher.model(x, training=False))
+    mean, components, variance = _principal_components(forward, main, teacher.side, run, options.seed)
     project = _projection(forward, mean, components)
-    train = _cache(project, items, _teacher_side(teacher), run, "train", report)
-    held = _cache(project, [(p, images.WHOLE) for p in held_out], _teacher_side(teacher), run, "held_out", report)
-    (run / "distill.json").write_text(json.dumps(asdict(options), indent=2) + "\n")
+    train = _cache(project, items, teacher.side, run, "train", report)
+    held = _cache(project, [(p, images.WHOLE) for p in held_out], teacher.side, run, "held_out", report)
     student = _train(train, held, variance, run, options)
-    student.save_weights(run / "backbone.weights.h5")
+    replace(run / "backbone.weights.h5", student.save_weights)
     return student
 
 
@@ -120,7 +137,7 @@ class Pictures:
     folders: Sequence[Path]
     """The first one gets ``DistillOptions.views`` views a picture, the others ``extra_views``."""
     names: Sequence[Path]
-    """Files of picture names: only these are taken from the first folder. None: all."""
+    """Files of picture names: only these are taken from the first folder. Without a file: all."""
     held_out: Path
     """Folder of the pictures that are only measured."""
     held_out_names: Path | None
@@ -165,10 +182,6 @@ def _named(folder: Path, names: Sequence[Path]) -> list[Path]:
     if not kept:
         raise ExportError(f"{folder}: none of the pictures that {', '.join(map(str, names))} name.")
     return kept
-
-
-def _teacher_side(teacher: keras.Model) -> int:
-    return int(teacher.input_shape[1])
 
 
 def _principal_components(
@@ -246,8 +259,12 @@ def _cache(
         pictures[start:stop] = np.stack([p[0] for p in pairs])
         targets[start:stop] = project(np.stack([p[1] for p in pairs]))
         if start // _TEACHER_BATCH % 50 == 0:
+            pictures.flush()
+            targets.flush()
             progress.write_text(str(stop))
         report(f"teacher's features, {name}", stop, len(items))
+    pictures.flush()
+    targets.flush()
     progress.write_text(str(len(items)))
     return _Cache(pictures, targets)
 

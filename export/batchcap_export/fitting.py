@@ -12,6 +12,8 @@ import keras
 import msgspec
 import numpy as np
 
+from batchcap_export.runs import replace, write_json
+
 History = list[dict[str, float]]
 Report = Callable[[str, int, int], None]
 """Hears how far a long job is: what, done, total."""
@@ -39,16 +41,16 @@ def fit_resumable(
         batches: the data of an epoch, from the epoch's number alone, so that a resumed run sees the same.
         seed: what dropout depends on, together with the epoch.
         held_out: data whose loss is measured after each epoch.
-        run: folder for ``history.json``, ``latest.weights.h5`` (with the optimizer's state) and ``best.weights.h5``.
+        run: folder for ``history.json``, ``after-N.weights.h5`` (with the optimizer's state) and ``best.weights.h5``.
 
     Returns:
         One row an epoch: ``loss``, ``val_loss``.
     """
-    history_file, latest, best = run / "history.json", run / "latest.weights.h5", run / "best.weights.h5"
+    history_file, best = run / "history.json", run / "best.weights.h5"
     history: History = msgspec.json.decode(history_file.read_bytes()) if history_file.exists() else []
     if history:
         model.optimizer.build(model.trainable_variables)
-        model.load_weights(latest)
+        model.load_weights(_latest(run, len(history)))
     for epoch in range(len(history), epochs):
         if stopping is not None and _waited(history) >= stopping.patience:
             break
@@ -64,10 +66,11 @@ def fit_resumable(
         )
         history.append({name: float(values[-1]) for name, values in result.history.items()})
         if _waited(history) == 0:
-            _replace(best, model.save_weights)
-        _replace(latest, model.save_weights)
-        # Last: history.json says how many epochs latest.weights.h5 has seen.
-        _replace(history_file, lambda path: Path(path).write_bytes(msgspec.json.format(msgspec.json.encode(history))))
+            replace(best, model.save_weights)
+        replace(_latest(run, epoch + 1), model.save_weights)
+        # history.json says how many epochs count, and so which weights; only then may the ones before go.
+        write_json(history_file, history)
+        _latest(run, epoch).unlink(missing_ok=True)
     if stopping is not None and best.exists():
         model.load_weights(best)
     return history
@@ -81,14 +84,11 @@ def _reseed(model: keras.Model, seed: int, epoch: int) -> None:
             variable.assign(random.integers(0, 2**31, variable.shape))
 
 
+def _latest(run: Path, epochs: int) -> Path:
+    return run / f"after-{epochs}.weights.h5"
+
+
 def _waited(history: History) -> int:
     """Epochs since the lowest measured loss."""
     losses = [row["val_loss"] for row in history]
     return len(losses) - 1 - losses.index(min(losses)) if losses else 0
-
-
-def _replace(path: Path, write: Callable[[Any], object]) -> None:
-    """Write beside ``path`` and move into place: a reader sees the old file or the new one, never half of it."""
-    beside = path.with_name(f"new-{path.name}")
-    write(beside)
-    beside.replace(path)

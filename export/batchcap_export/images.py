@@ -13,27 +13,28 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from batchcap import preprocess
+from batchcap import preprocess, sources
 from batchcap.errors import ExportError, ImageError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
-
 
 def find_images(folder: Path) -> list[Path]:
-    """Every picture below ``folder``, in a stable order.
+    """Every picture below ``folder``, as a run finds them and in its order.
 
     Raises:
-        ExportError: the folder is missing or holds no picture.
+        ExportError: the folder is missing, holds no picture, or one that cannot be read.
     """
     if not folder.is_dir():
         raise ExportError(f"{folder}: no such folder of images.", "Give a folder that exists.")
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    found = list(sources.discover([folder]))
+    for ref in found:
+        if ref.failure is not None:
+            raise ExportError(f"{ref.file}: {ref.failure.message}")
     if not found:
-        raise ExportError(f"{folder}: no image below this folder.", f"Known suffixes: {', '.join(sorted(_SUFFIXES))}.")
-    return found
+        raise ExportError(f"{folder}: no image below this folder.", f"Names end in {', '.join(sources.SUFFIXES)}.")
+    return [Path(ref.file) for ref in found]
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:

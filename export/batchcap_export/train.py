@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from batchcap_export.backbones import Backbone, load_backbone
 from batchcap_export.evaluate import Scores, score
 from batchcap_export.features import cached_features
 from batchcap_export.fitting import Report, Stopping, fit_resumable
+from batchcap_export.runs import claim, digest, file_digest, write_json
+from batchcap_export.runs import replace as replace_file
 from batchcap_export.stepping import KerasDecoder, TrainedCaptioner
 
 SCORED_BATCH = 64
@@ -70,6 +72,7 @@ class TrainOptions:
     final_rate: float = 0.1
     """Adam's rate falls along a cosine to this share of ``learning_rate`` in the last epoch; 1 keeps it constant."""
     label_smoothing: float = 0.0
+    """This share of the target is spread over the whole vocabulary; in the dev loss too, which stops the training."""
     seed: int = 1
     deterministic: bool = False
     """The same losses from the same seed, at the price of speed."""
@@ -93,8 +96,9 @@ class Recipe:
     """What a run folder says of itself: enough to build its networks again."""
 
     options: dict[str, Any]
-    features: int
-    tools: dict[str, str]
+    data: dict[str, str]
+    """Digests of what was learnt from: pictures' names with their captions, the backbone's weights."""
+    tools: dict[str, str] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
 
 
@@ -115,10 +119,10 @@ def train(options: TrainOptions, run: Path, report: Report) -> Scores:
     captions = datasets.read_captions(options.captions)
     learn = datasets.read_split(options.images, captions, options.train_split)
     dev = datasets.read_split(options.images, captions, options.dev_split)
-    run.mkdir(parents=True, exist_ok=True)
+    recipe = Recipe(asdict(options), _data(options, learn, dev))
+    claim(run / "recipe.json", {"options": recipe.options, "data": recipe.data})
     vocabulary = datasets.build_vocabulary(learn.references, options.min_count)
     backbone = _frozen_backbone(options, run)
-    _claim(options, backbone, run)
     vocabulary.save(run / "vocabulary.txt")
     features = cached_features(backbone, learn.files, options.views, options.seed, run / "train-features.npy", report)
     dev_features = cached_features(backbone, dev.files, 1, options.seed, run / "dev-features.npy", report)
@@ -135,10 +139,11 @@ def train(options: TrainOptions, run: Path, report: Report) -> Scores:
         run,
         Stopping(options.patience),
     )
-    decoder.save_weights(run / "decoder.weights.h5")
+    replace_file(run / "decoder.weights.h5", decoder.save_weights)
     captioner = TrainedCaptioner(backbone, decoder, vocabulary, preprocessing(backbone))
     scores = _dev_scores(captioner, dev_features[:, 0], dev, options, run)
-    _write_recipe(options, backbone, run, scores)
+    tools = {name: version(name) for name in ("tensorflow", "keras", "numpy", "pillow")}
+    write_json(run / "recipe.json", replace(recipe, tools=tools, scores=asdict(scores)))
     return scores
 
 
@@ -181,36 +186,19 @@ def _frozen_backbone(options: TrainOptions, run: Path) -> Backbone:
     kept = run / "backbone.weights.h5"
     backbone = load_backbone(options.backbone, str(kept) if kept.exists() else options.weights, options.size)
     if not kept.exists():
-        beside = run / "new-backbone.weights.h5"
-        backbone.model.save_weights(beside)
-        beside.replace(kept)
+        replace_file(kept, backbone.model.save_weights)
     return backbone
 
 
-def _claim(options: TrainOptions, backbone: Backbone, run: Path) -> None:
-    """A run folder belongs to one recipe: what cannot change under a running training is compared."""
-    file = run / "recipe.json"
-    if file.exists():
-        before = msgspec.json.decode(file.read_bytes(), type=Recipe).options
-        now = _plain(options)
-        changed = [name for name in now if before.get(name) != now[name]]
-        if changed:
-            shown = ", ".join(f"{n}: {before.get(n)} there, {now[n]} here" for n in changed)
-            raise ExportError(f"{run}: this run folder has another recipe ({shown}).", "Use a new run folder.")
-    else:
-        _write_recipe(options, backbone, run, None)
-
-
-def _plain(options: TrainOptions) -> dict[str, Any]:
-    """The options as they come back from JSON: paths are text, tuples are lists."""
-    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(asdict(options), enc_hook=str))
-    return plain
-
-
-def _write_recipe(options: TrainOptions, backbone: Backbone, run: Path, scores: Scores | None) -> None:
-    tools = {name: version(name) for name in ("tensorflow", "keras", "numpy", "pillow")}
-    recipe = Recipe(_plain(options), backbone.features, tools, asdict(scores) if scores else {})
-    (run / "recipe.json").write_bytes(msgspec.json.format(msgspec.json.encode(recipe)) + b"\n")
+def _data(options: TrainOptions, learn: datasets.CaptionedImages, dev: datasets.CaptionedImages) -> dict[str, str]:
+    """What the recipe says of the data: a split or a caption that changes makes another recipe."""
+    out = {}
+    for name, split in (("train", learn), ("dev", dev)):
+        pairs = zip(split.files, split.references, strict=True)
+        out[name] = digest(text for file, captions in pairs for text in (file.name, *captions))
+    if options.weights not in ("none", "imagenet") and Path(options.weights).is_file():
+        out["weights"] = file_digest(Path(options.weights))
+    return out
 
 
 def _compile(decoder: keras.Model, options: TrainOptions, captions: int) -> None:
@@ -222,7 +210,7 @@ def _compile(decoder: keras.Model, options: TrainOptions, captions: int) -> None
 
 
 class MaskedCrossEntropy(keras.losses.Loss):
-    """Mean cross-entropy over real words: padding (0) does not count. Smoothing only while training, see `Batches`."""
+    """Mean cross-entropy over real words: padding (0) does not count."""
 
     def __init__(self, smoothing: float = 0.0) -> None:
         super().__init__(name="masked_cross_entropy", reduction=None)
