@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -17,6 +18,8 @@ _EXTRA = "pip install 'batchcap[export,eval]'"
 
 def _need_export() -> None:
     """The export stage, or an error that says which extra to install."""
+    # TensorFlow tells of its processor flags and of every GPU that is not there; what matters is raised as well.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         import keras  # noqa: F401
         import onnx  # noqa: F401
