@@ -6,7 +6,9 @@ resized by another library. Images are NumPy arrays ``[height, width, 3]``, RGB,
 
 from __future__ import annotations
 
+import ctypes
 import io
+import re
 import struct
 import warnings
 import zlib
@@ -25,6 +27,7 @@ from PIL import (
     GifImagePlugin,
     IcoImagePlugin,
     Image,
+    ImageFile,
     Jpeg2KImagePlugin,
     JpegImagePlugin,
     PngImagePlugin,
@@ -32,6 +35,7 @@ from PIL import (
     TiffImagePlugin,
     UnidentifiedImageError,
     WebPImagePlugin,
+    _imaging,
 )
 
 from batchcap.errors import ImageError
@@ -44,6 +48,13 @@ Fit = Literal["stretch", "center-crop", "pad"]
 # Pillow warns about broken metadata and large pictures. What matters of that becomes an `ImageError`; the rest is noise
 # on standard error. Once, here, because `warnings.catch_warnings` is not safe in threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+
+# libtiff prints what it finds wrong on standard error, and Pillow raises it as well. `dlsym` finds the libtiff that
+# Pillow is linked with; where that is inside Pillow's own file, the lines stay.
+with suppress(OSError, AttributeError):
+    _set_handler = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
+    _set_handler.argtypes, _set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+    _set_handler(None)
 
 # Pillow's own limit against decompression bombs (16k x 11k), kept here whatever the process sets Pillow to.
 MAX_PIXELS: Final = 178_956_970
@@ -64,6 +75,7 @@ _FORMATS: Final = tuple(
         IcoImagePlugin.IcoImageFile,
     )
 )
+_DECODER_ERROR: Final = re.compile(r"^decoder error (-?\d+)$")
 _SIGNATURES: Final = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG": "PNG",
@@ -182,10 +194,15 @@ def decode_image(data: bytes | memoryview, jpeg_dct: Literal["accurate", "fast"]
     except Image.DecompressionBombError as error:
         raise ImageError("decode", "too-large", str(error)) from None
     except _PARSE_ERRORS as error:
-        text = str(error) or type(error).__name__
+        text = _DECODER_ERROR.sub(_in_words, str(error)) or type(error).__name__
         kind = "truncated" if "truncated" in text.lower() or isinstance(error, EOFError) else "corrupt"
         raise ImageError("decode", kind, text) from None
     return decoded if turn is None else np.ascontiguousarray(turn(decoded))
+
+
+def _in_words(match: re.Match[str]) -> str:
+    """What a number of Pillow's TIFF decoder means."""
+    return ImageFile.ERRORS.get(int(match[1]), match[0])
 
 
 def _unidentified(data: bytes | memoryview) -> ImageError:

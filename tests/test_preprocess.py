@@ -361,6 +361,23 @@ def test_no_picture(data: bytes, kind: str) -> None:
     assert preprocess.peek_size(data) is None
 
 
+def test_a_damaged_tiff_is_named_in_words_and_nothing_is_printed() -> None:
+    """In a process of its own: libtiff writes past Python's `sys.stderr`."""
+    data = bytearray(encode(Image.fromarray(noise(64, 64)), "TIFF", compression="tiff_lzw"))
+    data[100:3000] = bytes(2900)
+    code = """
+import sys
+from batchcap.errors import ImageError
+from batchcap.preprocess import decode_image
+try:
+    decode_image(sys.stdin.buffer.read())
+except ImageError as error:
+    print(error.kind, error.message)
+"""
+    done = subprocess.run([sys.executable, "-c", code], input=bytes(data), capture_output=True, check=True)
+    assert (done.stdout, done.stderr) == (b"corrupt decoding error\n", b"")
+
+
 @pytest.mark.parametrize("format", ["PNG", "GIF", "BMP", "TIFF"])
 def test_truncated_formats(format: str) -> None:
     data = encode(Image.fromarray(noise(64, 64)), format)
