@@ -132,12 +132,15 @@ def open_bundle(model: str | Path) -> Bundle:
     """
     folder = _EMBEDDED / model if isinstance(model, str) and model in embedded_names() else Path(model)
     path = folder / MANIFEST_FILE
-    if not path.is_file():
+    try:
+        text = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
         what = "has no bundle.json" if folder.is_dir() else "is a file" if folder.exists() else "no such folder"
         names = ", ".join(embedded_names())
         known = f", or an embedded one: {names}" if names else ""
-        raise BundleError(f"{model}: not a bundle ({what}).", f"Name the folder of a bundle{known}.")
-    text = _read(path)
+        raise BundleError(f"{model}: not a bundle ({what}).", f"Name the folder of a bundle{known}.") from None
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read: {error.strerror or error}.") from None
     manifest = _parse(path, text)
     _verify_files(folder, manifest)
     vocabulary = _open_vocabulary(folder, manifest)
@@ -164,13 +167,6 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     full = msgspec.structs.replace(manifest, files=files)
     text = msgspec.json.format(msgspec.json.encode(full, order="sorted"), indent=2)
     (folder / MANIFEST_FILE).write_bytes(text + b"\n")
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be read: {error.strerror or error}.") from None
 
 
 def _sha256(path: Path) -> str:

@@ -56,6 +56,13 @@ def test_the_manifest_is_stable_and_readable(folder: Path) -> None:
     assert before.startswith(b'{\n  "attention_grid"')
 
 
+@pytest.mark.parametrize(("name", "why"), [("x" * 300, "File name too long"), ("file/x", "no such folder")])
+def test_a_name_that_cannot_be_looked_at(name: str, why: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(BundleError, match=why):
+        open_bundle(tmp_path / name)
+
+
 def test_the_digest_follows_every_file(folder: Path) -> None:
     before = open_bundle(folder).digest
     (folder / "MODEL_CARD.md").write_text("Another card.\n", encoding="utf-8")
