@@ -9,15 +9,15 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchcap import loading
 from batchcap.bundle import Bundle, Manifest, open_bundle
-from batchcap.errors import OptionError
-from batchcap.options import DecodingOptions, Search
+from batchcap.errors import BundleError, OptionError
+from batchcap.options import DecodingOptions, Search, check_batch_size
 from batchcap.preprocess import Pixels, apply
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef
 from batchcap.search import candidates_needed, search
@@ -25,8 +25,6 @@ from batchcap.sessions import Device, choose_device, open_sessions
 
 Image: TypeAlias = str | Path | NDArray[np.uint8]
 """A file, or a picture: uint8 RGB [height, width, 3], upright."""
-
-MAX_BATCH: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +64,7 @@ class Captioner:
     def __init__(
         self, bundle: Bundle, decoding: DecodingOptions, device: Device, batch_size: int = 32, *, threads: int = 0
     ) -> None:
-        if not 1 <= batch_size <= MAX_BATCH:
-            raise OptionError(f"--batch-size {batch_size}: must be from 1 to {MAX_BATCH}.")
+        check_batch_size(batch_size)
         self.bundle, self.decoding, self.device, self.batch_size = bundle, decoding, device, batch_size
         self.seconds = {"encode": 0.0, "search": 0.0}
         self._encoder, self._decoder = open_sessions(bundle, device, threads)
@@ -126,8 +123,9 @@ class Captioner:
     def caption(self, images: Iterable[Image]) -> Iterator[CaptionedImage]:
         """Caption files and arrays, one result an image, in order.
 
-        Images are taken and captioned in batches, so the first result comes after up to ``batch_size`` images. A file
-        that cannot be read or decoded gives a result with ``failure``; it stops nothing.
+        Images are captioned in batches: arrays ``batch_size`` at a time; files too, but some batches are read ahead,
+        so the first result comes when about three batches of files have been taken. A file that cannot be read or
+        decoded gives a result with ``failure``; it stops nothing.
 
         Args:
             images: paths of picture files, or uint8 RGB arrays [height, width, 3]; lazily, in any mixture.
@@ -150,6 +148,10 @@ class Captioner:
 
         Returns:
             For each of the ``count`` pictures its captions, best first.
+
+        Raises:
+            DeviceError: too little memory for the batch, or the device was lost.
+            BundleError: what the decoder gives are no log-probabilities.
         """
         if count == 0:
             return []
@@ -170,6 +172,11 @@ class Captioner:
             # On a GPU images would leave over the host, and its steps cost the same for fewer.
             compact=self.device.kind == "cpu",
         )
+        if any(not h.finished and not h.tokens for best in found[:count] for h in best):
+            raise BundleError(
+                f"{self.bundle.decoder_path}: allows no first word of an image.",
+                "Its log-probabilities are no log-softmax: export the model again.",
+            )
         say = self.bundle.vocabulary.detokenize
         captions = [tuple(Caption(say(h.tokens), h.log_prob, h.score) for h in best) for best in found[:count]]
         self.seconds["encode"] += encoded - started

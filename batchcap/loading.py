@@ -20,6 +20,7 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from batchcap.errors import ImageError
+from batchcap.options import usable_cores
 from batchcap.preprocess import Pixels, Preprocess, apply, decode_image, peek_size
 from batchcap.records import Failure, ImageRef
 
@@ -190,7 +191,7 @@ def load(refs: Iterable[ImageRef], how: Preprocess, batch_size: int, workers: in
         Batches in the order of ``refs``. Call `Batch.release` when done with the pixels; the consumer may hold as many
         as it likes, and those not released are simply not used again. Closing the generator ends the threads.
     """
-    workers = workers or _usable_cores()
+    workers = workers or usable_cores()
     ahead = max(_BATCHES_AHEAD, -(-2 * workers // batch_size))
     shape = (batch_size, how.height, how.width, 3)
     free: deque[Pixels] = deque(maxlen=ahead + 3)
@@ -206,13 +207,6 @@ def load(refs: Iterable[ImageRef], how: Preprocess, batch_size: int, workers: in
             yield _finish(drafts.popleft(), free)
     finally:
         loader.close()
-
-
-def _usable_cores() -> int:
-    """Cores this process may run on; a container's or taskset's share, not the machine's."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _buffer(free: deque[Pixels], shape: tuple[int, ...], how: Preprocess) -> Pixels:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -18,9 +19,19 @@ Search = Literal["beam", "greedy"]
 _FORMATS: Final[dict[str, Format]] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 
 
+def usable_cores() -> int:
+    """Cores this process may run on: what 0 workers or threads mean. A container's quota of time is not seen."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _require(condition: bool, message: str, fix: str = "") -> None:
     if not condition:
         raise OptionError(message, fix)
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raise OptionError for a batch that no model takes."""
+    _require(1 <= batch_size <= 4096, f"--batch-size {batch_size}: must be from 1 to 4096.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,11 +103,11 @@ class RunOptions:
     allow_empty: bool = False
     """No image at all is a success."""
     limit: int | None = None
-    """Caption at most this many images in this run."""
+    """Caption at most this many images in this run; what earlier runs could not read is tried besides."""
 
     def __post_init__(self) -> None:
         _require(len(self.inputs) > 0, "No input was given.", "Name a folder or an image.")
-        _require(1 <= self.batch_size <= 4096, f"--batch-size {self.batch_size}: must be from 1 to 4096.")
+        check_batch_size(self.batch_size)
         _require(0 <= self.workers <= 256, f"--workers {self.workers}: must be from 0 (automatic) to 256.")
         _require(self.limit is None or self.limit >= 1, f"--limit {self.limit}: must be at least 1.")
         _require(self.format in ("jsonl", "csv"), f"--format {self.format}: no such format.", "Use jsonl or csv.")
@@ -116,11 +127,13 @@ def parse_output(output: str, format: Format | None = None) -> tuple[Path | None
     """The file and its format: ``-`` is standard output (None), and without a format the suffix decides.
 
     Raises:
-        OptionError: the suffix names no format and none was given.
+        OptionError: it is a folder, or the suffix names no format and none was given.
     """
     if output == "-":
         return None, format or "jsonl"
     path = Path(output)
+    if os.path.isdir(path):  # noqa: PTH112 - False where it cannot be looked at: the journal explains that
+        raise OptionError(f"-o {output}: this is a folder.", f"Name a file in it, such as {path / 'captions.jsonl'}.")
     if format is None and path.suffix.lower() not in _FORMATS:
         ending = f"the ending {path.suffix}" if path.suffix else "a name without an ending"
         raise OptionError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
-import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state
 
 from batchcap.bundle import Bundle
 from batchcap.errors import BatchcapError, BundleError, DeviceError, OptionError
+from batchcap.options import usable_cores
 from batchcap.preprocess import Pixels
 from batchcap.search import StepOutput
 
@@ -108,12 +108,8 @@ def usable_devices() -> list[Device]:
     return [*gpus, _cpu()]
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _cpu(note: str = "") -> Device:
-    return Device("cpu", 0, f"CPU, {_cores()} cores", note)
+    return Device("cpu", 0, f"CPU, {usable_cores()} cores", note)
 
 
 def _cuda(index: int, names: Sequence[str]) -> Device:
@@ -175,7 +171,7 @@ def _session(model: Path | bytes, device: Device, threads: int) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = _SILENT
     # A number of our own: onnxruntime's default pins its threads to cores, and complains where a container forbids it.
-    options.intra_op_num_threads = threads or _cores()
+    options.intra_op_num_threads = threads or usable_cores()
     # Threads that spin while they wait starve the threads that decode pictures.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # TF32 would round what the CPU does not. Algorithms by heuristic: trial runs choose differently from run to run.
@@ -384,6 +380,7 @@ class Stepper:
 
         Raises:
             DeviceError: too little memory, or the device was lost.
+            BundleError: what the graph gives are no log-probabilities.
         """
         decoder = self._decoder
         outputs = {"log_prob": False, "next_token": False} | dict.fromkeys(decoder.states, True)
@@ -395,7 +392,13 @@ class Stepper:
         for name in decoder.states:
             self._tensors[name.removeprefix("next_")] = out[name]
         looked = out["attention"].numpy() if "attention" in out else None
-        return StepOutput(out["log_prob"].numpy(), out["next_token"].numpy(), looked)
+        log_prob = out["log_prob"].numpy()
+        if np.isnan(log_prob).any():  # 3 us a step; a search would take it for "impossible", and captions for empty
+            raise BundleError(
+                f"{decoder.path}: gives NaN instead of log-probabilities.",
+                "The model's numbers overflow: use another bundle or device, or export the model again.",
+            )
+        return StepOutput(log_prob, out["next_token"].numpy(), looked)
 
     def select(self, rows: NDArray[np.intp]) -> None:
         """Go on with these images only. On a GPU this takes the states over the host."""

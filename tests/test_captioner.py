@@ -214,3 +214,21 @@ def test_a_demanded_gpu_that_is_absent(tiny_bundle: Path) -> None:
 
 def test_the_public_name_is_this_one() -> None:
     assert batchcap.Captioner is Captioner
+
+
+@pytest.mark.parametrize("level", [np.nan, np.inf])
+def test_numbers_that_overflow_are_an_error_and_no_empty_captions(tmp_path: Path, level: float) -> None:
+    tables = random_tables()
+    tables.logits[:, 5] = level
+    captioner = Captioner.load(build_bundle(tmp_path / "broken", tables), device="cpu")
+    with pytest.raises(BundleError, match=r"decoder\.onnx: gives NaN") as caught:
+        list(captioner.caption([picture(c) for c in COLOURS]))
+    assert "overflow" in caught.value.fix
+
+
+def test_a_model_that_allows_no_word_is_an_error(tmp_path: Path) -> None:
+    tables = random_tables()
+    tables.logits[:, 1:] = -np.inf  # nothing but padding, which no caption may hold
+    captioner = Captioner.load(build_bundle(tmp_path / "mute", tables), device="cpu")
+    with pytest.raises(BundleError, match=r"decoder\.onnx: allows no first word"):
+        list(captioner.caption([picture(c) for c in COLOURS]))
