@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import statistics
 import tempfile
@@ -24,8 +23,9 @@ from batchcap import pipeline, sources
 from batchcap.captioner import Captioner
 from batchcap.doctor import versions
 from batchcap.errors import NoImagesError, OptionError, OutputError
+from batchcap.interrupts import Interrupted
 from batchcap.loading import load
-from batchcap.options import RunOptions
+from batchcap.options import RunOptions, usable_cores
 from batchcap.preprocess import Pixels
 from batchcap.records import ImageRef
 
@@ -92,6 +92,7 @@ def measure(options: BenchOptions, say: Say) -> BenchReport:
 
     Raises:
         BatchcapError: the model or the images cannot be used.
+        Interrupted: a signal stopped a run.
     """
     captioner = Captioner.load(options.model, options.device, options.batch_size, beam_size=options.beam_size)
     with tempfile.TemporaryDirectory(prefix="batchcap-bench-") as temporary:
@@ -193,7 +194,11 @@ def _end_to_end(options: BenchOptions, folder: Path, temporary: Path) -> tuple[f
     )
     times: list[tuple[float, int]] = []
     started = time.perf_counter()
-    pipeline.run(run, {"beam_size": options.beam_size}, lambda now: times.append((time.perf_counter(), now.done)))
+    summary = pipeline.run(
+        run, {"beam_size": options.beam_size}, lambda now: times.append((time.perf_counter(), now.done))
+    )
+    if summary.interrupted is not None:  # half a run is no figure
+        raise Interrupted(summary.interrupted)
     (first, begun), (last, done) = times[0], times[-1]
     whole = done / (time.perf_counter() - started)
     return whole, (done - begun) / (last - first) if done > begun else whole
@@ -244,8 +249,7 @@ def _settings(
 
 
 def _machine() -> dict[str, str | int]:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return {"cpu": _cpu_model(), "cores": usable, **dict(versions())}
+    return {"cpu": _cpu_model(), "cores": usable_cores(), **dict(versions())}
 
 
 def _cpu_model() -> str:

@@ -116,6 +116,8 @@ class Jsonl:
     def is_torn(self, line: bytes, first: bool) -> bool:
         # After a power failure, a file system may show zeros where the last write should be.
         text = line.rstrip(b"\0\r\n")
+        if first and not text.startswith(_JSONL_START) and text != line:
+            return False  # a few bytes and a line end: nobody's torn write, but perhaps somebody's file
         if not text:
             return not first
         if not text.startswith(_JSONL_START[: len(text)]):

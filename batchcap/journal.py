@@ -19,7 +19,7 @@ from typing import BinaryIO, Final, Self
 from filelock import FileLock, Timeout
 
 from batchcap.errors import BatchcapError, MismatchError, OutputError, OutputLockedError
-from batchcap.formats import Codec, Jsonl, guess_format, make_codec
+from batchcap.formats import Codec, guess_format, make_codec
 from batchcap.options import Format, OnMismatch
 from batchcap.records import Fingerprint, ImageRef, Record
 from batchcap.resume import Finished, digest
@@ -27,10 +27,12 @@ from batchcap.resume import Finished, digest
 # A file without line ends is not ours: do not read all of it into memory to find out.
 _LONGEST_LINE: Final = 16 << 20
 _NEW_NAME: Final = "Name another output file, or replace this one with --overwrite."
+_KEPT: Final = "every record written so far is kept"
+_ANEW: Final = "with --overwrite it starts anew"
 _FIXES: Final = {
-    errno.ENOSPC: "Free some space and run again: every record written so far is kept.",
-    errno.EDQUOT: "Free some of your quota and run again: every record written so far is kept.",
-    errno.EFBIG: "The file has reached the size limit of this system or account (ulimit -f); what is written is kept.",
+    errno.ENOSPC: "Free some space and run again: {kept}.",
+    errno.EDQUOT: "Free some of your quota and run again: {kept}.",
+    errno.EFBIG: "Raise the size limit of this system or account (ulimit -f) and run again: {kept}.",
     errno.EACCES: "Give yourself the right to write the file and its folder, or name another output.",
     errno.EPERM: "Give yourself the right to write the file and its folder, or name another output.",
     errno.EROFS: "The file system is read-only: name an output somewhere else.",
@@ -90,7 +92,7 @@ class Journal:
         """
         codec = make_codec(format, num_captions)
         finished = Finished(fingerprint, keep=on_mismatch == "keep", retry_errors=retry_errors)
-        with ExitStack() as closing, _explained(path, "opened"):
+        with ExitStack() as closing, _explained(path, "opened", overwrite):
             path = Path(os.path.realpath(path))
             _check_place(path)
             _lock(path, closing)
@@ -111,7 +113,7 @@ class Journal:
 
     def _begin(self) -> None:
         """Cut what `_recover` did not take, and write the header of an empty file."""
-        with _explained(self._live, "written"):
+        with _explained(self._live, "written", self._overwrites):
             self.cut = os.fstat(self._file.fileno()).st_size - self._committed
             if self.cut:
                 self._cut()
@@ -121,9 +123,17 @@ class Journal:
                 _sync_folder(self.path.parent)
 
     @property
+    def _overwrites(self) -> bool:
+        return self._live != self.path
+
+    @property
     def done(self) -> int:
-        """How many pictures the output held finished records of when it was opened."""
+        """How many pictures have a finished record now, in the file that this run writes to; read errors have none."""
         return self._finished.count
+
+    def is_retry(self, ref: ImageRef) -> bool:
+        """Whether an earlier run could not read this picture."""
+        return self._finished.is_read_error(ref)
 
     def pending(self, refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
         """The pictures that need work, in order, each once: counts the others in `skipped` and `repeated`."""
@@ -152,8 +162,10 @@ class Journal:
             raise ValueError("a record does not carry the fingerprint that the journal was opened with")
         lines = self._codec.encode([record for record in records if not self._finished.holds(record)])
         if lines:
-            with _explained(self._live, "written"):
+            with _explained(self._live, "written", self._overwrites):
                 self._write(lines)
+        for record in records:
+            self._finished.finish(record)
 
     def _write(self, lines: bytes) -> None:
         if self._torn:
@@ -182,9 +194,9 @@ class Journal:
         """The run has finished: with ``overwrite``, move the new file into its place. No `append` after that."""
         _close(self._file)
         self._is_new = False
-        if self._live == self.path:
+        if not self._overwrites:
             return
-        with _explained(self.path, "replaced"):
+        with _explained(self.path, "replaced", self._overwrites):
             if self.path.exists():
                 shutil.copymode(self.path, self._live)
             self._live.replace(self.path)
@@ -210,49 +222,8 @@ class Journal:
         self.close()
 
 
-class StreamJournal:
-    """JSON lines on a binary stream such as standard output: no resume, no lock; one write and flush a batch."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        """``stream`` is buffered (its write takes everything), and stays open."""
-        self.skipped = 0
-        self.repeated = 0
-        self.done = 0
-        self._stream = stream
-        self._codec = Jsonl()
-        self._met: set[bytes] = set()
-
-    def pending(self, refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
-        """Every picture once, in order."""
-        for ref in refs:
-            name = digest(ref.key)
-            if name in self._met:
-                self.repeated += 1
-            else:
-                self._met.add(name)
-                yield ref
-
-    def append(self, records: Sequence[Record]) -> None:
-        """Write whole lines. Raises BrokenPipeError where nobody reads any more."""
-        if records:
-            self._stream.write(self._codec.encode(records))
-            self._stream.flush()
-
-    def commit(self) -> None:
-        """Nothing is left to do: every batch was flushed."""
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
 @contextmanager
-def _explained(path: Path, done: str) -> Iterator[None]:
+def _explained(path: Path, done: str, overwrite: bool) -> Iterator[None]:
     """Turn the system's errors into ours, with the file and what to do."""
     try:
         yield
@@ -260,7 +231,8 @@ def _explained(path: Path, done: str) -> Iterator[None]:
         raise
     except OSError as error:
         why = error.strerror or type(error).__name__
-        raise OutputError(f"{path} cannot be {done}: {why}.", _FIXES.get(error.errno or 0, "")) from error
+        fix = _FIXES.get(error.errno or 0, "").format(kept=_ANEW if overwrite else _KEPT)
+        raise OutputError(f"{path} cannot be {done}: {why}.", fix) from error
 
 
 def _check_place(path: Path) -> None:
@@ -279,6 +251,9 @@ def _check_place(path: Path) -> None:
 def _lock(path: Path, closing: ExitStack) -> None:
     """Take the system's lock on ``OUTPUT.lock`` at once, or raise OutputLockedError."""
     name = path.with_name(path.name + ".lock")
+    if _has_content(name):  # a lock file has none, and is removed in the end
+        fix = "Move it, or name another output. If a run on a file system without locks has left it, remove it."
+        raise OutputError(f"{name} is in the way: it is not empty, so it is no lock of batchcap.", fix)
     lock = FileLock(name, timeout=0, thread_local=False)
     try:
         lock.acquire()
@@ -292,6 +267,13 @@ def _lock(path: Path, closing: ExitStack) -> None:
     # file that has lost its name, so two runs never hold two files. Windows cannot remove an open file; filelock does.
     if os.name != "nt":
         closing.callback(name.unlink, missing_ok=True)
+
+
+def _has_content(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except OSError:  # mostly, that it is not there
+        return False
 
 
 def _close(file: BinaryIO) -> None:
@@ -363,9 +345,15 @@ def _check_fingerprint(path: Path, finished: Finished, ours: Fingerprint) -> Non
             more = f" and {len(then) - 3} more" if len(then) > 3 else ""
             parts.append(f"{part} was {', '.join(then[:3])}{more} and is now {now}")
     total = sum(count for _, count in others)
+    fix = "Add --on-mismatch recaption to caption them again, --on-mismatch keep to leave them, or name another output."
+    if finished.count:
+        fix += (
+            " If that was done already, they are captions of images that are no longer there: "
+            "keep the option, or start anew with --overwrite."
+        )
     raise MismatchError(
         f"{path}: {total} of its captions were made with other settings: {'; '.join(parts)}.",
-        "Add --on-mismatch recaption to caption them again, --on-mismatch keep to leave them, or name another output.",
+        fix,
     )
 
 

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, Final, TypeAlias
 
 from batchcap import sources
 from batchcap.bundle import open_bundle
 from batchcap.captioner import Captioner, decoding_options
-from batchcap.errors import BatchcapError, NoImagesError
+from batchcap.errors import BatchcapError, NoImagesError, OutputError
 from batchcap.interrupts import Interrupted, InterruptGuard
-from batchcap.journal import Journal, StreamJournal
+from batchcap.journal import Journal
 from batchcap.loading import Batch, Loaded, load
 from batchcap.options import RunOptions
 from batchcap.progress import Progress, Summary, Tally
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef, Record
 from batchcap.sessions import choose_device
+from batchcap.stream import StreamJournal
 
 # Of a log-probability in a record: neighbours in the batch move it by up to 2e-5.
 _DIGITS: Final = 4
@@ -64,19 +66,21 @@ def _run(
     device = choose_device(options.device)
     refs = _some(sources.discover(options.inputs, options.root), options)
     fingerprint = Fingerprint(model=bundle.label, preprocess="exact", decoding=decoding.label)
-    tally.device, tally.fingerprint = device.description, fingerprint
+    tally.device, tally.device_note, tally.fingerprint = device.description, device.note, fingerprint
     load_model = partial(Captioner, bundle, decoding, device, options.batch_size)
-    starts_anew = options.output is None or options.overwrite or not options.output.exists()
+    # Not Path.exists, which raises for a name that is too long or hidden: opening the output explains that.
+    starts_anew = options.output is None or options.overwrite or not os.path.exists(options.output)  # noqa: PTH110
     captioner = load_model() if starts_anew else None
     with _open_output(options, fingerprint, decoding.num_captions) as output:
-        tally.known = 0 if options.overwrite else output.done
-        todo = islice(output.pending(refs), options.limit)
+        tally.safe = output.done
+        todo = _limited(output, refs, options.limit)
         if (first := next(todo, None)) is not None:
             captioner = captioner or load_model()
             _caption(chain((first,), todo), captioner, output, options, report, tally, guard)
         tally.skipped = output.skipped + output.repeated
         with guard.shielded():
             output.commit()
+            tally.committed = True
 
 
 def _caption(
@@ -101,10 +105,10 @@ def _caption(
             with guard.shielded():
                 started = time.perf_counter()
                 output.append(records)
-                tally.skipped = output.skipped + output.repeated
+                tally.safe, tally.skipped = output.done, output.skipped + output.repeated
                 tally.add(records, load=batch.seconds, write=time.perf_counter() - started, **spent)
             if report and total:
-                report(tally.progress(total.images(tally.skipped)))
+                report(tally.progress(total.images(tally.skipped, tally.done)))
 
 
 def _some(refs: Iterator[ImageRef], options: RunOptions) -> Iterator[ImageRef]:
@@ -121,8 +125,25 @@ def _some(refs: Iterator[ImageRef], options: RunOptions) -> Iterator[ImageRef]:
     )
 
 
+def _limited(output: Output, refs: Iterator[ImageRef], limit: int | None) -> Iterator[ImageRef]:
+    """What is pending, up to the limit.
+
+    What an earlier run could not read, and what cannot be looked at now, is tried in every run. If that counted,
+    ``limit`` such images would keep every run from getting any further.
+    """
+    left = limit
+    for ref in output.pending(refs):
+        if left is not None and ref.failure is None and not output.is_retry(ref):
+            left -= 1
+        yield ref
+        if left == 0:
+            return
+
+
 def _open_output(options: RunOptions, fingerprint: Fingerprint, num_captions: int) -> Output:
     if options.output is None:
+        if sys.stdout is None:
+            raise OutputError("Standard output is closed.", "Leave it open, or name a file with -o.")
         return StreamJournal(sys.stdout.buffer)
     return Journal.open(
         options.output,
@@ -197,7 +218,9 @@ class _Total:
         with suppress(BatchcapError, OSError):  # an input that vanished meanwhile: the run itself will say so
             self._count = sources.count(self._options.inputs)
 
-    def images(self, skipped: int) -> int | None:
+    def images(self, skipped: int, done: int) -> int | None:
         """Images to do, those skipped so far included; None while unknown."""
         limit = self._options.limit
-        return self._count if self._count is None or limit is None else min(self._count, skipped + limit)
+        if self._count is None or limit is None:
+            return self._count
+        return min(self._count, skipped + max(limit, done))

@@ -48,17 +48,20 @@ class Summary:
     failed: int
     skipped: int
     safe: int
-    """Images that have a finished record now; with ``overwrite`` those of this run."""
+    """Images that have a finished record now; with ``overwrite`` in the new file. Read errors are not finished."""
+    committed: bool
+    """The run came to its end: with ``overwrite`` its records stand in the output, else beside it."""
     seconds: StageSeconds
     wall: float
     """Seconds from the first check to the last record."""
     device: str
     """The device in words; empty where the run ended before one was chosen."""
+    device_note: str
+    """Why ``auto`` chose the CPU; empty where it did not."""
     fingerprint: Fingerprint | None
     output: Path | None
     """None: standard output."""
     overwrite: bool
-    """An interrupted run has left the output as it was, and its own records beside it."""
     failures: tuple[Record, ...]
     """The first few records that carry an error."""
     interrupted: int | None
@@ -76,10 +79,10 @@ class Tally:
     """Counts a run. It outlives whatever ends the run."""
 
     def __init__(self) -> None:
-        self.known = 0
-        """Finished records that the output held before."""
+        self.safe = 0
+        self.committed = False
         self.skipped = 0
-        self.device = ""
+        self.device = self.device_note = ""
         self.fingerprint: Fingerprint | None = None
         self._started = time.perf_counter()
         self._captioned = self._failed = 0
@@ -101,10 +104,15 @@ class Tally:
             write=before.write + write,
         )
 
+    @property
+    def done(self) -> int:
+        """Images of this run that have a record now."""
+        return self._captioned + self._failed
+
     def progress(self, total: int | None) -> Progress:
         """How far the run is."""
         return Progress(
-            done=self._captioned + self._failed,
+            done=self.done,
             failed=self._failed,
             skipped=self.skipped,
             total=total,
@@ -118,10 +126,12 @@ class Tally:
             captioned=self._captioned,
             failed=self._failed,
             skipped=self.skipped,
-            safe=self.known + self._captioned + self._failed,
+            safe=self.safe,
+            committed=self.committed,
             seconds=self._seconds,
             wall=time.perf_counter() - self._started,
             device=self.device,
+            device_note=self.device_note,
             fingerprint=self.fingerprint,
             output=output,
             overwrite=overwrite,

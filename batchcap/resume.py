@@ -14,6 +14,7 @@ from collections import Counter
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from batchcap.formats import Line, replace_surrogates
 from batchcap.records import Failure, Fingerprint, ImageRef, Key, Record
@@ -93,18 +94,34 @@ class Finished:
         captions = states[self._other & (self._outcomes == _CAPTIONED)] // _OUTCOMES
         self._foreign = Counter(sorted(captions.tolist()))
         self._seen = np.zeros(len(rows), np.bool_)
+        self._done = self._need_no_work()
+        self._new = 0
         self._digests = bytearray()
         self._columns = (array("q"), array("q"), array("q"), array("i"))
 
+    def _need_no_work(self) -> NDArray[np.bool_]:
+        """[rows] whether a record is finished, if its file has not changed."""
+        done: NDArray[np.bool_] = self._outcomes == _CAPTIONED
+        if not self._retry_errors:
+            done |= self._outcomes == _DECODE_ERROR
+        if not self._keep:
+            done &= ~self._other
+        return done
+
     @property
     def count(self) -> int:
-        """How many pictures are done, if their files have not changed."""
-        done = self._outcomes == _CAPTIONED
-        if not self._retry_errors:
-            done = done | (self._outcomes == _DECODE_ERROR)
-        if not self._keep:
-            done = done & ~self._other
-        return int(np.count_nonzero(done))
+        """How many pictures are done, if their files have not changed; those of `finish` among them."""
+        return int(np.count_nonzero(self._done)) + self._new
+
+    def finish(self, record: Record) -> None:
+        """Note a record that was written by this run. A picture has one in a run."""
+        if _outcome(record.error) == _READ_ERROR:
+            return
+        row = self.find(digest(record.key))
+        if row is None:
+            self._new += 1
+        else:
+            self._done[row] = True
 
     def others(self) -> list[tuple[Fingerprint, int]]:
         """Other fingerprints under which captions stand, with the number of captions; errors do not count."""
@@ -133,6 +150,11 @@ class Finished:
             return False
         outcome = self._outcomes[row]
         return bool(outcome == _CAPTIONED or (outcome == _DECODE_ERROR and not self._retry_errors))
+
+    def is_read_error(self, ref: ImageRef) -> bool:
+        """Whether the record of this picture says that its bytes could not be had."""
+        row = self.find(digest(ref.key))
+        return row is not None and bool(self._outcomes[row] == _READ_ERROR)
 
     def is_ours(self, record: Record) -> bool:
         """Whether the record was made under this run's fingerprint."""

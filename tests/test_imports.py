@@ -19,7 +19,7 @@ FILES = sorted(PACKAGE.glob("*.py"))
 FLOORS = (
     ("errors", "records", "options", "interrupts"),
     ("vocabulary", "onnxfile", "preprocess", "bundle", "search", "sessions"),
-    ("sources", "loading", "formats", "resume", "journal", "captioner"),
+    ("sources", "loading", "formats", "resume", "journal", "stream", "captioner"),
     ("progress", "pipeline", "doctor", "bench"),
     ("console",),
     ("cli", "cli_export"),

@@ -91,6 +91,27 @@ def test_done_counts_the_pictures_that_need_no_work(tmp_path: Path) -> None:
         assert journal.done == 1
 
 
+def test_done_follows_what_is_written_and_counts_a_picture_once(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write(out, [captioned(ref("a")), failed(ref("read"), "read"), failed(ref("decode"))])
+    with Journal.open(out, "jsonl", FIRST) as journal:
+        assert journal.done == 2
+        journal.append([captioned(ref("a", 2)), captioned(ref("new")), failed(ref("late"), "read")])
+        assert journal.done == 3
+        journal.append([captioned(ref("read"))])
+        assert journal.done == 4
+    with Journal.open(out, "jsonl", FIRST) as journal:
+        assert journal.done == 4
+
+
+def test_only_a_picture_that_could_not_be_read_is_a_retry(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write(out, [captioned(ref("a")), failed(ref("read"), "read"), failed(ref("decode"))])
+    with Journal.open(out, "jsonl", FIRST) as journal:
+        refs = [ref("a", 2), ref("read"), ref("decode", 2), ref("new")]
+        assert [journal.is_retry(picture) for picture in refs] == [False, True, False, False]
+
+
 def test_a_retried_error_is_written_again_only_if_it_says_something_else(tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = failed(ref("a"), "read", "no permission")
@@ -176,6 +197,18 @@ def test_recaption_does_again_what_another_fingerprint_did(tmp_path: Path, forma
     assert todo(out, refs, format, fingerprint=SECOND, on_mismatch="recaption") == ["b"]
     write(out, [captioned(refs[1], fingerprint=SECOND)], format, fingerprint=SECOND, on_mismatch="recaption")
     assert todo(out, refs, format, fingerprint=SECOND) == []  # nothing of the first is left: it needs no option
+
+
+def test_old_captions_beside_new_ones_may_be_of_pictures_that_are_gone(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write(out, [captioned(ref("a")), captioned(ref("deleted"))])
+    with pytest.raises(MismatchError) as caught:
+        Journal.open(out, "jsonl", SECOND)
+    assert "no longer there" not in caught.value.fix
+    write(out, [captioned(ref("a"), fingerprint=SECOND)], fingerprint=SECOND, on_mismatch="recaption")
+    with pytest.raises(MismatchError, match="1 of its captions") as caught:
+        Journal.open(out, "jsonl", SECOND)
+    assert "images that are no longer there: keep the option, or start anew with --overwrite" in caught.value.fix
 
 
 @both
@@ -279,6 +312,9 @@ def test_zeros_at_the_end_after_a_power_failure_are_cut(tmp_path: Path, format: 
         b'{"images": []}',
         b'{"images": [{"path":"a"},\n',
         b'{"images": [',
+        b"{\n",
+        b'{"pa\r\n',
+        b'{"p' + bytes(100),
         b"\x89PNG\r\n\x1a\n" + bytes(1000),
         bytes(1000),
         b"\n",

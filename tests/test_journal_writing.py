@@ -15,9 +15,10 @@ from journals import FIRST, FORMATS, SECOND, both, captioned, failed, names, pos
 
 from batchcap.errors import OutputError, OutputLockedError
 from batchcap.formats import make_codec
-from batchcap.journal import Journal, StreamJournal
+from batchcap.journal import Journal
 from batchcap.options import Format
 from batchcap.records import ImageRef
+from batchcap.stream import StreamJournal
 
 # --- Places that cannot be written
 
@@ -52,6 +53,17 @@ def test_a_name_that_is_too_long_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be opened") as caught:
         Journal.open(tmp_path / ("x" * 254), "jsonl", FIRST)
     assert "shorter" in caught.value.fix
+
+
+def test_a_file_of_the_user_that_is_called_like_the_lock_is_left_alone(tmp_path: Path) -> None:
+    lock = tmp_path / "out.lock"
+    lock.write_text("poetry")
+    with pytest.raises(OutputError, match=r"out\.lock is in the way") as caught:
+        Journal.open(tmp_path / "out", "jsonl", FIRST)
+    assert caught.value.exit_code == 1
+    assert "Move it" in caught.value.fix
+    assert lock.read_text() == "poetry"
+    assert names(tmp_path) == ["out.lock"]
 
 
 @posix
@@ -149,6 +161,20 @@ def test_any_failure_cuts_back_to_the_last_commit(
         journal._file = real
         journal.append([captioned(ref("c"))])
     assert [record.path for record in read(out)] == ["a", "c"]
+
+
+def test_what_a_full_disk_keeps_with_overwrite_is_not_promised(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    fixes = []
+    for overwrite in (False, True):
+        with Journal.open(out, "jsonl", FIRST, overwrite=overwrite) as journal:
+            journal._file = cast("BinaryIO", _Failing(journal._file, 50, OSError(28, "No space left on device")))
+            with pytest.raises(OutputError) as caught:
+                journal.append([captioned(ref("a"))])
+            fixes.append(caught.value.fix)
+    assert "every record written so far is kept" in fixes[0]
+    assert "kept" not in fixes[1]
+    assert "with --overwrite it starts anew" in fixes[1]
 
 
 def test_a_batch_that_could_not_be_cut_at_once_is_cut_before_the_next(
@@ -432,6 +458,14 @@ def test_a_stream_that_nobody_reads_says_so() -> None:
         StreamJournal(stream).append([captioned(ref("a"))])
     with pytest.raises(BrokenPipeError):
         stream.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a stream that is always full")
+def test_a_stream_that_is_full_is_an_error_of_the_output() -> None:
+    why = "Standard output cannot be written: No space left"
+    with Path("/dev/full").open("wb", buffering=0) as full, pytest.raises(OutputError, match=why) as caught:
+        StreamJournal(full).append([captioned(ref("a"))])
+    assert "-o" in caught.value.fix
 
 
 # --- Size

@@ -6,7 +6,9 @@ import csv
 import json
 import os
 import resource
+import signal
 import threading
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,13 @@ import pytest
 from bundles import build_bundle, rewrite
 from photos import break_photo, write_photos
 
-from batchcap import pipeline
+from batchcap import bench, journal, loading, pipeline
 from batchcap.captioner import Captioner
 from batchcap.errors import BundleError, InputNotFoundError, MismatchError, NoImagesError, OutputError
+from batchcap.interrupts import Interrupted
 from batchcap.options import RunOptions
 from batchcap.progress import Progress, Summary
+from batchcap.records import Record
 
 
 @pytest.fixture
@@ -115,6 +119,70 @@ def test_the_total_respects_the_limit(photos: Path, output: Path, tiny_bundle: P
     summary = run(photos, output, tiny_bundle, report=seen.append, batch_size=1, limit=3)
     assert summary.captioned == len(lines(output)) == 3
     assert all(each.total in {None, 3} for each in seen)
+
+
+def test_a_limit_gets_past_images_that_cannot_be_read(
+    photos: Path, output: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = {str(photos / "0000.jpg"), str(photos / "0001.jpg")}
+    read = loading._read
+
+    def guarded(file: str) -> bytes:  # the tests may run as root, whom no permission stops
+        if file in locked:
+            raise PermissionError(13, "Permission denied")
+        return read(file)
+
+    monkeypatch.setattr(loading, "_read", guarded)
+    (photos / "00.jpg").symlink_to(photos / "nowhere.jpg")
+    counts = []
+    for _ in range(3):
+        seen: list[Progress] = []
+        summary = run(photos, output, tiny_bundle, report=seen.append, limit=2, batch_size=1)
+        counts.append((summary.captioned, summary.failed, summary.safe))
+        assert all(each.total is None or each.total >= each.done + each.skipped for each in seen)
+    assert counts == [(0, 3, 0), (2, 3, 2), (2, 3, 4)]
+    assert len({record["path"] for record in lines(output)}) == len(lines(output)) == 7
+
+
+def test_safe_counts_a_changed_image_once(photos: Path, output: Path, tiny_bundle: Path) -> None:
+    run(photos, output, tiny_bundle)
+    for photo in photos.rglob("*.jpg"):
+        os.utime(photo, (1, 1))
+    summary = run(photos, output, tiny_bundle, limit=4)
+    assert (summary.captioned, summary.safe) == (4, 10)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_signal_during_the_last_commit_is_told_apart(
+    overwrite: bool, photos: Path, output: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = journal.Journal.commit
+
+    def interrupted(self: journal.Journal) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        commit(self)
+
+    monkeypatch.setattr(journal.Journal, "commit", interrupted)
+    summary = run(photos, output, tiny_bundle, overwrite=overwrite)
+    assert (summary.exit_code, summary.committed, summary.safe) == (143, True, 10)
+    assert len(lines(output)) == 10
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_bench(
+    number: signal.Signals, code: int, photos: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = journal.Journal.append
+
+    def interrupted(self: journal.Journal, records: Sequence[Record]) -> None:
+        append(self, records)
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(journal.Journal, "append", interrupted)
+    options = bench.BenchOptions(model=str(tiny_bundle), folder=photos, repeats=1, device="cpu")
+    with pytest.raises(Interrupted) as caught:
+        bench.measure(options, lambda _: None)
+    assert 128 + caught.value.signum == code
 
 
 def test_a_broken_image_is_a_record(photos: Path, output: Path, tiny_bundle: Path) -> None:

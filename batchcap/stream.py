@@ -1,0 +1,71 @@
+"""The output of a run that writes to standard output: what a journal does, as far as a stream can do it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import BinaryIO, Self
+
+from batchcap.errors import OutputError
+from batchcap.formats import Jsonl
+from batchcap.records import ImageRef, Record
+from batchcap.resume import digest
+
+
+class StreamJournal:
+    """JSON lines on standard output or any binary stream: no resume, no lock; one write and flush a batch."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        """``stream`` is buffered (its write takes everything), and stays open."""
+        self.skipped = 0
+        self.repeated = 0
+        self.done = 0
+        self._stream = stream
+        self._codec = Jsonl()
+        self._met: set[bytes] = set()
+
+    def pending(self, refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
+        """Every picture once, in order."""
+        for ref in refs:
+            name = digest(ref.key)
+            if name in self._met:
+                self.repeated += 1
+            else:
+                self._met.add(name)
+                yield ref
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Write whole lines.
+
+        Raises:
+            BrokenPipeError: nobody reads any more.
+            OutputError: the stream cannot be written for any other reason.
+        """
+        if not records:
+            return
+        try:
+            self._stream.write(self._codec.encode(records))
+            self._stream.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+            fix = "Name a file with -o: then a run that stopped can go on."
+            raise OutputError(f"Standard output cannot be written: {why}.", fix) from error
+        self.done += sum(record.error is None or record.error.stage == "decode" for record in records)
+
+    def is_retry(self, ref: ImageRef) -> bool:
+        """False: a stream knows of no earlier run."""
+        del ref
+        return False
+
+    def commit(self) -> None:
+        """Nothing is left to do: every batch was flushed."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
