@@ -1,4 +1,4 @@
-"""batchcap: captions for folders and archives of photos, offline, in batches.
+"""batchcap: captions for folders of photos, offline, in batches.
 
 The same as a library::
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+
 
 def main() -> None:
     """Run the command line."""
-    from batchcap.cli import app
+    try:
+        from batchcap.cli import app
 
-    app(prog_name="batchcap")
+        app(prog_name="batchcap")
+    except KeyboardInterrupt:  # before a command begins: while its imports run
+        sys.exit(130)
 
 
 if __name__ == "__main__":

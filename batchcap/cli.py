@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -10,6 +12,7 @@ from typer.core import TyperGroup
 
 from batchcap import __version__, cli_export
 from batchcap.errors import BatchcapError
+from batchcap.interrupts import Interrupted
 from batchcap.options import Format, OnMismatch, RunOptions, Search, parse_output
 
 
@@ -25,18 +28,32 @@ class GuardedGroup(TyperGroup):
             from batchcap.console import show_error
 
             show_error(error, ctx.obj or 0)
+            _forget_stdout()
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
+        except Interrupted as stop:
+            raise typer.Exit(128 + stop.signum) from None
         except BrokenPipeError:  # the reader of our output went away: typer ends quietly
             raise
         except Exception as error:
             if hasattr(error, "exit_code"):  # wrong usage, which typer shows
                 raise
+            if isinstance(error.__cause__, KeyboardInterrupt):  # C extensions call it a failed import
+                raise typer.Exit(130) from None
             from batchcap.console import show_bug
 
             show_bug(error, ctx.obj or 0)
             raise typer.Exit(1) from None
+
+
+def _forget_stdout() -> None:
+    """Keep Python from trying again at exit, and complaining, where standard output could not be written."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 app: Final = typer.Typer(
@@ -47,7 +64,7 @@ app: Final = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Captions for folders and archives of photos: offline, in batches, restartable.",
+    help="Captions for folders of photos: offline, in batches, restartable.",
 )
 
 
@@ -119,7 +136,8 @@ def _root(
 @app.command()
 def run(
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT", help="Folders (with all folders in them) and image files.")
+        list[Path],
+        typer.Argument(metavar="INPUT", help="Folders (with all folders in them) and image files.", readable=False),
     ],
     output: Annotated[
         str,
@@ -155,9 +173,17 @@ def run(
             "Write paths relative to this folder. [dim]Default: the input folder if there is just one, else the "
             "current folder[/dim]",
             panel=_OUTPUT,
+            readable=False,
         ),
     ] = None,
-    limit: Annotated[int | None, _option("--limit", "Caption at most this many images now.", panel=_OUTPUT)] = None,
+    limit: Annotated[
+        int | None,
+        _option(
+            "--limit",
+            "Caption at most this many images now; what could not be read before is tried besides.",
+            panel=_OUTPUT,
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, _option("--overwrite", "Start anew; the old file stays until the new one is complete.", panel=_OUTPUT)
     ] = False,
@@ -222,10 +248,13 @@ def run(
     }
     from batchcap import console, pipeline
 
-    with console.Display(shown=progress and not quiet, verbosity=0 if quiet else verbose) as display:
+    # A bar among records that go to the same terminal could not be read, nor could they.
+    mixed = path is None and sys.stdout is not None and sys.stdout.isatty()
+    shown = progress and not quiet and not mixed
+    with console.Display(shown=shown, verbosity=0 if quiet else verbose) as display:
         summary = pipeline.run(options, decoding, display)
     if not quiet:
-        console.show_summary(summary)
+        console.show_summary(summary, verbose)
     raise typer.Exit(summary.exit_code)
 
 
@@ -248,18 +277,26 @@ def info(
 
 @app.command()
 def doctor(model: Model = "flickr8k-small", verbose: Verbose = 0) -> None:
-    """Show versions and the devices that really work here, and how to get the GPU going."""
+    """Show versions and the devices that really work here, and how to get the GPU going.
+
+    The exit code is 1 where no device works.
+    """
     from batchcap import console
     from batchcap.doctor import examine
 
-    console.show_diagnosis(examine(model))
+    diagnosis = examine(model)
+    console.show_diagnosis(diagnosis)
+    if not any(check.works for check in diagnosis.devices):
+        raise typer.Exit(1)
 
 
 @app.command()
 def bench(
     folder: Annotated[
         Path | None,
-        typer.Argument(metavar="[FOLDER]", help="Images to measure with; default: generated 500x375 JPEGs."),
+        typer.Argument(
+            metavar="[FOLDER]", help="Images to measure with; default: generated 500x375 JPEGs.", readable=False
+        ),
     ] = None,
     model: Model = "flickr8k-small",
     images: Annotated[int, typer.Option("--images", help="How many images.", min=1)] = 512,
@@ -271,7 +308,8 @@ def bench(
     batch_size: BatchSize = 32,
     workers: Workers = 0,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Also write the figures and all settings here.")
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Also write the figures and all settings here.", readable=False),
     ] = None,
     verbose: Verbose = 0,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 import traceback
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 LINE_SECONDS: Final = 30.0
 _MIB: Final = 1024 * 1024
+# What a terminal would obey instead of showing it, what turns the direction of writing, and what UTF-8 cannot hold.
+_INVISIBLE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def _err() -> Console:
@@ -38,6 +41,19 @@ def _out() -> Console:
     return Console(highlight=False)
 
 
+def visible(text: str) -> str:
+    """The text with a backslash escape for every control character but tab and line feed.
+
+    File names may hold anything; all text of others passes here on its way to the terminal.
+    """
+    return _INVISIBLE.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
+
+
+def _text(text: str, style: str = "") -> Text:
+    """Text without markup."""
+    return Text(visible(text), style)
+
+
 # Errors
 
 
@@ -47,14 +63,14 @@ def show_error(error: BatchcapError, verbosity: int = 0) -> None:
     if verbosity > 1:
         _show_traceback(error)
     if console.is_terminal:
-        body = Text(error.message)
+        body = _text(error.message)
         if error.fix:
-            body.append(f"\n{error.fix}", style="green")
+            body.append_text(_text(f"\n{error.fix}", "green"))
         console.print(Panel(body, title=escape(error.title), title_align="left", border_style="red"))
         return
-    sys.stderr.write(f"{error.title}: {error.message}\n")
+    sys.stderr.write(visible(f"{error.title}: {error.message}\n"))
     if error.fix:
-        sys.stderr.write(f"{error.fix}\n")
+        sys.stderr.write(visible(f"{error.fix}\n"))
 
 
 def show_bug(error: Exception, verbosity: int = 0) -> None:
@@ -69,12 +85,12 @@ def show_bug(error: Exception, verbosity: int = 0) -> None:
 
 
 def _show_traceback(error: BaseException) -> None:
-    sys.stderr.write("".join(traceback.format_exception(error)))
+    sys.stderr.write(visible("".join(traceback.format_exception(error))))
 
 
 def say(text: str) -> None:
     """One plain line on standard error."""
-    _err().print(Text(text), soft_wrap=True)
+    _err().print(_text(text), soft_wrap=True)
 
 
 # Progress
@@ -95,7 +111,7 @@ class Display:
         self._clock = clock
         self._started = self._spoke = clock()
         self._bar = _bar(self._console) if shown and self._console.is_terminal else None
-        self._task = self._bar.add_task("loading the model", total=None, note="") if self._bar else None
+        self._task = self._bar.add_task("starting", total=None, note="") if self._bar else None
         self._lines = shown and self._bar is None
 
     def __enter__(self) -> Self:
@@ -111,7 +127,7 @@ class Display:
         """Take in one report of the pipeline."""
         if self._verbosity:
             for record in progress.failures:
-                self._console.print(Text(_failure_line(record), style="yellow"), soft_wrap=True)
+                self._console.print(_text(_failure_line(record), "yellow"), soft_wrap=True)
         now = self._clock()
         if self._bar is not None and self._task is not None:
             self._bar.update(
@@ -123,7 +139,7 @@ class Display:
             )
         elif self._lines and now - self._spoke >= LINE_SECONDS:
             self._spoke = now
-            self._console.print(Text(_progress_text(progress, now - self._started)), soft_wrap=True)
+            self._console.print(_text(_progress_text(progress, now - self._started)), soft_wrap=True)
 
 
 class Steps:
@@ -217,8 +233,8 @@ def _images(count: int) -> str:
 # Summaries
 
 
-def show_summary(summary: Summary) -> None:
-    """The closing lines of a run."""
+def show_summary(summary: Summary, verbosity: int = 0) -> None:
+    """The closing lines of a run; 1 and more says why there is no GPU in it."""
     where = "standard output" if summary.output is None else str(summary.output)
     if summary.interrupted is not None:
         return say(_stopped_text(summary, where))
@@ -226,8 +242,10 @@ def show_summary(summary: Summary) -> None:
     if done == 0:
         known = f"all {_images(summary.skipped)} are already in {where}" if summary.skipped else "there is no image"
         return say(f"Nothing new: {known}.")
-    for line in _summary_lines(summary, done, where):
+    for line in _summary_lines(summary, where):
         say(line)
+    if verbosity and summary.device_note:
+        say(f"  on the CPU because: {summary.device_note}")
     return None
 
 
@@ -235,16 +253,20 @@ def _stopped_text(summary: Summary, where: str) -> str:
     if summary.output is None:
         return f"Stopped: {_images(summary.captioned + summary.failed)} written to {where}."
     safe = _several(summary.safe, "record")
+    if summary.committed:
+        return f"Stopped when all was done: {safe} in {where}."
     if summary.overwrite:
-        return f"Stopped: {where} is as it was; {safe} of the new output stand in {where}.partial."
+        beside = f"; {safe} of the new output in {where}.partial" if summary.safe else ""
+        return f"Stopped: {where} was not touched{beside}."
     return f"Stopped: {safe} safe in {where}; the same command goes on from there."
 
 
-def _summary_lines(summary: Summary, done: int, where: str) -> Iterable[str]:
+def _summary_lines(summary: Summary, where: str) -> Iterable[str]:
     seconds, made_with = summary.seconds, summary.fingerprint
     assert made_with is not None  # something was captioned
+    rate = _rate(summary.captioned / summary.wall)
     yield (
-        f"Captioned {_images(summary.captioned)} in {duration(summary.wall)} ({_rate(done / summary.wall)}) "
+        f"Captioned {_images(summary.captioned)} in {duration(summary.wall)} ({rate}) "
         f"on {summary.device} with {made_with.model}, {made_with.decoding}."
     )
     yield (
@@ -266,20 +288,20 @@ def _summary_lines(summary: Summary, done: int, where: str) -> Iterable[str]:
 
 def show_captions(rows: Sequence[tuple[str, str]], title: str) -> None:
     """Pictures and their captions."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=_text(title), title_justify="left")
     table.add_column("picture", style="cyan", no_wrap=True)
     table.add_column("caption")
     for picture, caption in rows:
-        table.add_row(escape(picture), escape(caption))
+        table.add_row(_text(picture), _text(caption))
     _out().print(table)
 
 
 def _facts(title: str, rows: Iterable[tuple[str, str]]) -> Table:
-    table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2))
+    table = Table(title=_text(title), title_justify="left", show_header=False, box=None, padding=(0, 2))
     table.add_column(style="cyan", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(escape(name), escape(value))
+        table.add_row(_text(name), _text(value))
     return table
 
 
@@ -312,7 +334,7 @@ def show_bundle(bundle: Bundle) -> None:
         console.print(_scores(manifest.provenance.metrics))
     files = Table("file", "MiB", "SHA-256", title="Files", title_justify="left")
     for name, entry in manifest.files.items():
-        files.add_row(escape(name), f"{entry.bytes / _MIB:.2f}", entry.sha256[:16])
+        files.add_row(_text(name), f"{entry.bytes / _MIB:.2f}", entry.sha256[:16])
     console.print(files)
 
 
@@ -321,7 +343,7 @@ def _scores(metrics: Sequence[Metric]) -> Table:
     table = Table("figures", "measured how", title="Scores", title_justify="left", show_lines=True)
     for signature in dict.fromkeys(metric.signature for metric in metrics):
         rows = [f"{metric.name} {metric.value:.4g}" for metric in metrics if metric.signature == signature]
-        table.add_row(escape("\n".join(rows)), escape(signature))
+        table.add_row(_text("\n".join(rows)), _text(signature))
     return table
 
 
@@ -335,12 +357,12 @@ def show_diagnosis(diagnosis: Diagnosis) -> None:
     ]
     console.print(_facts("Devices, each tried with one image", rows))
     console.print()
-    console.print(Text(diagnosis.gpu), soft_wrap=True)
+    console.print(_text(diagnosis.gpu), soft_wrap=True)
 
 
 def show_bench(report: BenchReport) -> None:
     """The figures of `batchcap bench`."""
-    table = Table("part", "images/s", "runs", title=escape(report.title), title_justify="left")
+    table = Table("part", "images/s", "runs", title=_text(report.title), title_justify="left")
     for part in report.parts:
-        table.add_row(escape(part.name), f"{part.median:,.1f}", ", ".join(f"{rate:,.1f}" for rate in part.rates))
+        table.add_row(_text(part.name), f"{part.median:,.1f}", ", ".join(f"{rate:,.1f}" for rate in part.rates))
     _out().print(table)

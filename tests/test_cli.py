@@ -20,9 +20,10 @@ from bundles import build_bundle
 from photos import break_photo, write_photos
 from typer.testing import CliRunner, Result
 
-from batchcap import __version__, console, pipeline
+from batchcap import __version__, console, pipeline, sessions
 from batchcap.cli import app
-from batchcap.progress import Progress, StageSeconds
+from batchcap.errors import DeviceError
+from batchcap.progress import Progress, StageSeconds, Tally
 
 COUNT = 6
 
@@ -213,6 +214,33 @@ def test_an_unreadable_image(call: Callable[..., Result], photos: Path, tmp_path
     assert call("--retry-errors").exit_code == 3
 
 
+def test_names_that_a_terminal_would_obey_are_shown_escaped(call: Callable[..., Result], photos: Path) -> None:
+    (photos / "a\x1b[2J\rb.jpg").write_text("no picture")
+    done = call("-v", "--no-progress")
+    assert done.stderr.count("failed: a\\x1b[2J\\rb.jpg: decode, unsupported") == 2
+    assert "\x1b" not in done.output
+    missing = call("-vv", inputs=("nowhere\x1b[2J\x9b",))
+    assert "nowhere\\x1b[2J\\x9b" in missing.stderr
+    assert not set("\x1b\x9b") & set(missing.output)
+
+
+def test_failures_are_not_in_the_rate_of_captions(call: Callable[..., Result], photos: Path) -> None:
+    for photo in photos.rglob("*.jpg"):
+        photo.write_text("no picture")
+    said = call().stderr
+    assert "Captioned 0 images in " in said
+    assert "(0.0 images/s)" in said
+
+
+def test_verbose_says_why_there_is_no_gpu(call: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_driver() -> list[str]:
+        raise DeviceError("There is no NVIDIA driver.")
+
+    monkeypatch.setattr(sessions, "_driver_names", no_driver)
+    assert "on the CPU because: There is no NVIDIA driver." in call("-v", "--device", "auto", "--limit", "1").stderr
+    assert "because" not in call("--device", "auto").stderr
+
+
 def test_verbose_names_failures_when_they_happen(call: Callable[..., Result], photos: Path) -> None:
     break_photo(photos / "0001.jpg")
     said = call("-v", "--no-progress").stderr
@@ -302,6 +330,50 @@ def test_an_output_in_a_missing_folder(call: Callable[..., Result], tmp_path: Pa
     assert not (tmp_path / "missing").exists()
 
 
+def test_a_folder_as_output(call: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "few").mkdir()
+    done = call(output="few")
+    assert done.exit_code == 2
+    assert f"-o {tmp_path / 'few'}: this is a folder." in done.stderr
+    assert "captions.jsonl" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "thing"), [(("-o", "x" * 300 + ".jsonl"), ".jsonl"), (("--model", "x" * 300), "bundle.json")]
+)
+def test_a_name_that_is_too_long(more: tuple[str, str], thing: str, call: Callable[..., Result]) -> None:
+    done = call(*more)
+    assert done.exit_code == 1
+    assert "File name too long" in done.stderr
+    assert thing in done.stderr
+    assert "bug" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a stream that is always full")
+@pytest.mark.parametrize(("to", "thing"), [("> /dev/full", "No space left on device"), (">&-", "is closed")])
+def test_a_standard_output_that_takes_nothing(to: str, thing: str, photos: Path, tiny_bundle: Path) -> None:
+    command = f'"$0" -m batchcap run "$1" -o - --model "$2" --device cpu {to}'
+    done = subprocess.run(
+        ["/bin/sh", "-c", command, sys.executable, photos, tiny_bundle], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Output cannot be used: Standard output ")
+    assert thing in done.stderr.splitlines()[0]
+    assert len(done.stderr.splitlines()) == 2
+
+
+def test_what_cannot_be_read_is_ours_to_explain(
+    call: Callable[..., Result], photos: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Typer would ask the system and call it wrong usage. The tests may run as root, who may read everything."""
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    assert call("--root", photos).exit_code == 0
+    file = tmp_path / "bench.json"
+    file.touch()
+    done = invoke("bench", photos, "--model", tiny_bundle, "--repeats", "1", "--device", "cpu", "--json", file)
+    assert done.exit_code == 0, done.output
+
+
 def test_an_output_of_unknown_format(call: Callable[..., Result]) -> None:
     done = call(output="out.parquet")
     assert done.exit_code == 2
@@ -376,6 +448,12 @@ def test_doctor(tiny_bundle: Path) -> None:
     assert "GPU" in shown.stdout
 
 
+def test_doctor_fails_where_no_device_works(tmp_path: Path) -> None:
+    shown = invoke("doctor", "--model", tmp_path / "nowhere")
+    assert shown.exit_code == 1
+    assert "does not work" in shown.stdout
+
+
 def test_bench(tiny_bundle: Path, tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
     options = ("--images", "5", "--repeats", "2", "--batch-size", "4", "--device", "cpu", "--json", file)
@@ -437,12 +515,29 @@ def test_durations(seconds: float, text: str) -> None:
     assert console.duration(seconds) == text
 
 
-def on_a_terminal(*arguments: str | Path) -> tuple[int, str]:
-    """Exit code and everything that a real terminal of standard error saw."""
+def stopped(output: Path, **fields: Any) -> str:
+    tally = Tally()
+    for name, value in fields.items():
+        setattr(tally, name, value)
+    return console._stopped_text(tally.summary(output, overwrite=True, interrupted=2), str(output))
+
+
+def test_a_stopped_overwrite_says_what_became_of_the_output() -> None:
+    output = Path("out.jsonl")
+    assert stopped(output) == "Stopped: out.jsonl was not touched."
+    assert stopped(output, safe=2) == (
+        "Stopped: out.jsonl was not touched; 2 records of the new output in out.jsonl.partial."
+    )
+    assert stopped(output, safe=2, committed=True) == "Stopped when all was done: 2 records in out.jsonl."
+
+
+def on_a_terminal(*arguments: str | Path, stdout: bool = False) -> tuple[int, str]:
+    """Exit code and everything that a real terminal of standard error saw, and of standard output if it is one too."""
     ours, theirs = pty.openpty()
     environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | {"TERM": "xterm"}
     command = [sys.executable, "-m", "batchcap", *map(str, arguments)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs, env=environment) as process:
+    out = theirs if stdout else subprocess.DEVNULL
+    with subprocess.Popen(command, stdout=out, stderr=theirs, env=environment) as process:
         os.close(theirs)
         seen = io.BytesIO()
         while True:
@@ -468,3 +563,10 @@ def test_a_bar_and_a_panel_on_a_terminal(photos: Path, tmp_path: Path, tiny_bund
     code, seen = on_a_terminal("run", tmp_path / "nowhere", *common)
     assert code == 1
     assert seen.index("╭─") < seen.index("Input not found") < seen.index(str(tmp_path / "nowhere")) < seen.index("╰─")
+
+
+def test_no_bar_among_records_on_a_terminal(photos: Path, tiny_bundle: Path) -> None:
+    code, seen = on_a_terminal("run", photos, "-o", "-", "--model", tiny_bundle, "--device", "cpu", stdout=True)
+    assert code == 0
+    assert "\x1b" not in seen
+    assert len([line for line in seen.splitlines() if line.startswith('{"path":')]) == COUNT

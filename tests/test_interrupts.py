@@ -198,7 +198,24 @@ def test_an_interrupted_overwrite_leaves_the_old_output(many_photos: Path, tmp_p
         _, said = process.communicate(timeout=PATIENCE)
         assert process.returncode == 130
     assert output.read_bytes() == before
-    assert f"{output} is as it was; {len(records(partial))} records of the new output stand in {partial}." in said
+    assert (
+        said == f"Stopped: {output} was not touched; {len(records(partial))} records of the new output in {partial}.\n"
+    )
+
+
+def test_ctrl_c_while_the_command_line_is_imported_is_no_traceback(tmp_path: Path) -> None:
+    """An `import` that sends the signal stands in for the right moment."""
+    (tmp_path / "typer.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    code = "from batchcap.__main__ import main; main()"
+    path = os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment() | {"PYTHONPATH": path},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_a_stream_can_be_stopped(many_photos: Path, tiny_bundle: Path) -> None:
