@@ -195,8 +195,10 @@ def decode_image(data: bytes | memoryview, jpeg_dct: Literal["accurate", "fast"]
         raise ImageError("decode", "too-large", str(error)) from None
     except _PARSE_ERRORS as error:
         text = _DECODER_ERROR.sub(_in_words, str(error)) or type(error).__name__
-        kind = "truncated" if "truncated" in text.lower() or isinstance(error, EOFError) else "corrupt"
-        raise ImageError("decode", kind, text) from None
+        if "truncated" in text.lower() or isinstance(error, EOFError):
+            # Pillow's own words ("0 bytes not processed") say something about its buffer, not about the file.
+            raise ImageError("decode", "truncated", "the file ends before the picture does") from None
+        raise ImageError("decode", "corrupt", text) from None
     return decoded if turn is None else np.ascontiguousarray(turn(decoded))
 
 
