@@ -19,19 +19,10 @@ from photos import write_photos
 
 from batchcap.interrupts import Interrupted, InterruptGuard
 
+pytestmark = pytest.mark.usefixtures("own_handlers")
+
 IMAGES = 1500
 PATIENCE = 60.0
-
-
-@pytest.fixture(autouse=True)
-def own_handlers() -> Iterator[None]:
-    """Python's usual handlers, even where pytest itself runs with SIGINT ignored."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

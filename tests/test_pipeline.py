@@ -168,6 +168,7 @@ def test_a_signal_during_the_last_commit_is_told_apart(
     assert len(lines(output)) == 10
 
 
+@pytest.mark.usefixtures("own_handlers")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_bench(
     number: signal.Signals, code: int, photos: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
