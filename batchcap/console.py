@@ -276,7 +276,8 @@ def _summary_lines(summary: Summary, where: str) -> Iterable[str]:
     if summary.skipped:
         yield f"  {_images(summary.skipped)} skipped: already in the output."
     if summary.failed:
-        yield f"  {_images(summary.failed)} failed; their records say why:"
+        whose = "its record says" if summary.failed == 1 else "their records say"
+        yield f"  {_images(summary.failed)} failed; {whose} why:"
         yield from (f"    {_failure_line(record)}" for record in summary.failures)
         if summary.failed > len(summary.failures):
             yield f"    and {summary.failed - len(summary.failures):,} more"
