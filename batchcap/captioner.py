@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from batchcap.preprocess import Pixels, apply
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef
 from batchcap.search import candidates_needed, search
 from batchcap.sessions import Device, choose_device, open_sessions
+from batchcap.wording import banned_tokens, read_words
 
 Image: TypeAlias = str | Path | NDArray[np.uint8]
 """A file, or a picture: uint8 RGB [height, width, 3], upright."""
@@ -65,12 +66,10 @@ class Captioner:
         self, bundle: Bundle, decoding: DecodingOptions, device: Device, batch_size: int = 32, *, threads: int = 0
     ) -> None:
         check_batch_size(batch_size)
+        self._banned = banned_tokens(bundle, decoding)
         self.bundle, self.decoding, self.device, self.batch_size = bundle, decoding, device, batch_size
         self.seconds = {"encode": 0.0, "search": 0.0}
         self._encoder, self._decoder = open_sessions(bundle, device, threads)
-        tokens = bundle.manifest.tokens
-        unwanted = {tokens.start, tokens.padding, tokens.unknown} - {tokens.end, None}
-        self._banned = sorted(token for token in unwanted if token is not None)
 
     @classmethod
     def load(
@@ -79,12 +78,8 @@ class Captioner:
         device: str = "auto",
         batch_size: int = 32,
         *,
-        search: Search | None = None,
-        beam_size: int | None = None,
-        num_captions: int | None = None,
-        max_length: int | None = None,
-        length_penalty: float | None = None,
         threads: int = 0,
+        **chosen: Unpack[Decoding],
     ) -> Captioner:
         """Open a bundle on a device.
 
@@ -92,12 +87,8 @@ class Captioner:
             model: the name of an embedded bundle, or the folder of one.
             device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
             batch_size: images that go through the model together. Captions do not depend on it.
-            search: ``beam`` or ``greedy``; this and the next four: None is the bundle's own default.
-            beam_size: see `batchcap.options.DecodingOptions`, as for the following.
-            num_captions: captions an image.
-            max_length: most tokens of a caption.
-            length_penalty: 0 favours short captions, 1 is the mean log-probability.
             threads: threads on the CPU; 0 is one a core.
+            chosen: see `Decoding`; what is left out, or None, is the bundle's own default.
 
         Raises:
             BundleError: no such bundle, or one that is not in order.
@@ -105,14 +96,7 @@ class Captioner:
             OptionError: an option has a value that cannot work.
         """
         bundle = open_bundle(model)
-        decoding = decoding_options(
-            bundle.manifest,
-            search=search,
-            beam_size=beam_size,
-            num_captions=num_captions,
-            max_length=max_length,
-            length_penalty=length_penalty,
-        )
+        decoding = decoding_options(bundle.manifest, **chosen)
         return cls(bundle, decoding, choose_device(device), batch_size, threads=threads)
 
     @property
@@ -206,31 +190,43 @@ class Captioner:
                         yield CaptionedImage(ref.file, next(captions))
 
 
-def decoding_options(
-    manifest: Manifest,
-    *,
-    search: Search | None = None,
-    beam_size: int | None = None,
-    num_captions: int | None = None,
-    max_length: int | None = None,
-    length_penalty: float | None = None,
-) -> DecodingOptions:
+class Decoding(TypedDict, total=False):
+    """How captions are chosen, as in `DecodingOptions`; None, or nothing, is the bundle's own default."""
+
+    search: Search | None
+    """``beam`` or ``greedy``."""
+    beam_size: int | None
+    num_captions: int | None
+    """Captions an image."""
+    max_length: int | None
+    """Most tokens of a caption."""
+    length_penalty: float | None
+    """0 favours short captions, 1 is the mean log-probability."""
+    min_length: int | None
+    """Fewest tokens of a caption."""
+    ban: Sequence[str] | None
+    """Words that no caption holds."""
+    ban_file: Path | None
+    """A file of more such words, one a line."""
+    allow_unknown: bool | None
+    no_repeat_ngram: int | None
+    """No caption holds the same row of that many tokens twice."""
+
+
+def decoding_options(manifest: Manifest, **chosen: Unpack[Decoding]) -> DecodingOptions:
     """How to search: what was chosen, and the bundle's own default wherever nothing was (None).
 
     Raises:
         OptionError: a value that cannot work, alone or with another.
     """
     own = manifest.generation
-    search = search or "beam"
-    if beam_size is None:
-        beam_size = 1 if search == "greedy" else own.beam_size
-    return DecodingOptions(
-        search=search,
-        beam_size=beam_size,
-        num_captions=1 if num_captions is None else num_captions,
-        max_length=own.max_length if max_length is None else max_length,
-        length_penalty=own.length_penalty if length_penalty is None else length_penalty,
-    )
+    given: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+    given.setdefault("beam_size", 1 if given.get("search") == "greedy" else own.beam_size)
+    given.setdefault("max_length", own.max_length)
+    given.setdefault("length_penalty", own.length_penalty)
+    if "ban_file" in given:
+        given["ban"] = (*given.get("ban", ()), *read_words(given.pop("ban_file")))
+    return DecodingOptions(**given)
 
 
 def _is_array(image: object) -> bool:

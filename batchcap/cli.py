@@ -160,6 +160,30 @@ def run(
             panel=_CAPTIONS,
         ),
     ] = None,
+    min_length: Annotated[
+        int | None, _option("--min-length", "Fewest words of a caption. [dim]Default: 0[/dim]", panel=_CAPTIONS)
+    ] = None,
+    ban: Annotated[
+        list[str] | None,
+        _option("--ban", "A word that no caption holds; give it again for more.", panel=_CAPTIONS, metavar="WORD"),
+    ] = None,
+    ban_file: Annotated[
+        Path | None,
+        _option("--ban-file", "A file of words to ban, one a line.", panel=_CAPTIONS, metavar="FILE", readable=False),
+    ] = None,
+    allow_unknown: Annotated[
+        bool,
+        _option("--allow-unknown", "Let captions hold the mark for words the model does not know.", panel=_CAPTIONS),
+    ] = False,
+    no_repeat_ngram: Annotated[
+        int | None,
+        _option(
+            "--no-repeat-ngram",
+            "No N words in a row come twice in a caption. [dim]Default: they may[/dim]",
+            panel=_CAPTIONS,
+            metavar="N",
+        ),
+    ] = None,
     device: DeviceName = "auto",
     batch_size: BatchSize = 32,
     workers: Workers = 0,
@@ -245,6 +269,11 @@ def run(
         "num_captions": num_captions,
         "max_length": max_length,
         "length_penalty": length_penalty,
+        "min_length": min_length,
+        "ban": ban,
+        "ban_file": ban_file,
+        "allow_unknown": allow_unknown,
+        "no_repeat_ngram": no_repeat_ngram,
     }
     from batchcap import console, pipeline
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final, Literal
 
@@ -17,6 +17,7 @@ OnMismatch = Literal["stop", "recaption", "keep"]
 Search = Literal["beam", "greedy"]
 
 _FORMATS: Final[dict[str, Format]] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
+_FIRST_FIELDS: Final = frozenset(("search", "beam_size", "num_captions", "max_length", "length_penalty"))
 
 
 def usable_cores() -> int:
@@ -48,8 +49,18 @@ class DecodingOptions:
     """Most tokens of a caption, without ``<end>``."""
     length_penalty: float = 0.7
     """A hypothesis of n tokens scores log_prob / n ** length_penalty: 0 favours short captions, 1 is the mean."""
+    min_length: int = 0
+    """Fewest tokens of a caption, without ``<end>``."""
+    ban: tuple[str, ...] = ()
+    """Words that no caption holds; kept sorted, each once."""
+    allow_unknown: bool = False
+    """Captions may hold the token for words that the model does not know."""
+    no_repeat_ngram: int = 0
+    """No caption holds the same row of that many tokens twice; 0: it may."""
 
     def __post_init__(self) -> None:
+        _require(not isinstance(self.ban, str), f"ban={self.ban!r}: is one text.", f"Give a tuple: ({self.ban!r},).")
+        object.__setattr__(self, "ban", tuple(sorted(set(self.ban))))
         _require(self.search in ("beam", "greedy"), f"--search {self.search}: no such search.", "Use beam or greedy.")
         _require(1 <= self.beam_size <= 256, f"--beam-size {self.beam_size}: must be from 1 to 256.")
         _require(
@@ -65,13 +76,25 @@ class DecodingOptions:
         )
         _require(1 <= self.max_length <= 1000, f"--max-length {self.max_length}: must be from 1 to 1000.")
         _require(0.0 <= self.length_penalty <= 2.0, f"--length-penalty {self.length_penalty}: must be from 0 to 2.")
+        _require(self.min_length >= 0, f"--min-length {self.min_length}: must be at least 0.")
+        _require(
+            self.min_length <= self.max_length,
+            f"--min-length {self.min_length} is more than --max-length {self.max_length}.",
+            f"Raise the other: --max-length {self.min_length}.",
+        )
+        _require(self.no_repeat_ngram >= 0, f"--no-repeat-ngram {self.no_repeat_ngram}: must be at least 0.")
 
     @property
     def label(self) -> str:
-        """``beam3-lp0.7#5c1e9a02``: readable, and 8 hex digits of SHA-256 over all fields."""
-        fields = msgspec.json.encode(sorted(asdict(self).items()))
+        """``beam3-lp0.7#5c1e9a02``: readable, and 8 hex digits of SHA-256 over all fields.
+
+        Fields that came later count where they are not at their default: outputs made before them can be continued.
+        """
+        chosen = {f.name: getattr(self, f.name) for f in fields(self)}
+        counted = {f.name for f in fields(self) if f.name in _FIRST_FIELDS or chosen[f.name] != f.default}
+        encoded = msgspec.json.encode(sorted((name, chosen[name]) for name in counted))
         readable = "greedy" if self.search == "greedy" else f"beam{self.beam_size}"
-        return f"{readable}-lp{self.length_penalty:g}#{hashlib.sha256(fields).hexdigest()[:8]}"
+        return f"{readable}-lp{self.length_penalty:g}#{hashlib.sha256(encoded).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

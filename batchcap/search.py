@@ -11,65 +11,25 @@ tokens one more step may only end. An image is done when no living beam can beat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchcap.options import DecodingOptions
+from batchcap.rules import Rules, most_banned
+from batchcap.steps import Floats, Hypothesis, Ids, Step, StepOutput, Trail
 
-Ids = NDArray[np.int64]
-Floats = NDArray[np.float64]
-
-
-class StepOutput(NamedTuple):
-    """What a model says after one more token a beam."""
-
-    log_prob: NDArray[np.float32]
-    """[B, K, C] natural log-probabilities of the C best next tokens, best first."""
-    next_token: Ids
-    """[B, K, C] those tokens; of equal ones the lower id first."""
-    attention: NDArray[np.float32] | None = None
-    """[B, K, R] the weight of each region, where it was asked for and the model has it."""
-
-
-class Step(Protocol):
-    """A model in the middle of captioning B images."""
-
-    def step(self, token: Ids, parent: Ids, *, attention: bool = False) -> StepOutput:
-        """Give each beam its last token.
-
-        Args:
-            token: [B, K].
-            parent: [B, K] the beam of the step before that each row continues.
-            attention: also return the attention weights.
-        """
-
-    def select(self, rows: Ids) -> None:
-        """Go on with these images only: [B'] rows of the B."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hypothesis:
-    """One caption in tokens."""
-
-    tokens: tuple[int, ...]
-    """The generated tokens, without ``<end>``."""
-    log_prob: float
-    """Sum of the natural log-probabilities of the generated tokens, ``<end>`` included."""
-    score: float
-    """``log_prob / n ** length_penalty``, n = generated tokens, ``<end>`` included."""
-    finished: bool
-    """It ended with ``<end>``; False: it was cut, because nothing finished within ``max_length``."""
+__all__ = ["Hypothesis", "Step", "StepOutput", "candidates_needed", "search"]
 
 
 def candidates_needed(options: DecodingOptions, vocabulary_size: int, banned: Sequence[int] = ()) -> int:
     """How many next tokens a beam must show so that the search is exact.
 
-    One row can fill all K beams, end once, and show every banned token before that.
+    One row can fill all K beams, and show ``<end>`` (which counts once, whether it may be taken or not) and every
+    token that may not be taken before that.
     """
-    return min(vocabulary_size, options.beam_size + 1 + len(set(banned)))
+    return min(vocabulary_size, options.beam_size + 1 + most_banned(options, banned))
 
 
 def search(
@@ -106,9 +66,9 @@ def search(
     beams, limit = options.beam_size, options.max_length
     needed = candidates_needed(options, vocabulary_size, banned)
     lengths = np.maximum(np.arange(limit + 2), 1).astype(np.float64) ** options.length_penalty
-    unwanted = np.asarray(sorted(set(banned) - {end}), np.int64)
+    rules = Rules(options, vocabulary_size, end, banned)
     best = _Best(images, options.num_captions)
-    trail = _Trail()
+    trail = Trail()
     rows = np.arange(images)
     # The first step has one beam; from the second on, beams that do not exist have a total of -inf.
     total = np.zeros((images, 1))
@@ -118,7 +78,7 @@ def search(
         out = stepper.step(token, parent)
         if out.log_prob.shape[2] < needed:
             raise ValueError(f"{out.log_prob.shape[2]} candidates a beam; this search needs {needed}")
-        extended = _extend(total, out, unwanted)
+        extended = _extend(total, out, rules.allowed(out.next_token, words))
         taken = _walk(extended, out.next_token, beams, end, last=words == limit)
         best.add(rows, taken.ended / lengths[words + 1], taken.ended, taken.ended_beam, words)
         stuck = (taken.total[:, 0] == -np.inf) & ~best.finished[rows]
@@ -130,11 +90,13 @@ def search(
         if left == 0:
             break
         trail.add(rows, images, taken.token, taken.parent)
+        rules.follow(taken.token, taken.parent)
         token, parent, total = taken.token, taken.parent, taken.total
         # Leaving copies the states of those who stay: measured at a tenth of a step, so a quarter fewer pays at once.
         if compact and 4 * left <= 3 * len(rows):
             keep = np.flatnonzero(open_)
             stepper.select(keep)
+            rules.select(keep)
             rows, token, parent, total = rows[keep], token[keep], parent[keep], total[keep]
         else:
             # Done is done, even where rounding would let a log-probability rise above 0 later.
@@ -142,13 +104,10 @@ def search(
     return best.hypotheses(trail)
 
 
-def _extend(total: Floats, out: StepOutput, unwanted: Ids) -> Floats:
-    """[B, K * C] log-probability of every extension; -inf for what is impossible or banned."""
+def _extend(total: Floats, out: StepOutput, allowed: NDArray[np.bool_]) -> Floats:
+    """[B, K * C] log-probability of every extension; -inf for what is impossible (NaN too) or not allowed."""
     extended = total[:, :, None] + out.log_prob
-    possible = extended > -np.inf
-    for token in unwanted:
-        possible &= out.next_token != token
-    return np.where(possible, extended, -np.inf).reshape(len(total), -1)
+    return np.where((extended > -np.inf) & allowed, extended, -np.inf).reshape(len(total), -1)
 
 
 class _Taken(NamedTuple):
@@ -201,7 +160,7 @@ def _walk(extended: Floats, next_token: Ids, beams: int, end: int, *, last: bool
 class _Best:
     """The best finished hypotheses of every image so far: [images, num_captions], best first, -inf where there is none.
 
-    Kept as (words, beam): the hypothesis is beam ``beam`` after ``words`` tokens, which `_Trail` turns into tokens.
+    Kept as (words, beam): the hypothesis is beam ``beam`` after ``words`` tokens, which `Trail` turns into tokens.
     """
 
     def __init__(self, images: int, size: int) -> None:
@@ -236,7 +195,7 @@ class _Best:
         self.words[at] = words
         self.beam[at] = np.arange(size)
 
-    def hypotheses(self, trail: _Trail) -> list[list[Hypothesis]]:
+    def hypotheses(self, trail: Trail) -> list[list[Hypothesis]]:
         """All of them, image by image, best first."""
         image, slot = np.nonzero(self.score > -np.inf)
         tokens = trail.tokens(image, self.words[image, slot], self.beam[image, slot])
@@ -245,32 +204,3 @@ class _Best:
         for i, words, (log_prob, score) in zip(image.tolist(), tokens, scores, strict=True):
             found[i].append(Hypothesis(words, log_prob, score, bool(self.finished[i])))
         return found
-
-
-class _Trail:
-    """Which token each beam took at each step, and from which beam: tokens are read backwards, once, at the end."""
-
-    def __init__(self) -> None:
-        self._steps: list[tuple[NDArray[np.intp], Ids, Ids]] = []
-
-    def add(self, rows: NDArray[np.intp], images: int, token: Ids, parent: Ids) -> None:
-        """One more step of the images ``rows``."""
-        if self._steps and len(self._steps[-1][1]) == len(rows):
-            place = self._steps[-1][0]
-        else:
-            place = np.zeros(images, np.intp)
-            place[rows] = np.arange(len(rows))
-        self._steps.append((place, token, parent))
-
-    def tokens(self, image: NDArray[np.intp], words: Ids, beam: Ids) -> list[tuple[int, ...]]:
-        """The tokens of hypotheses: beam ``beam`` [N] of image ``image`` [N] after ``words`` [N] steps."""
-        longest = int(words.max(initial=0))
-        out = np.zeros((len(image), longest), np.int64)
-        beam = beam.copy()
-        for step in range(longest - 1, -1, -1):
-            place, token, parent = self._steps[step]
-            inside = np.flatnonzero(words > step)
-            row = place[image[inside]]
-            out[inside, step] = token[row, beam[inside]]
-            beam[inside] = parent[row, beam[inside]]
-        return [tuple(line[:n]) for line, n in zip(out.tolist(), words.tolist(), strict=True)]

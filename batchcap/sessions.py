@@ -21,7 +21,7 @@ from batchcap.bundle import Bundle
 from batchcap.errors import BatchcapError, BundleError, DeviceError, OptionError
 from batchcap.options import usable_cores
 from batchcap.preprocess import Pixels
-from batchcap.search import StepOutput
+from batchcap.steps import StepOutput
 
 __all__ = [
     "Decoder",
@@ -363,7 +363,7 @@ class Decoder:
 
 
 class Stepper:
-    """A decoder in the middle of captioning; see `batchcap.search.Step`."""
+    """A decoder in the middle of captioning; see `batchcap.steps.Step`."""
 
     def __init__(self, decoder: Decoder, features: Features, candidates: int) -> None:
         self._decoder = decoder

@@ -170,6 +170,22 @@ def test_greedy_and_n_best(call: Callable[..., Result]) -> None:
     assert max(len(record["captions"]) for record in best) == 2
 
 
+def test_control(call: Callable[..., Result], tmp_path: Path) -> None:
+    free = records(call(output="-").stdout)
+    word = free[0]["caption"].split()[0]
+    done = call("--ban", word, "--ban", "blue", "--min-length", "3", "--no-repeat-ngram", "1", output="-")
+    for record in records(done.stdout):
+        said = record["caption"].split()
+        assert len(set(said)) == len(said) >= 3
+        assert not {word, "blue"} & set(said)
+    assert records(done.stdout)[0]["decoding"] != free[0]["decoding"]
+    call()
+    before = (tmp_path / "out.jsonl").read_bytes()
+    wrong = call("--ban", "dogg")
+    assert (wrong.exit_code, "Near words: dog" in wrong.stderr) == (2, True)
+    assert (tmp_path / "out.jsonl").read_bytes() == before
+
+
 def test_root_changes_the_paths(call: Callable[..., Result], photos: Path) -> None:
     paths = [record["path"] for record in records(call("--root", photos.parent, output="-").stdout)]
     assert paths[0] == "photos/0000.jpg"
