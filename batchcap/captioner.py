@@ -22,7 +22,7 @@ from batchcap.preprocess import Pixels, apply
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef
 from batchcap.search import candidates_needed, search
 from batchcap.sessions import Device, choose_device, open_sessions
-from batchcap.wording import banned_tokens, read_words
+from batchcap.wording import banned_tokens, prefix_tokens, read_words
 
 Image: TypeAlias = str | Path | NDArray[np.uint8]
 """A file, or a picture: uint8 RGB [height, width, 3], upright."""
@@ -66,7 +66,7 @@ class Captioner:
         self, bundle: Bundle, decoding: DecodingOptions, device: Device, batch_size: int = 32, *, threads: int = 0
     ) -> None:
         check_batch_size(batch_size)
-        self._banned = banned_tokens(bundle, decoding)
+        self._banned, self._prefix = banned_tokens(bundle, decoding), prefix_tokens(bundle, decoding)
         self.bundle, self.decoding, self.device, self.batch_size = bundle, decoding, device, batch_size
         self.seconds = {"encode": 0.0, "search": 0.0}
         self._encoder, self._decoder = open_sessions(bundle, device, threads)
@@ -153,6 +153,7 @@ class Captioner:
             end=tokens.end,
             vocabulary_size=size,
             banned=self._banned,
+            prefix=self._prefix,
             # On a GPU images would leave over the host, and its steps cost the same for fewer.
             compact=self.device.kind == "cpu",
         )
@@ -211,6 +212,8 @@ class Decoding(TypedDict, total=False):
     allow_unknown: bool | None
     no_repeat_ngram: int | None
     """No caption holds the same row of that many tokens twice."""
+    prefix: str | None
+    """The first words of every caption."""
 
 
 def decoding_options(manifest: Manifest, **chosen: Unpack[Decoding]) -> DecodingOptions:

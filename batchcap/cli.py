@@ -184,6 +184,10 @@ def run(
             metavar="N",
         ),
     ] = None,
+    prefix: Annotated[
+        str | None,
+        _option("--prefix", 'First words of every caption, such as "a photo of".', panel=_CAPTIONS, metavar="WORDS"),
+    ] = None,
     device: DeviceName = "auto",
     batch_size: BatchSize = 32,
     workers: Workers = 0,
@@ -274,6 +278,7 @@ def run(
         "ban_file": ban_file,
         "allow_unknown": allow_unknown,
         "no_repeat_ngram": no_repeat_ngram,
+        "prefix": prefix,
     }
     from batchcap import console, pipeline
 

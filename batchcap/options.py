@@ -57,10 +57,13 @@ class DecodingOptions:
     """Captions may hold the token for words that the model does not know."""
     no_repeat_ngram: int = 0
     """No caption holds the same row of that many tokens twice; 0: it may."""
+    prefix: str = ""
+    """The first words of every caption, with a space between."""
 
     def __post_init__(self) -> None:
         _require(not isinstance(self.ban, str), f"ban={self.ban!r}: is one text.", f"Give a tuple: ({self.ban!r},).")
         object.__setattr__(self, "ban", tuple(sorted(set(self.ban))))
+        object.__setattr__(self, "prefix", " ".join(self.prefix.split()))
         _require(self.search in ("beam", "greedy"), f"--search {self.search}: no such search.", "Use beam or greedy.")
         _require(1 <= self.beam_size <= 256, f"--beam-size {self.beam_size}: must be from 1 to 256.")
         _require(
@@ -83,6 +86,12 @@ class DecodingOptions:
             f"Raise the other: --max-length {self.min_length}.",
         )
         _require(self.no_repeat_ngram >= 0, f"--no-repeat-ngram {self.no_repeat_ngram}: must be at least 0.")
+        first = len(self.prefix.split())
+        _require(
+            first <= self.max_length,
+            f"--prefix {self.prefix!r} has {first} words, more than --max-length {self.max_length}.",
+            f"Raise it: --max-length {first + 10}.",
+        )
 
     @property
     def label(self) -> str:

@@ -24,7 +24,7 @@ from batchcap.progress import Progress, Summary, Tally
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef, Record
 from batchcap.sessions import choose_device
 from batchcap.stream import StreamJournal
-from batchcap.wording import banned_tokens
+from batchcap.wording import prefix_tokens
 
 # Of a log-probability in a record: neighbours in the batch move it by up to 2e-5.
 _DIGITS: Final = 4
@@ -64,7 +64,7 @@ def _run(
     """Check, open, and send what is pending down the road."""
     bundle = open_bundle(options.model)
     decoding = decoding_options(bundle.manifest, **overrides)
-    banned_tokens(bundle, decoding)  # a word that the model does not know ends the run here, not when it is loaded
+    prefix_tokens(bundle, decoding)  # a word, banned ones too, that the model does not know ends the run here already
     device = choose_device(options.device)
     refs = _some(sources.discover(options.inputs, options.root), options)
     fingerprint = Fingerprint(model=bundle.label, preprocess="exact", decoding=decoding.label)

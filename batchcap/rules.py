@@ -1,4 +1,4 @@
-"""Which tokens may come next: bans, a least number of words, and no n words twice in a row."""
+"""Which tokens may come next: forced first words, bans, a least number of words, and no n words twice in a row."""
 
 from __future__ import annotations
 
@@ -29,9 +29,18 @@ class Rules:
         vocabulary_size: V.
         end: the token that finishes a caption; a ban does not reach it.
         banned: tokens that captions must not hold.
+        prefix: the first tokens of every caption, whatever else forbids them.
     """
 
-    def __init__(self, options: DecodingOptions, vocabulary_size: int, end: int, banned: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        options: DecodingOptions,
+        vocabulary_size: int,
+        end: int,
+        banned: Sequence[int] = (),
+        prefix: Sequence[int] = (),
+    ) -> None:
+        self._prefix = tuple(prefix)
         self._min_length, self._ngram = options.min_length, options.no_repeat_ngram
         self._words = np.ones(vocabulary_size, bool)
         self._words[[*banned, end]] = False
@@ -39,8 +48,14 @@ class Rules:
         self._words_and_end[end] = True
         self._said: Ids | None = None
 
+    def forced(self, words: int) -> bool:
+        """Whether hypotheses of ``words`` tokens have no choice; what they must take may be the last of all V."""
+        return words < len(self._prefix)
+
     def allowed(self, next_token: Ids, words: int) -> NDArray[np.bool_]:
         """[B, K, C] whether each of ``next_token`` [B, K, C] may follow hypotheses of ``words`` tokens."""
+        if self.forced(words):
+            return np.asarray(next_token == self._prefix[words])
         table = self._words_and_end if words >= self._min_length else self._words
         allowed: NDArray[np.bool_] = table[next_token]
         if self._said is not None and self._ngram <= words:

@@ -41,6 +41,7 @@ def search(
     end: int,
     vocabulary_size: int,
     banned: Sequence[int] = (),
+    prefix: Sequence[int] = (),
     compact: bool = True,
 ) -> list[list[Hypothesis]]:
     """The best captions of each image.
@@ -53,6 +54,8 @@ def search(
         end: the token that finishes a caption.
         vocabulary_size: V.
         banned: tokens that captions must not hold.
+        prefix: the first tokens of every caption, at most ``max_length``. They count like chosen ones, in log_prob too;
+            where one is impossible the caption is what stands before it.
         compact: let finished images leave the batch. It changes no caption, only what a step costs.
 
     Returns:
@@ -64,9 +67,9 @@ def search(
         ValueError: the stepper shows fewer candidates than an exact search needs.
     """
     beams, limit = options.beam_size, options.max_length
-    needed = candidates_needed(options, vocabulary_size, banned)
+    begun_with = candidates_needed(options, vocabulary_size, banned)
     lengths = np.maximum(np.arange(limit + 2), 1).astype(np.float64) ** options.length_penalty
-    rules = Rules(options, vocabulary_size, end, banned)
+    rules = Rules(options, vocabulary_size, end, banned, prefix)
     best = _Best(images, options.num_captions)
     trail = Trail()
     rows = np.arange(images)
@@ -75,11 +78,14 @@ def search(
     token = np.full((images, 1), start, np.int64)
     parent = np.zeros((images, 1), np.int64)
     for words in range(limit + 1):
-        out = stepper.step(token, parent)
+        forced = rules.forced(words)
+        needed = vocabulary_size if forced else begun_with
+        out = stepper.step(token, parent, candidates=needed) if forced else stepper.step(token, parent)
         if out.log_prob.shape[2] < needed:
             raise ValueError(f"{out.log_prob.shape[2]} candidates a beam; this search needs {needed}")
         extended = _extend(total, out, rules.allowed(out.next_token, words))
-        taken = _walk(extended, out.next_token, beams, end, last=words == limit)
+        # A forced token leaves one beam, and the steps after the first stay as cheap as the first.
+        taken = _walk(extended, out.next_token, 1 if forced else beams, end, last=words == limit)
         best.add(rows, taken.ended / lengths[words + 1], taken.ended, taken.ended_beam, words)
         stuck = (taken.total[:, 0] == -np.inf) & ~best.finished[rows]
         if stuck.any():

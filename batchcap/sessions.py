@@ -370,13 +370,21 @@ class Stepper:
         self._tensors = dict(features.tensors)
         self._candidates = np.array([candidates], np.int64)
 
-    def step(self, token: NDArray[np.int64], parent: NDArray[np.int64], *, attention: bool = False) -> StepOutput:
+    def step(
+        self,
+        token: NDArray[np.int64],
+        parent: NDArray[np.int64],
+        *,
+        attention: bool = False,
+        candidates: int | None = None,
+    ) -> StepOutput:
         """Give each beam its last token.
 
         Args:
             token: int64 [B, K].
             parent: int64 [B, K], the beam of the step before that each row continues.
             attention: also return the attention weights, where the model has them.
+            candidates: next tokens shown a beam in this step; None is the number it was begun with.
 
         Raises:
             DeviceError: too little memory, or the device was lost.
@@ -387,7 +395,8 @@ class Stepper:
         if attention and decoder.has_attention:
             outputs["attention"] = False
         steered = {"token": np.ascontiguousarray(token), "parent": np.ascontiguousarray(parent)}
-        inputs = {**steered, "candidates": self._candidates, **self._tensors}
+        shown = self._candidates if candidates is None else np.array([candidates], np.int64)
+        inputs = {**steered, "candidates": shown, **self._tensors}
         out = _run(decoder.session, decoder.device, decoder.path, inputs, outputs)
         for name in decoder.states:
             self._tensors[name.removeprefix("next_")] = out[name]

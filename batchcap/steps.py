@@ -26,13 +26,14 @@ class StepOutput(NamedTuple):
 class Step(Protocol):
     """A model in the middle of captioning B images."""
 
-    def step(self, token: Ids, parent: Ids, *, attention: bool = False) -> StepOutput:
+    def step(self, token: Ids, parent: Ids, *, attention: bool = False, candidates: int | None = None) -> StepOutput:
         """Give each beam its last token.
 
         Args:
             token: [B, K].
             parent: [B, K] the beam of the step before that each row continues.
             attention: also return the attention weights.
+            candidates: C of this step, 1 to V; None is the number it was begun with.
         """
 
     def select(self, rows: Ids) -> None:

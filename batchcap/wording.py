@@ -25,6 +25,22 @@ def banned_tokens(bundle: Bundle, decoding: DecodingOptions) -> list[int]:
     return sorted(banned - {tokens.end})
 
 
+def prefix_tokens(bundle: Bundle, decoding: DecodingOptions) -> list[int]:
+    """The first tokens of every caption: the words of ``--prefix``.
+
+    Raises:
+        OptionError: a word is not in the vocabulary, or no caption may hold it.
+    """
+    words = decoding.prefix.split()
+    prefix = [_word(bundle.vocabulary, bundle.manifest.tokens, word, "--prefix") for word in words]
+    banned = set(banned_tokens(bundle, decoding))
+    for word, token in zip(words, prefix, strict=True):
+        if token in banned:
+            why = "--ban forbids it" if word in decoding.ban else "no caption holds it"
+            raise OptionError(f"--prefix {word}: {why}.", "Leave one out." if word in decoding.ban else "Leave it out.")
+    return prefix
+
+
 def read_words(path: Path) -> tuple[str, ...]:
     """The words of a file for ``--ban-file``: UTF-8, one a line; blank lines and spaces around a word do not count.
 

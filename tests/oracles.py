@@ -27,6 +27,7 @@ class Model:
     rows: tuple[int, ...]
     """The first row of each image."""
     banned: tuple[int, ...] = (START,)
+    prefix: tuple[int, ...] = ()
 
     def only(self, *images: int) -> Model:
         return replace(self, rows=tuple(self.rows[i] for i in images))
@@ -45,6 +46,7 @@ class Model:
             end=END,
             vocabulary_size=size,
             banned=self.banned,
+            prefix=self.prefix,
             **settings,
         )
         return found, stepper
@@ -57,13 +59,18 @@ class Stepper:
         self.model, self.candidates = model, candidates
         self.row = np.array(model.rows)[:, None]
         self.fed: list[np.ndarray] = []
+        self.shown: list[tuple[int, int, int]] = []
+        """[B, K, C] of each step."""
 
-    def step(self, token: np.ndarray, parent: np.ndarray, *, attention: bool = False) -> StepOutput:
+    def step(
+        self, token: np.ndarray, parent: np.ndarray, *, attention: bool = False, candidates: int | None = None
+    ) -> StepOutput:
         assert token.dtype == parent.dtype == np.int64
         self.fed.append(token.copy())
         self.row = self.model.following[np.take_along_axis(self.row, parent, axis=1), token]
         log_prob = self.model.log_prob[self.row]
-        best = np.argsort(-log_prob, axis=-1, kind="stable")[..., : self.candidates]
+        best = np.argsort(-log_prob, axis=-1, kind="stable")[..., : candidates or self.candidates]
+        self.shown.append(best.shape)
         return StepOutput(np.take_along_axis(log_prob, best, axis=-1), best)
 
     def select(self, rows: np.ndarray) -> None:
@@ -72,6 +79,8 @@ class Stepper:
 
 def allowed(model: Model, options: DecodingOptions, tokens: tuple[int, ...], token: int) -> bool:
     """The rules word for word: may ``token`` follow ``tokens``?"""
+    if len(tokens) < len(model.prefix):
+        return token == model.prefix[len(tokens)]
     if token == END:
         return len(tokens) >= options.min_length
     n, longer = options.no_repeat_ngram, (*tokens, token)
@@ -111,7 +120,7 @@ def naive(model: Model, image: int, options: DecodingOptions) -> list[Hypothesis
 
 def exhaustive(model: Model, image: int, options: DecodingOptions) -> list[Hypothesis]:
     """Every sequence up to ``max_length`` that ends, best first."""
-    words = [t for t in range(model.log_prob.shape[1]) if t != END and t not in model.banned]
+    words = [t for t in range(model.log_prob.shape[1]) if t != END]
     found = []
     for length in range(options.max_length + 1):
         for tokens in itertools.product(words, repeat=length):
@@ -152,6 +161,14 @@ def models(draw: st.DrawFn, max_words: int = 6, max_images: int = 5) -> Model:
         tuple(random.integers(0, rows, images).tolist()),
         banned,
     )
+
+
+@st.composite
+def prefixed_models(draw: st.DrawFn, max_words: int = 6, max_images: int = 5) -> Model:
+    """Some of them with forced first words, which may be banned or impossible."""
+    model = draw(models(max_words, max_images))
+    words = st.integers(2, model.log_prob.shape[1] - 1)
+    return replace(model, prefix=tuple(draw(st.lists(words, max_size=3))))
 
 
 penalties = st.sampled_from([0.0, 0.3, 0.7, 1.0, 1.5, 2.0])

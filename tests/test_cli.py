@@ -125,6 +125,8 @@ def test_run_writes_records_and_a_summary(call: Callable[..., Result], tmp_path:
 
 
 def test_the_second_run_says_nothing_new(call: Callable[..., Result], tmp_path: Path) -> None:
+    begun = call("--prefix", "a dog", output="-")
+    assert all(record["caption"].startswith("a dog") for record in records(begun.stdout))
     call()
     before = (tmp_path / "out.jsonl").read_bytes()
     done = call()

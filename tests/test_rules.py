@@ -74,6 +74,43 @@ def test_controls_see_only_the_candidates_they_asked_for() -> None:
     assert stepper.candidates == 2 + 1 + 1 + 5 < 31
 
 
+# The forced word 5 is the last of six, and row 1, where it leads, likes 2 best.
+FORCED = model_of(
+    [-INF, -0.5, -1.0, -2.0, -3.0, -4.0],
+    [-INF, -0.7, -0.6, -2.0, -3.0, -4.0],
+    following=[[0, 0, 0, 0, 0, 1]] * 2,
+    images=3,
+)
+
+
+def test_forced_words_are_scored_with_the_whole_vocabulary_at_one_beam() -> None:
+    options = DecodingOptions(beam_size=2, num_captions=2, max_length=3, length_penalty=1.0)
+    found, stepper = replace(FORCED, prefix=(5, 4)).watched_search(options, compact=False)
+    assert stepper.shown[:3] == [(3, 1, 6), (3, 1, 6), (3, 1, 4)]
+    for best in found:
+        assert [h.tokens for h in best] == [(5, 4, 2), (5, 4, 3)]
+        assert [h.log_prob for h in best] == pytest.approx([-4.0 - 3.0 - 1.0 - 0.5, -4.0 - 3.0 - 2.0 - 0.5])
+        assert best[0].score == pytest.approx(-8.5 / 4)
+
+
+def test_forced_words_alone_and_the_end() -> None:
+    options = DecodingOptions(beam_size=2, max_length=2)
+    (best,) = replace(FORCED, prefix=(5, 5)).search(options)[2]
+    assert (best.tokens, best.finished) == ((5, 5), True)
+
+
+def test_an_impossible_forced_word_leaves_what_stands_before_it() -> None:
+    model = replace(FORCED, prefix=(5, 0), banned=())
+    for (best,) in model.search(DecodingOptions(beam_size=2, max_length=4)):
+        assert (best.tokens, best.log_prob, best.finished) == ((5,), -4.0, False)
+
+
+def test_forced_words_count_among_those_that_do_not_repeat() -> None:
+    options = DecodingOptions(beam_size=1, max_length=3, no_repeat_ngram=1, min_length=3)
+    # The forced ones themselves may repeat.
+    assert tokens(replace(FORCED, prefix=(2, 2)).search(options)) == [[(2, 2, 3)]] * 3
+
+
 def captions(folder: Path, **chosen: object) -> list[str]:
     found = Captioner.load(folder, "cpu", **chosen).caption(PICTURES)
     return [caption.caption for image in found for caption in image.captions]
@@ -96,6 +133,33 @@ def test_unknown_words_are_said_only_where_allowed(tmp_path: Path) -> None:
     assert all("<unk>" in caption for caption in captions(folder, allow_unknown=True, min_length=1))
     # It is a word like others, and can be banned like them.
     assert all("<unk>" not in caption for caption in captions(folder, allow_unknown=True, ban=["<unk>"]))
+
+
+def test_captions_begin_as_told(tiny_bundle: Path) -> None:
+    found = Captioner.load(tiny_bundle, "cpu", prefix="  blue   dog ", num_captions=2, max_length=8).caption(PICTURES)
+    tables, ids = random_tables(), open_bundle(tiny_bundle).vocabulary.id_of
+    for picture, image in zip(PICTURES, found, strict=True):
+        for caption in image.captions:
+            said = caption.caption.split()
+            assert said[:2] == ["blue", "dog"]
+            expected = tables.log_prob(picture[0, 0], (*map(ids, said), 2))
+            assert caption.log_prob == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"prefix": "a photo"}, r"--prefix photo: is no word of this model"),
+        ({"prefix": "a do"}, r"--prefix do: is no word of this model\. Near words: dog"),
+        ({"prefix": "a <start>"}, r"--prefix <start>: no caption holds it"),
+        ({"prefix": "a <end>"}, r"--prefix <end>: is the token that ends a caption"),
+        ({"prefix": "a dog", "ban": ["dog"]}, r"--prefix dog: --ban forbids it\. Leave one out"),
+        ({"prefix": "a dog", "max_length": 1}, r"--prefix 'a dog' has 2 words, more than --max-length 1"),
+    ],
+)
+def test_captions_that_cannot_begin_so(tiny_bundle: Path, chosen: dict, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        Captioner.load(tiny_bundle, "cpu", **chosen)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +208,15 @@ def test_options_that_cannot_work(options: dict, message: str) -> None:
 def test_every_option_is_part_of_the_label() -> None:
     # The label of the embedded bundle's figures: outputs made before there were controls go on.
     assert DecodingOptions().label == "beam3-lp0.7#300cadc2"
-    changed = [{"min_length": 1}, {"ban": ("a",)}, {"ban": ("b",)}, {"allow_unknown": True}, {"no_repeat_ngram": 2}]
+    changed = [
+        {"prefix": "a b"},
+        {"min_length": 1},
+        {"ban": ("a",)},
+        {"ban": ("b",)},
+        {"allow_unknown": True},
+        {"no_repeat_ngram": 2},
+    ]
     labels = {DecodingOptions(**one).label for one in [{}, *changed]}
     assert len(labels) == len(changed) + 1
     assert DecodingOptions(ban=("b", "a", "b")).label == DecodingOptions(ban=("a", "b")).label
+    assert DecodingOptions(prefix=" a  b ").label == DecodingOptions(prefix="a b").label

@@ -21,6 +21,7 @@ from oracles import (
     models,
     naive,
     penalties,
+    prefixed_models,
     rescored,
     same,
     tokens,
@@ -31,19 +32,21 @@ from batchcap.search import Hypothesis, StepOutput, candidates_needed, search
 
 
 @settings(deadline=None, max_examples=300)
-@given(models(), decodings(), st.booleans())
+@given(prefixed_models(), decodings(), st.booleans())
 def test_equals_the_naive_search(model: Model, options: DecodingOptions, compact: bool) -> None:
+    model = replace(model, prefix=model.prefix[: options.max_length])
     for image, found in enumerate(model.search(options, compact=compact)):
         same(found, naive(model, image, options))
 
 
 @settings(deadline=None, max_examples=100)
-@given(models(max_words=3, max_images=4), st.integers(1, 3), penalties, st.data(), st.sampled_from([0, 1, 2]))
+@given(prefixed_models(max_words=3, max_images=4), st.integers(1, 3), penalties, st.data(), st.sampled_from([0, 1, 2]))
 def test_a_wide_beam_equals_exhaustive_search(
     model: Model, length: int, penalty: float, data: st.DataObject, ngram: int
 ) -> None:
     # One beam more than the last step has extensions: no end is ever met after the beam is full.
     beams = 3 ** (length + 1) + 1
+    model = replace(model, prefix=model.prefix[:length])
     count = data.draw(st.integers(1, beams))
     options = DecodingOptions(
         beam_size=beams,
@@ -172,7 +175,7 @@ def test_of_equal_scores_the_one_that_finished_first_leads() -> None:
 @pytest.mark.parametrize("beams", [1, 3])
 def test_a_vocabulary_of_end_alone(beams: int) -> None:
     class Ends:
-        def step(self, token: np.ndarray, parent: np.ndarray, *, attention: bool = False) -> StepOutput:
+        def step(self, token: np.ndarray, parent: np.ndarray, **_: object) -> StepOutput:
             shape = (*token.shape, 1)
             return StepOutput(np.full(shape, -0.25, np.float32), np.zeros(shape, np.int64))
 
