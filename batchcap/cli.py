@@ -188,6 +188,27 @@ def run(
         str | None,
         _option("--prefix", 'First words of every caption, such as "a photo of".', panel=_CAPTIONS, metavar="WORDS"),
     ] = None,
+    temperature: Annotated[
+        float | None,
+        _option(
+            "--temperature", "Sampling: below 1 likely words become likelier. [dim]Default: 1[/dim]", panel=_CAPTIONS
+        ),
+    ] = None,
+    top_k: Annotated[
+        int | None, _option("--top-k", "Sampling: draw from the K best words. [dim]Default: all[/dim]", panel=_CAPTIONS)
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        _option(
+            "--top-p",
+            "Sampling: draw from the fewest words that hold this probability. [dim]Default: 1[/dim]",
+            panel=_CAPTIONS,
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        _option("--seed", "Sampling: another seed, other captions. [dim]Default: 0[/dim]", panel=_CAPTIONS),
+    ] = None,
     device: DeviceName = "auto",
     batch_size: BatchSize = 32,
     workers: Workers = 0,
@@ -279,6 +300,10 @@ def run(
         "allow_unknown": allow_unknown,
         "no_repeat_ngram": no_repeat_ngram,
         "prefix": prefix,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "seed": seed,
     }
     from batchcap import console, pipeline
 

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 
 from batchcap import sources
 from batchcap.bundle import open_bundle
-from batchcap.captioner import Captioner, decoding_options
+from batchcap.captioner import Captioner, decoding_options, good_keys
 from batchcap.errors import BatchcapError, NoImagesError, OutputError
 from batchcap.interrupts import Interrupted, InterruptGuard
 from batchcap.journal import Journal
@@ -100,7 +100,7 @@ def _caption(
     with closing(load(refs, how, options.batch_size, options.workers)) as batches:
         for batch in batches:
             before = dict(captioner.seconds)
-            captions = captioner.caption_pixels(batch.pixels, batch.count)
+            captions = captioner.caption_pixels(batch.pixels, batch.count, good_keys(batch))
             batch.release()
             records = _records(batch, captions, captioner)
             spent = {stage: seconds - before[stage] for stage, seconds in captioner.seconds.items()}

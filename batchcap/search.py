@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from batchcap.options import DecodingOptions
 from batchcap.rules import Rules, most_banned
+from batchcap.sampling import sample, sample_candidates
 from batchcap.steps import Floats, Hypothesis, Ids, Step, StepOutput, Trail
 
 __all__ = ["Hypothesis", "Step", "StepOutput", "candidates_needed", "search"]
@@ -29,6 +30,8 @@ def candidates_needed(options: DecodingOptions, vocabulary_size: int, banned: Se
     One row can fill all K beams, and show ``<end>`` (which counts once, whether it may be taken or not) and every
     token that may not be taken before that.
     """
+    if options.search == "sample":
+        return sample_candidates(options, vocabulary_size, banned)
     return min(vocabulary_size, options.beam_size + 1 + most_banned(options, banned))
 
 
@@ -42,6 +45,7 @@ def search(
     vocabulary_size: int,
     banned: Sequence[int] = (),
     prefix: Sequence[int] = (),
+    streams: Sequence[int] | None = None,
     compact: bool = True,
 ) -> list[list[Hypothesis]]:
     """The best captions of each image.
@@ -56,6 +60,8 @@ def search(
         banned: tokens that captions must not hold.
         prefix: the first tokens of every caption, at most ``max_length``. They count like chosen ones, in log_prob too;
             where one is impossible the caption is what stands before it.
+        streams: [B] a number from 0 to 2 ** 64 - 1 an image, which with the seed decides what is sampled for it;
+            None numbers the images.
         compact: let finished images leave the batch. It changes no caption, only what a step costs.
 
     Returns:
@@ -66,10 +72,23 @@ def search(
     Raises:
         ValueError: the stepper shows fewer candidates than an exact search needs.
     """
+    rules = Rules(options, vocabulary_size, end, banned, prefix)
     beams, limit = options.beam_size, options.max_length
     begun_with = candidates_needed(options, vocabulary_size, banned)
+    if options.search == "sample":
+        return sample(
+            stepper,
+            images,
+            options,
+            rules,
+            start=start,
+            end=end,
+            vocabulary_size=vocabulary_size,
+            candidates=begun_with,
+            streams=range(images) if streams is None else streams,
+            compact=compact,
+        )
     lengths = np.maximum(np.arange(limit + 2), 1).astype(np.float64) ** options.length_penalty
-    rules = Rules(options, vocabulary_size, end, banned, prefix)
     best = _Best(images, options.num_captions)
     trail = Trail()
     rows = np.arange(images)

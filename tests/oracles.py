@@ -32,10 +32,10 @@ class Model:
     def only(self, *images: int) -> Model:
         return replace(self, rows=tuple(self.rows[i] for i in images))
 
-    def search(self, options: DecodingOptions, **settings: bool) -> list[list[Hypothesis]]:
+    def search(self, options: DecodingOptions, **settings: object) -> list[list[Hypothesis]]:
         return self.watched_search(options, **settings)[0]
 
-    def watched_search(self, options: DecodingOptions, **settings: bool) -> tuple[list[list[Hypothesis]], Stepper]:
+    def watched_search(self, options: DecodingOptions, **settings: object) -> tuple[list[list[Hypothesis]], Stepper]:
         size = self.log_prob.shape[1]
         stepper = Stepper(self, candidates_needed(options, size, self.banned))
         found = search(

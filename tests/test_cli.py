@@ -188,6 +188,16 @@ def test_control(call: Callable[..., Result], tmp_path: Path) -> None:
     assert (tmp_path / "out.jsonl").read_bytes() == before
 
 
+def test_samples_repeat_at_any_batch_size_and_when_resumed(call: Callable[..., Result], tmp_path: Path) -> None:
+    chosen = ("--search", "sample", "--top-k", "5", "--temperature", "0.9", "--top-p", "0.95", "--num-captions", "3")
+    whole = records(call(*chosen, output="-").stdout)
+    assert whole == records(call(*chosen, "--batch-size", "4", output="-").stdout)
+    assert whole != records(call(*chosen, "--seed", "1", output="-").stdout)
+    call(*chosen, "--limit", "2")
+    call(*chosen, "--batch-size", "1")
+    assert records(tmp_path / "out.jsonl") == whole
+
+
 def test_root_changes_the_paths(call: Callable[..., Result], photos: Path) -> None:
     paths = [record["path"] for record in records(call("--root", photos.parent, output="-").stdout)]
     assert paths[0] == "photos/0000.jpg"
