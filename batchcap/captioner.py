@@ -209,7 +209,7 @@ class Decoding(TypedDict, total=False):
     """How captions are chosen, as in `DecodingOptions`; None, or nothing, is the bundle's own default."""
 
     search: Search | None
-    """``beam``, ``greedy`` or ``sample``."""
+    """``beam``, ``greedy``, ``sample`` or ``im2txt``."""
     beam_size: int | None
     num_captions: int | None
     """Captions an image."""
@@ -243,7 +243,7 @@ def decoding_options(manifest: Manifest, **chosen: Unpack[Decoding]) -> Decoding
     """
     own = manifest.generation
     given: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
-    given.setdefault("beam_size", own.beam_size if given.get("search", "beam") == "beam" else 1)
+    given.setdefault("beam_size", own.beam_size if given.get("search", "beam") in ("beam", "im2txt") else 1)
     given.setdefault("max_length", own.max_length)
     given.setdefault("length_penalty", own.length_penalty)
     if "ban_file" in given:

@@ -14,7 +14,7 @@ from batchcap.errors import OptionError
 
 Format = Literal["jsonl", "csv"]
 OnMismatch = Literal["stop", "recaption", "keep"]
-Search = Literal["beam", "greedy", "sample"]
+Search = Literal["beam", "greedy", "sample", "im2txt"]
 
 _FORMATS: Final[dict[str, Format]] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 _SAMPLING: Final = ("temperature", "top_k", "top_p", "seed")
@@ -41,7 +41,8 @@ class DecodingOptions:
     """How captions are chosen. Every field can change text, so every field is part of `label`."""
 
     search: Search = "beam"
-    """``beam``; ``greedy``: beam search with one beam; ``sample``: drawn word by word."""
+    """``beam``; ``greedy``: beam search with one beam; ``sample``: drawn word by word; ``im2txt``: as the Show and
+    Tell code."""
     beam_size: int = 3
     """Living hypotheses an image."""
     num_captions: int = 1
@@ -74,14 +75,14 @@ class DecodingOptions:
         object.__setattr__(self, "ban", tuple(sorted(set(self.ban))))
         object.__setattr__(self, "prefix", " ".join(self.prefix.split()))
         _require(
-            self.search in ("beam", "greedy", "sample"),
+            self.search in ("beam", "greedy", "sample", "im2txt"),
             f"--search {self.search}: no such search.",
-            "Use beam, greedy or sample.",
+            "Use beam, greedy, sample or im2txt.",
         )
         self._check_sampling()
         _require(1 <= self.beam_size <= 256, f"--beam-size {self.beam_size}: must be from 1 to 256.")
         _require(
-            self.search == "beam" or self.beam_size == 1,
+            self.search in ("beam", "im2txt") or self.beam_size == 1,
             f"--beam-size {self.beam_size} goes with --search beam.",
             "Greedy search has one beam: leave --beam-size out."
             if self.search == "greedy"
@@ -134,6 +135,8 @@ class DecodingOptions:
         counted = {f.name for f in fields(self) if f.name in _FIRST_FIELDS or chosen[f.name] != f.default}
         encoded = msgspec.json.encode(sorted((name, chosen[name]) for name in counted))
         readable = f"beam{self.beam_size}" if self.search == "beam" else self.search
+        if self.search == "im2txt":
+            readable += str(self.beam_size)
         return f"{readable}-lp{self.length_penalty:g}#{hashlib.sha256(encoded).hexdigest()[:8]}"
 
 

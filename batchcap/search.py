@@ -16,10 +16,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from batchcap.im2txt import im2txt
 from batchcap.options import DecodingOptions
 from batchcap.rules import Rules, most_banned
 from batchcap.sampling import sample, sample_candidates
-from batchcap.steps import Floats, Hypothesis, Ids, Step, StepOutput, Trail
+from batchcap.steps import Best, Floats, Hypothesis, Ids, Step, StepOutput, Trail
 
 __all__ = ["Hypothesis", "Step", "StepOutput", "candidates_needed", "search"]
 
@@ -88,8 +89,20 @@ def search(
             streams=range(images) if streams is None else streams,
             compact=compact,
         )
+    if options.search == "im2txt":
+        return im2txt(
+            stepper,
+            images,
+            options,
+            rules,
+            start=start,
+            end=end,
+            vocabulary_size=vocabulary_size,
+            candidates=begun_with,
+            compact=compact,
+        )
     lengths = np.maximum(np.arange(limit + 2), 1).astype(np.float64) ** options.length_penalty
-    best = _Best(images, options.num_captions)
+    best = Best(images, options.num_captions)
     trail = Trail()
     rows = np.arange(images)
     # The first step has one beam; from the second on, beams that do not exist have a total of -inf.
@@ -180,52 +193,3 @@ def _walk(extended: Floats, next_token: Ids, beams: int, end: int, *, last: bool
         taken.token[row, slot] = ranked_token[row, column]
         taken.parent[row, slot] = order[row, column] // candidates
     return taken
-
-
-class _Best:
-    """The best finished hypotheses of every image so far: [images, num_captions], best first, -inf where there is none.
-
-    Kept as (words, beam): the hypothesis is beam ``beam`` after ``words`` tokens, which `Trail` turns into tokens.
-    """
-
-    def __init__(self, images: int, size: int) -> None:
-        self.score = np.full((images, size), -np.inf)
-        self.log_prob = np.full((images, size), -np.inf)
-        self.words = np.zeros((images, size), np.int64)
-        self.beam = np.zeros((images, size), np.int64)
-        self.finished = np.zeros(images, bool)
-
-    def add(self, rows: NDArray[np.intp], score: Floats, log_prob: Floats, beam: Ids, words: int) -> None:
-        """Merge what ended now into the best; of equal scores the earlier stays ahead."""
-        ended = score[:, 0] > -np.inf
-        if not ended.any():
-            return
-        rows, score, log_prob, beam = rows[ended], score[ended], log_prob[ended], beam[ended]
-        self.finished[rows] = True
-        merged = np.concatenate((self.score[rows], score), axis=1)
-        order = np.argsort(-merged, axis=1, kind="stable")[:, : self.score.shape[1]]
-        at = np.arange(len(rows))[:, None]
-        self.score[rows] = merged[at, order]
-        self.log_prob[rows] = np.concatenate((self.log_prob[rows], log_prob), axis=1)[at, order]
-        self.beam[rows] = np.concatenate((self.beam[rows], beam), axis=1)[at, order]
-        self.words[rows] = np.concatenate((self.words[rows], np.full_like(beam, words)), axis=1)[at, order]
-
-    def cut(self, rows: NDArray[np.intp], total: Floats, words: int, length: float) -> None:
-        """Where nothing finished and nothing can go on, the beams as they were are the result."""
-        size = min(self.score.shape[1], total.shape[1])
-        stuck = np.flatnonzero(total[:, 0] > -np.inf)
-        at = np.ix_(rows[stuck], np.arange(size))
-        self.log_prob[at] = total[stuck, :size]
-        self.score[at] = total[stuck, :size] / length
-        self.words[at] = words
-        self.beam[at] = np.arange(size)
-
-    def hypotheses(self, trail: Trail) -> list[list[Hypothesis]]:
-        """All of them, image by image, best first."""
-        image, slot = np.nonzero(self.score > -np.inf)
-        tokens = trail.tokens(image, self.words[image, slot], self.beam[image, slot])
-        scores = zip(self.log_prob[image, slot].tolist(), self.score[image, slot].tolist(), strict=True)
-        found: list[list[Hypothesis]] = [[] for _ in self.score]
-        for i, words, (log_prob, score) in zip(image.tolist(), tokens, scores, strict=True):
-            found[i].append(Hypothesis(words, log_prob, score, bool(self.finished[i])))
-        return found

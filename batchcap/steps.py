@@ -81,3 +81,52 @@ class Trail:
             out[inside, step] = token[row, beam[inside]]
             beam[inside] = parent[row, beam[inside]]
         return [tuple(line[:n]) for line, n in zip(out.tolist(), words.tolist(), strict=True)]
+
+
+class Best:
+    """The best finished hypotheses of every image so far: [images, num_captions], best first, -inf where there is none.
+
+    Kept as (words, beam): the hypothesis is beam ``beam`` after ``words`` tokens, which `Trail` turns into tokens.
+    """
+
+    def __init__(self, images: int, size: int) -> None:
+        self.score = np.full((images, size), -np.inf)
+        self.log_prob = np.full((images, size), -np.inf)
+        self.words = np.zeros((images, size), np.int64)
+        self.beam = np.zeros((images, size), np.int64)
+        self.finished = np.zeros(images, bool)
+
+    def add(self, rows: NDArray[np.intp], score: Floats, log_prob: Floats, beam: Ids, words: int) -> None:
+        """Merge what ended now into the best; of equal scores the earlier stays ahead."""
+        ended = score[:, 0] > -np.inf
+        if not ended.any():
+            return
+        rows, score, log_prob, beam = rows[ended], score[ended], log_prob[ended], beam[ended]
+        self.finished[rows] = True
+        merged = np.concatenate((self.score[rows], score), axis=1)
+        order = np.argsort(-merged, axis=1, kind="stable")[:, : self.score.shape[1]]
+        at = np.arange(len(rows))[:, None]
+        self.score[rows] = merged[at, order]
+        self.log_prob[rows] = np.concatenate((self.log_prob[rows], log_prob), axis=1)[at, order]
+        self.beam[rows] = np.concatenate((self.beam[rows], beam), axis=1)[at, order]
+        self.words[rows] = np.concatenate((self.words[rows], np.full_like(beam, words)), axis=1)[at, order]
+
+    def cut(self, rows: NDArray[np.intp], total: Floats, words: int, length: float) -> None:
+        """Where nothing finished and nothing can go on, the beams as they were are the result."""
+        size = min(self.score.shape[1], total.shape[1])
+        stuck = np.flatnonzero(total[:, 0] > -np.inf)
+        at = np.ix_(rows[stuck], np.arange(size))
+        self.log_prob[at] = total[stuck, :size]
+        self.score[at] = total[stuck, :size] / length
+        self.words[at] = words
+        self.beam[at] = np.arange(size)
+
+    def hypotheses(self, trail: Trail) -> list[list[Hypothesis]]:
+        """All of them, image by image, best first."""
+        image, slot = np.nonzero(self.score > -np.inf)
+        tokens = trail.tokens(image, self.words[image, slot], self.beam[image, slot])
+        scores = zip(self.log_prob[image, slot].tolist(), self.score[image, slot].tolist(), strict=True)
+        found: list[list[Hypothesis]] = [[] for _ in self.score]
+        for i, words, (log_prob, score) in zip(image.tolist(), tokens, scores, strict=True):
+            found[i].append(Hypothesis(words, log_prob, score, bool(self.finished[i])))
+        return found

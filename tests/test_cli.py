@@ -198,6 +198,15 @@ def test_samples_repeat_at_any_batch_size_and_when_resumed(call: Callable[..., R
     assert records(tmp_path / "out.jsonl") == whole
 
 
+def test_the_environment_sets_decoding_too(call: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = call("--search", "im2txt", "--ban", "dog", "--ban", "cat", "--prefix", "a red", output="-").stdout
+    monkeypatch.setenv("BATCHCAP_SEARCH", "im2txt")
+    monkeypatch.setenv("BATCHCAP_BAN", "cat dog")
+    monkeypatch.setenv("BATCHCAP_PREFIX", "a red")
+    assert call(output="-").stdout == expected
+    assert len(records(expected)) == COUNT
+
+
 def test_root_changes_the_paths(call: Callable[..., Result], photos: Path) -> None:
     paths = [record["path"] for record in records(call("--root", photos.parent, output="-").stdout)]
     assert paths[0] == "photos/0000.jpg"

@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.glob("*.py"))
 # From the ground up; a file imports files below its own floor, or beside it where that makes no circle.
 FLOORS = (
     ("errors", "records", "options", "interrupts"),
-    ("vocabulary", "onnxfile", "preprocess", "bundle", "steps", "rules", "sampling", "search", "sessions"),
+    ("vocabulary", "onnxfile", "preprocess", "bundle", "steps", "rules", "sampling", "im2txt", "search", "sessions"),
     ("sources", "loading", "formats", "resume", "journal", "stream", "wording", "captioner"),
     ("progress", "pipeline", "doctor", "bench"),
     ("console",),
@@ -101,7 +101,7 @@ def test_the_runtime_does_without_the_export_stage(path: Path) -> None:
         assert not others(path, lazy=True) & EXPORT_STAGE
 
 
-SEARCHES = {"steps", "rules", "sampling", "search"}
+SEARCHES = {"steps", "rules", "sampling", "im2txt", "search"}
 
 
 @pytest.mark.parametrize("name", sorted(SEARCHES))
