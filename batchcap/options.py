@@ -48,7 +48,7 @@ class DecodingOptions:
     num_captions: int = 1
     """How many captions an image gets, best first; at most ``beam_size``. Samples: how many are drawn."""
     max_length: int = 20
-    """Most tokens of a caption, without ``<end>``."""
+    """Most tokens of a caption, without ``<end>``; with it in the search of the Show and Tell code."""
     length_penalty: float = 0.7
     """A hypothesis of n tokens scores log_prob / n ** length_penalty: 0 favours short captions, 1 is the mean."""
     min_length: int = 0

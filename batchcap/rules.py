@@ -1,4 +1,4 @@
-"""Which tokens may come next: forced first words, bans, a least number of words, and no n words twice in a row."""
+"""Which tokens may come next: forced first words, bans, a least number of words, and no n words in a row twice."""
 
 from __future__ import annotations
 

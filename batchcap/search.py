@@ -49,7 +49,7 @@ def search(
     streams: Sequence[int] | None = None,
     compact: bool = True,
 ) -> list[list[Hypothesis]]:
-    """The best captions of each image.
+    """The captions of each image: of beam and greedy search here, of the others by `sample` and `im2txt`.
 
     Args:
         stepper: a model that has seen the images and no token yet; it shows `candidates_needed` candidates a beam.
