@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,10 @@ from batchcap.bundle import Bundle, Manifest, open_bundle
 from batchcap.errors import BundleError, OptionError
 from batchcap.options import DecodingOptions, Search, check_batch_size
 from batchcap.preprocess import Pixels, apply
-from batchcap.records import Caption, Failure, Fingerprint, ImageRef
+from batchcap.records import Caption, Failure, Fingerprint, ImageRef, Key
 from batchcap.search import candidates_needed, search
 from batchcap.sessions import Device, choose_device, open_sessions
+from batchcap.wording import banned_tokens, prefix_tokens, read_words
 
 Image: TypeAlias = str | Path | NDArray[np.uint8]
 """A file, or a picture: uint8 RGB [height, width, 3], upright."""
@@ -65,12 +67,10 @@ class Captioner:
         self, bundle: Bundle, decoding: DecodingOptions, device: Device, batch_size: int = 32, *, threads: int = 0
     ) -> None:
         check_batch_size(batch_size)
+        self._banned, self._prefix = banned_tokens(bundle, decoding), prefix_tokens(bundle, decoding)
         self.bundle, self.decoding, self.device, self.batch_size = bundle, decoding, device, batch_size
         self.seconds = {"encode": 0.0, "search": 0.0}
         self._encoder, self._decoder = open_sessions(bundle, device, threads)
-        tokens = bundle.manifest.tokens
-        unwanted = {tokens.start, tokens.padding, tokens.unknown} - {tokens.end, None}
-        self._banned = sorted(token for token in unwanted if token is not None)
 
     @classmethod
     def load(
@@ -79,12 +79,8 @@ class Captioner:
         device: str = "auto",
         batch_size: int = 32,
         *,
-        search: Search | None = None,
-        beam_size: int | None = None,
-        num_captions: int | None = None,
-        max_length: int | None = None,
-        length_penalty: float | None = None,
         threads: int = 0,
+        **chosen: Unpack[Decoding],
     ) -> Captioner:
         """Open a bundle on a device.
 
@@ -92,12 +88,8 @@ class Captioner:
             model: the name of an embedded bundle, or the folder of one.
             device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
             batch_size: images that go through the model together. Captions do not depend on it.
-            search: ``beam`` or ``greedy``; this and the next four: None is the bundle's own default.
-            beam_size: see `batchcap.options.DecodingOptions`, as for the following.
-            num_captions: captions an image.
-            max_length: most tokens of a caption.
-            length_penalty: 0 favours short captions, 1 is the mean log-probability.
             threads: threads on the CPU; 0 is one a core.
+            chosen: see `Decoding`; what is left out, or None, is the bundle's own default.
 
         Raises:
             BundleError: no such bundle, or one that is not in order.
@@ -105,14 +97,7 @@ class Captioner:
             OptionError: an option has a value that cannot work.
         """
         bundle = open_bundle(model)
-        decoding = decoding_options(
-            bundle.manifest,
-            search=search,
-            beam_size=beam_size,
-            num_captions=num_captions,
-            max_length=max_length,
-            length_penalty=length_penalty,
-        )
+        decoding = decoding_options(bundle.manifest, **chosen)
         return cls(bundle, decoding, choose_device(device), batch_size, threads=threads)
 
     @property
@@ -127,6 +112,8 @@ class Captioner:
         so the first result comes when about three batches of files have been taken. A file that cannot be read or
         decoded gives a result with ``failure``; it stops nothing.
 
+        A sampled caption depends on the seed and the path as it is given; for an array on its place among ``images``.
+
         Args:
             images: paths of picture files, or uint8 RGB arrays [height, width, 3]; lazily, in any mixture.
 
@@ -134,17 +121,20 @@ class Captioner:
             OptionError: something that is neither a path nor such an array.
             DeviceError: too little memory for the batch, or the device was lost.
         """
-        for arrays, group in groupby(images, key=_is_array):
+        for arrays, group in groupby(enumerate(images), key=lambda numbered: _is_array(numbered[1])):
             stage = self._caption_arrays if arrays else self._caption_files
             yield from stage(group)
 
-    def caption_pixels(self, pixels: Pixels, count: int) -> list[tuple[Caption, ...]]:
+    def caption_pixels(
+        self, pixels: Pixels, count: int, keys: Sequence[Key] | None = None
+    ) -> list[tuple[Caption, ...]]:
         """Caption a batch that is already preprocessed.
 
         Args:
             pixels: [B, H, W, 3] of the bundle's size and pixel type.
             count: the first rows that are pictures; the others are padding. A GPU is fed all B rows, since a new shape
                 costs it a search for algorithms; the CPU is fed ``count``.
+            keys: the names of the ``count`` pictures, which with the seed decide what is sampled; None numbers them.
 
         Returns:
             For each of the ``count`` pictures its captions, best first.
@@ -169,6 +159,8 @@ class Captioner:
             end=tokens.end,
             vocabulary_size=size,
             banned=self._banned,
+            prefix=self._prefix,
+            streams=self._streams(keys, features.images),
             # On a GPU images would leave over the host, and its steps cost the same for fewer.
             compact=self.device.kind == "cpu",
         )
@@ -183,21 +175,28 @@ class Captioner:
         self.seconds["search"] += time.perf_counter() - encoded
         return captions
 
-    def _caption_arrays(self, images: Iterable[Any]) -> Iterator[CaptionedImage]:
+    def _streams(self, keys: Sequence[Key] | None, images: int) -> list[int] | None:
+        """The random stream of each row: its name's SHA-256; padding has none of its own."""
+        if keys is None or self.decoding.search != "sample":
+            return None
+        return [*map(_stream, keys), *(0 for _ in range(images - len(keys)))]
+
+    def _caption_arrays(self, images: Iterable[tuple[int, Any]]) -> Iterator[CaptionedImage]:
         how = self.bundle.manifest.preprocess
         pixels = np.zeros((self.batch_size, how.height, how.width, 3), how.pixels)
         source = iter(images)
         while batch := list(islice(source, self.batch_size)):
-            for row, image in zip(pixels, batch, strict=False):
+            for row, (_, image) in zip(pixels, batch, strict=False):
                 row[...] = apply(image, how)
-            for captions in self.caption_pixels(pixels, len(batch)):
+            # No file has an empty path, so that no array has a file's name.
+            for captions in self.caption_pixels(pixels, len(batch), [("", str(index)) for index, _ in batch]):
                 yield CaptionedImage(None, captions)
 
-    def _caption_files(self, images: Iterable[Any]) -> Iterator[CaptionedImage]:
-        refs = (_reference(os.fspath(image)) for image in images)
+    def _caption_files(self, images: Iterable[tuple[int, Any]]) -> Iterator[CaptionedImage]:
+        refs = (_reference(os.fspath(image)) for _, image in images)
         with closing(loading.load(refs, self.bundle.manifest.preprocess, self.batch_size)) as batches:
             for batch in batches:
-                captions = iter(self.caption_pixels(batch.pixels, batch.count))
+                captions = iter(self.caption_pixels(batch.pixels, batch.count, good_keys(batch)))
                 batch.release()
                 for ref, outcome in zip(batch.refs, batch.outcomes, strict=True):
                     if isinstance(outcome, Failure):
@@ -206,31 +205,63 @@ class Captioner:
                         yield CaptionedImage(ref.file, next(captions))
 
 
-def decoding_options(
-    manifest: Manifest,
-    *,
-    search: Search | None = None,
-    beam_size: int | None = None,
-    num_captions: int | None = None,
-    max_length: int | None = None,
-    length_penalty: float | None = None,
-) -> DecodingOptions:
+class Decoding(TypedDict, total=False):
+    """How captions are chosen, as in `DecodingOptions`; None, or nothing, is the bundle's own default."""
+
+    search: Search | None
+    """``beam``, ``greedy``, ``sample`` or ``im2txt``."""
+    beam_size: int | None
+    num_captions: int | None
+    """Captions an image."""
+    max_length: int | None
+    """Most tokens of a caption."""
+    length_penalty: float | None
+    """0 favours short captions, 1 is the mean log-probability."""
+    min_length: int | None
+    """Fewest tokens of a caption."""
+    ban: Sequence[str] | None
+    """Words that no caption holds."""
+    ban_file: Path | None
+    """A file of more such words, one a line."""
+    allow_unknown: bool | None
+    no_repeat_ngram: int | None
+    """No caption holds the same row of that many tokens twice."""
+    prefix: str | None
+    """The first words of every caption."""
+    temperature: float | None
+    """Of sampling, as the next three."""
+    top_k: int | None
+    top_p: float | None
+    seed: int | None
+
+
+def decoding_options(manifest: Manifest, **chosen: Unpack[Decoding]) -> DecodingOptions:
     """How to search: what was chosen, and the bundle's own default wherever nothing was (None).
 
     Raises:
         OptionError: a value that cannot work, alone or with another.
     """
     own = manifest.generation
-    search = search or "beam"
-    if beam_size is None:
-        beam_size = 1 if search == "greedy" else own.beam_size
-    return DecodingOptions(
-        search=search,
-        beam_size=beam_size,
-        num_captions=1 if num_captions is None else num_captions,
-        max_length=own.max_length if max_length is None else max_length,
-        length_penalty=own.length_penalty if length_penalty is None else length_penalty,
-    )
+    given: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+    given.setdefault("beam_size", own.beam_size if given.get("search", "beam") in ("beam", "im2txt") else 1)
+    given.setdefault("max_length", own.max_length)
+    given.setdefault("length_penalty", own.length_penalty)
+    if "ban_file" in given:
+        given["ban"] = (*given.get("ban", ()), *read_words(given.pop("ban_file")))
+    return DecodingOptions(**given)
+
+
+def good_keys(batch: loading.Batch) -> list[Key]:
+    """The names of a batch's pictures that could be decoded."""
+    return [
+        ref.key for ref, outcome in zip(batch.refs, batch.outcomes, strict=True) if not isinstance(outcome, Failure)
+    ]
+
+
+def _stream(key: Key) -> int:
+    path, member = key
+    name = path if member is None else f"{path}\0{member}"
+    return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8], "little")
 
 
 def _is_array(image: object) -> bool:

@@ -160,6 +160,55 @@ def run(
             panel=_CAPTIONS,
         ),
     ] = None,
+    min_length: Annotated[
+        int | None, _option("--min-length", "Fewest words of a caption. [dim]Default: 0[/dim]", panel=_CAPTIONS)
+    ] = None,
+    ban: Annotated[
+        list[str] | None,
+        _option("--ban", "A word that no caption holds; give it again for more.", panel=_CAPTIONS, metavar="WORD"),
+    ] = None,
+    ban_file: Annotated[
+        Path | None,
+        _option("--ban-file", "A file of words to ban, one a line.", panel=_CAPTIONS, metavar="FILE", readable=False),
+    ] = None,
+    allow_unknown: Annotated[
+        bool,
+        _option("--allow-unknown", "Let captions hold the mark for words the model does not know.", panel=_CAPTIONS),
+    ] = False,
+    no_repeat_ngram: Annotated[
+        int | None,
+        _option(
+            "--no-repeat-ngram",
+            "No N words in a row come twice in a caption. [dim]Default: they may[/dim]",
+            panel=_CAPTIONS,
+            metavar="N",
+        ),
+    ] = None,
+    prefix: Annotated[
+        str | None,
+        _option("--prefix", 'First words of every caption, such as "a photo of".', panel=_CAPTIONS, metavar="WORDS"),
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        _option(
+            "--temperature", "Sampling: below 1 likely words become likelier. [dim]Default: 1[/dim]", panel=_CAPTIONS
+        ),
+    ] = None,
+    top_k: Annotated[
+        int | None, _option("--top-k", "Sampling: draw from the K best words. [dim]Default: all[/dim]", panel=_CAPTIONS)
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        _option(
+            "--top-p",
+            "Sampling: draw from the fewest words that hold this probability. [dim]Default: 1[/dim]",
+            panel=_CAPTIONS,
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        _option("--seed", "Sampling: another seed, other captions. [dim]Default: 0[/dim]", panel=_CAPTIONS),
+    ] = None,
     device: DeviceName = "auto",
     batch_size: BatchSize = 32,
     workers: Workers = 0,
@@ -245,6 +294,16 @@ def run(
         "num_captions": num_captions,
         "max_length": max_length,
         "length_penalty": length_penalty,
+        "min_length": min_length,
+        "ban": ban,
+        "ban_file": ban_file,
+        "allow_unknown": allow_unknown,
+        "no_repeat_ngram": no_repeat_ngram,
+        "prefix": prefix,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "seed": seed,
     }
     from batchcap import console, pipeline
 

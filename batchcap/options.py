@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final, Literal
 
@@ -14,9 +14,11 @@ from batchcap.errors import OptionError
 
 Format = Literal["jsonl", "csv"]
 OnMismatch = Literal["stop", "recaption", "keep"]
-Search = Literal["beam", "greedy"]
+Search = Literal["beam", "greedy", "sample", "im2txt"]
 
 _FORMATS: Final[dict[str, Format]] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
+_SAMPLING: Final = ("temperature", "top_k", "top_p", "seed")
+_FIRST_FIELDS: Final = frozenset(("search", "beam_size", "num_captions", "max_length", "length_penalty"))
 
 
 def usable_cores() -> int:
@@ -39,39 +41,103 @@ class DecodingOptions:
     """How captions are chosen. Every field can change text, so every field is part of `label`."""
 
     search: Search = "beam"
-    """``beam``, or ``greedy``: beam search with one beam."""
+    """``beam``; ``greedy``: beam search with one beam; ``sample``: drawn word by word; ``im2txt``: as the Show and
+    Tell code."""
     beam_size: int = 3
     """Living hypotheses an image."""
     num_captions: int = 1
-    """How many captions an image gets, best first; at most ``beam_size``."""
+    """How many captions an image gets, best first; at most ``beam_size``. Samples: how many are drawn."""
     max_length: int = 20
-    """Most tokens of a caption, without ``<end>``."""
+    """Most tokens of a caption, without ``<end>``; with it in the search of the Show and Tell code."""
     length_penalty: float = 0.7
     """A hypothesis of n tokens scores log_prob / n ** length_penalty: 0 favours short captions, 1 is the mean."""
+    min_length: int = 0
+    """Fewest tokens of a caption, without ``<end>``."""
+    ban: tuple[str, ...] = ()
+    """Words that no caption holds; kept sorted, each once."""
+    allow_unknown: bool = False
+    """Captions may hold the token for words that the model does not know."""
+    no_repeat_ngram: int = 0
+    """No caption holds the same row of that many tokens twice; 0: it may."""
+    prefix: str = ""
+    """The first words of every caption, with a space between."""
+    temperature: float = 1.0
+    """Of sampling: log-probabilities are divided by it; below 1 the likely become likelier."""
+    top_k: int = 0
+    """Of sampling: only that many best tokens may be drawn; 0: all."""
+    top_p: float = 1.0
+    """Of sampling: only the fewest best tokens that together have this probability may be drawn."""
+    seed: int = 0
+    """Of sampling: with a picture's name it decides what is drawn."""
 
     def __post_init__(self) -> None:
-        _require(self.search in ("beam", "greedy"), f"--search {self.search}: no such search.", "Use beam or greedy.")
+        _require(not isinstance(self.ban, str), f"ban={self.ban!r}: is one text.", f"Give a tuple: ({self.ban!r},).")
+        object.__setattr__(self, "ban", tuple(sorted(set(self.ban))))
+        object.__setattr__(self, "prefix", " ".join(self.prefix.split()))
+        _require(
+            self.search in ("beam", "greedy", "sample", "im2txt"),
+            f"--search {self.search}: no such search.",
+            "Use beam, greedy, sample or im2txt.",
+        )
+        self._check_sampling()
         _require(1 <= self.beam_size <= 256, f"--beam-size {self.beam_size}: must be from 1 to 256.")
         _require(
-            self.search != "greedy" or self.beam_size == 1,
+            self.search in ("beam", "im2txt") or self.beam_size == 1,
             f"--beam-size {self.beam_size} goes with --search beam.",
-            "Greedy search has one beam: leave --beam-size out.",
+            "Greedy search has one beam: leave --beam-size out."
+            if self.search == "greedy"
+            else "Sampling has no beam: leave --beam-size out.",
         )
         _require(self.num_captions >= 1, f"--num-captions {self.num_captions}: must be at least 1.")
         _require(
-            self.num_captions <= self.beam_size,
+            self.search == "sample" or self.num_captions <= self.beam_size,
             f"--num-captions {self.num_captions} is more than --beam-size {self.beam_size}.",
             f"Raise the beam: --beam-size {self.num_captions}.",
         )
         _require(1 <= self.max_length <= 1000, f"--max-length {self.max_length}: must be from 1 to 1000.")
         _require(0.0 <= self.length_penalty <= 2.0, f"--length-penalty {self.length_penalty}: must be from 0 to 2.")
+        _require(self.min_length >= 0, f"--min-length {self.min_length}: must be at least 0.")
+        _require(
+            self.min_length <= self.max_length,
+            f"--min-length {self.min_length} is more than --max-length {self.max_length}.",
+            f"Raise the other: --max-length {self.min_length}.",
+        )
+        _require(self.no_repeat_ngram >= 0, f"--no-repeat-ngram {self.no_repeat_ngram}: must be at least 0.")
+        first = len(self.prefix.split())
+        _require(
+            first <= self.max_length,
+            f"--prefix {self.prefix!r} has {first} words, more than --max-length {self.max_length}.",
+            f"Raise it: --max-length {first + 10}.",
+        )
+
+    def _check_sampling(self) -> None:
+        for field in fields(self):
+            if field.name in _SAMPLING and self.search != "sample":
+                value = getattr(self, field.name)
+                option = f"--{field.name.replace('_', '-')} {value}"
+                _require(value == field.default, f"{option} goes with --search sample.")
+        _require(0.01 <= self.temperature <= 100, f"--temperature {self.temperature}: must be from 0.01 to 100.")
+        _require(self.top_k >= 0, f"--top-k {self.top_k}: must be at least 0.")
+        _require(0 < self.top_p <= 1, f"--top-p {self.top_p}: must be above 0 and at most 1.")
+        _require(0 <= self.seed < 2**64, f"--seed {self.seed}: must be from 0 to 2 ** 64 - 1.")
+        _require(
+            self.search != "sample" or self.num_captions <= 256,
+            f"--num-captions {self.num_captions}: must be at most 256.",
+        )
 
     @property
     def label(self) -> str:
-        """``beam3-lp0.7#5c1e9a02``: readable, and 8 hex digits of SHA-256 over all fields."""
-        fields = msgspec.json.encode(sorted(asdict(self).items()))
-        readable = "greedy" if self.search == "greedy" else f"beam{self.beam_size}"
-        return f"{readable}-lp{self.length_penalty:g}#{hashlib.sha256(fields).hexdigest()[:8]}"
+        """``beam3-lp0.7#5c1e9a02``: readable, and 8 hex digits of SHA-256 over all fields.
+
+        Fields that came later count where they are not at their default: outputs made before them can be continued.
+        """
+        chosen = {f.name: getattr(self, f.name) for f in fields(self)}
+        counted = {f.name for f in fields(self) if f.name in _FIRST_FIELDS or chosen[f.name] != f.default}
+        encoded = msgspec.json.encode(sorted((name, chosen[name]) for name in counted))
+        readable = f"beam{self.beam_size}" if self.search == "beam" else self.search
+        if self.search == "im2txt":
+            readable += str(self.beam_size)
+        return f"{readable}-lp{self.length_penalty:g}#{hashlib.sha256(encoded).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 
 from batchcap import sources
 from batchcap.bundle import open_bundle
-from batchcap.captioner import Captioner, decoding_options
+from batchcap.captioner import Captioner, decoding_options, good_keys
 from batchcap.errors import BatchcapError, NoImagesError, OutputError
 from batchcap.interrupts import Interrupted, InterruptGuard
 from batchcap.journal import Journal
@@ -24,6 +24,7 @@ from batchcap.progress import Progress, Summary, Tally
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef, Record
 from batchcap.sessions import choose_device
 from batchcap.stream import StreamJournal
+from batchcap.wording import prefix_tokens
 
 # Of a log-probability in a record: neighbours in the batch move it by up to 2e-5.
 _DIGITS: Final = 4
@@ -63,6 +64,7 @@ def _run(
     """Check, open, and send what is pending down the road."""
     bundle = open_bundle(options.model)
     decoding = decoding_options(bundle.manifest, **overrides)
+    prefix_tokens(bundle, decoding)  # a word, banned ones too, that the model does not know ends the run here already
     device = choose_device(options.device)
     refs = _some(sources.discover(options.inputs, options.root), options)
     fingerprint = Fingerprint(model=bundle.label, preprocess="exact", decoding=decoding.label)
@@ -98,7 +100,7 @@ def _caption(
     with closing(load(refs, how, options.batch_size, options.workers)) as batches:
         for batch in batches:
             before = dict(captioner.seconds)
-            captions = captioner.caption_pixels(batch.pixels, batch.count)
+            captions = captioner.caption_pixels(batch.pixels, batch.count, good_keys(batch))
             batch.release()
             records = _records(batch, captions, captioner)
             spent = {stage: seconds - before[stage] for stage, seconds in captioner.seconds.items()}

@@ -11,65 +11,29 @@ tokens one more step may only end. An image is done when no living beam can beat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from batchcap.im2txt import im2txt
 from batchcap.options import DecodingOptions
+from batchcap.rules import Rules, most_banned
+from batchcap.sampling import sample, sample_candidates
+from batchcap.steps import Best, Floats, Hypothesis, Ids, Step, StepOutput, Trail
 
-Ids = NDArray[np.int64]
-Floats = NDArray[np.float64]
-
-
-class StepOutput(NamedTuple):
-    """What a model says after one more token a beam."""
-
-    log_prob: NDArray[np.float32]
-    """[B, K, C] natural log-probabilities of the C best next tokens, best first."""
-    next_token: Ids
-    """[B, K, C] those tokens; of equal ones the lower id first."""
-    attention: NDArray[np.float32] | None = None
-    """[B, K, R] the weight of each region, where it was asked for and the model has it."""
-
-
-class Step(Protocol):
-    """A model in the middle of captioning B images."""
-
-    def step(self, token: Ids, parent: Ids, *, attention: bool = False) -> StepOutput:
-        """Give each beam its last token.
-
-        Args:
-            token: [B, K].
-            parent: [B, K] the beam of the step before that each row continues.
-            attention: also return the attention weights.
-        """
-
-    def select(self, rows: Ids) -> None:
-        """Go on with these images only: [B'] rows of the B."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hypothesis:
-    """One caption in tokens."""
-
-    tokens: tuple[int, ...]
-    """The generated tokens, without ``<end>``."""
-    log_prob: float
-    """Sum of the natural log-probabilities of the generated tokens, ``<end>`` included."""
-    score: float
-    """``log_prob / n ** length_penalty``, n = generated tokens, ``<end>`` included."""
-    finished: bool
-    """It ended with ``<end>``; False: it was cut, because nothing finished within ``max_length``."""
+__all__ = ["Hypothesis", "Step", "StepOutput", "candidates_needed", "search"]
 
 
 def candidates_needed(options: DecodingOptions, vocabulary_size: int, banned: Sequence[int] = ()) -> int:
     """How many next tokens a beam must show so that the search is exact.
 
-    One row can fill all K beams, end once, and show every banned token before that.
+    One row can fill all K beams, and show ``<end>`` (which counts once, whether it may be taken or not) and every
+    token that may not be taken before that.
     """
-    return min(vocabulary_size, options.beam_size + 1 + len(set(banned)))
+    if options.search == "sample":
+        return sample_candidates(options, vocabulary_size, banned)
+    return min(vocabulary_size, options.beam_size + 1 + most_banned(options, banned))
 
 
 def search(
@@ -81,9 +45,11 @@ def search(
     end: int,
     vocabulary_size: int,
     banned: Sequence[int] = (),
+    prefix: Sequence[int] = (),
+    streams: Sequence[int] | None = None,
     compact: bool = True,
 ) -> list[list[Hypothesis]]:
-    """The best captions of each image.
+    """The captions of each image: of beam and greedy search here, of the others by `sample` and `im2txt`.
 
     Args:
         stepper: a model that has seen the images and no token yet; it shows `candidates_needed` candidates a beam.
@@ -93,6 +59,10 @@ def search(
         end: the token that finishes a caption.
         vocabulary_size: V.
         banned: tokens that captions must not hold.
+        prefix: the first tokens of every caption, at most ``max_length``. They count like chosen ones, in log_prob too;
+            where one is impossible the caption is what stands before it.
+        streams: [B] a number from 0 to 2 ** 64 - 1 an image, which with the seed decides what is sampled for it;
+            None numbers the images.
         compact: let finished images leave the batch. It changes no caption, only what a step costs.
 
     Returns:
@@ -103,23 +73,51 @@ def search(
     Raises:
         ValueError: the stepper shows fewer candidates than an exact search needs.
     """
+    rules = Rules(options, vocabulary_size, end, banned, prefix)
     beams, limit = options.beam_size, options.max_length
-    needed = candidates_needed(options, vocabulary_size, banned)
+    begun_with = candidates_needed(options, vocabulary_size, banned)
+    if options.search == "sample":
+        return sample(
+            stepper,
+            images,
+            options,
+            rules,
+            start=start,
+            end=end,
+            vocabulary_size=vocabulary_size,
+            candidates=begun_with,
+            streams=range(images) if streams is None else streams,
+            compact=compact,
+        )
+    if options.search == "im2txt":
+        return im2txt(
+            stepper,
+            images,
+            options,
+            rules,
+            start=start,
+            end=end,
+            vocabulary_size=vocabulary_size,
+            candidates=begun_with,
+            compact=compact,
+        )
     lengths = np.maximum(np.arange(limit + 2), 1).astype(np.float64) ** options.length_penalty
-    unwanted = np.asarray(sorted(set(banned) - {end}), np.int64)
-    best = _Best(images, options.num_captions)
-    trail = _Trail()
+    best = Best(images, options.num_captions)
+    trail = Trail()
     rows = np.arange(images)
     # The first step has one beam; from the second on, beams that do not exist have a total of -inf.
     total = np.zeros((images, 1))
     token = np.full((images, 1), start, np.int64)
     parent = np.zeros((images, 1), np.int64)
     for words in range(limit + 1):
-        out = stepper.step(token, parent)
+        forced = rules.forced(words)
+        needed = vocabulary_size if forced else begun_with
+        out = stepper.step(token, parent, candidates=needed) if forced else stepper.step(token, parent)
         if out.log_prob.shape[2] < needed:
             raise ValueError(f"{out.log_prob.shape[2]} candidates a beam; this search needs {needed}")
-        extended = _extend(total, out, unwanted)
-        taken = _walk(extended, out.next_token, beams, end, last=words == limit)
+        extended = _extend(total, out, rules.allowed(out.next_token, words))
+        # A forced token leaves one beam, and the steps after the first stay as cheap as the first.
+        taken = _walk(extended, out.next_token, 1 if forced else beams, end, last=words == limit)
         best.add(rows, taken.ended / lengths[words + 1], taken.ended, taken.ended_beam, words)
         stuck = (taken.total[:, 0] == -np.inf) & ~best.finished[rows]
         if stuck.any():
@@ -130,11 +128,13 @@ def search(
         if left == 0:
             break
         trail.add(rows, images, taken.token, taken.parent)
+        rules.follow(taken.token, taken.parent)
         token, parent, total = taken.token, taken.parent, taken.total
         # Leaving copies the states of those who stay: measured at a tenth of a step, so a quarter fewer pays at once.
         if compact and 4 * left <= 3 * len(rows):
             keep = np.flatnonzero(open_)
             stepper.select(keep)
+            rules.select(keep)
             rows, token, parent, total = rows[keep], token[keep], parent[keep], total[keep]
         else:
             # Done is done, even where rounding would let a log-probability rise above 0 later.
@@ -142,13 +142,10 @@ def search(
     return best.hypotheses(trail)
 
 
-def _extend(total: Floats, out: StepOutput, unwanted: Ids) -> Floats:
-    """[B, K * C] log-probability of every extension; -inf for what is impossible or banned."""
+def _extend(total: Floats, out: StepOutput, allowed: NDArray[np.bool_]) -> Floats:
+    """[B, K * C] log-probability of every extension; -inf for what is impossible (NaN too) or not allowed."""
     extended = total[:, :, None] + out.log_prob
-    possible = extended > -np.inf
-    for token in unwanted:
-        possible &= out.next_token != token
-    return np.where(possible, extended, -np.inf).reshape(len(total), -1)
+    return np.where((extended > -np.inf) & allowed, extended, -np.inf).reshape(len(total), -1)
 
 
 class _Taken(NamedTuple):
@@ -196,81 +193,3 @@ def _walk(extended: Floats, next_token: Ids, beams: int, end: int, *, last: bool
         taken.token[row, slot] = ranked_token[row, column]
         taken.parent[row, slot] = order[row, column] // candidates
     return taken
-
-
-class _Best:
-    """The best finished hypotheses of every image so far: [images, num_captions], best first, -inf where there is none.
-
-    Kept as (words, beam): the hypothesis is beam ``beam`` after ``words`` tokens, which `_Trail` turns into tokens.
-    """
-
-    def __init__(self, images: int, size: int) -> None:
-        self.score = np.full((images, size), -np.inf)
-        self.log_prob = np.full((images, size), -np.inf)
-        self.words = np.zeros((images, size), np.int64)
-        self.beam = np.zeros((images, size), np.int64)
-        self.finished = np.zeros(images, bool)
-
-    def add(self, rows: NDArray[np.intp], score: Floats, log_prob: Floats, beam: Ids, words: int) -> None:
-        """Merge what ended now into the best; of equal scores the earlier stays ahead."""
-        ended = score[:, 0] > -np.inf
-        if not ended.any():
-            return
-        rows, score, log_prob, beam = rows[ended], score[ended], log_prob[ended], beam[ended]
-        self.finished[rows] = True
-        merged = np.concatenate((self.score[rows], score), axis=1)
-        order = np.argsort(-merged, axis=1, kind="stable")[:, : self.score.shape[1]]
-        at = np.arange(len(rows))[:, None]
-        self.score[rows] = merged[at, order]
-        self.log_prob[rows] = np.concatenate((self.log_prob[rows], log_prob), axis=1)[at, order]
-        self.beam[rows] = np.concatenate((self.beam[rows], beam), axis=1)[at, order]
-        self.words[rows] = np.concatenate((self.words[rows], np.full_like(beam, words)), axis=1)[at, order]
-
-    def cut(self, rows: NDArray[np.intp], total: Floats, words: int, length: float) -> None:
-        """Where nothing finished and nothing can go on, the beams as they were are the result."""
-        size = min(self.score.shape[1], total.shape[1])
-        stuck = np.flatnonzero(total[:, 0] > -np.inf)
-        at = np.ix_(rows[stuck], np.arange(size))
-        self.log_prob[at] = total[stuck, :size]
-        self.score[at] = total[stuck, :size] / length
-        self.words[at] = words
-        self.beam[at] = np.arange(size)
-
-    def hypotheses(self, trail: _Trail) -> list[list[Hypothesis]]:
-        """All of them, image by image, best first."""
-        image, slot = np.nonzero(self.score > -np.inf)
-        tokens = trail.tokens(image, self.words[image, slot], self.beam[image, slot])
-        scores = zip(self.log_prob[image, slot].tolist(), self.score[image, slot].tolist(), strict=True)
-        found: list[list[Hypothesis]] = [[] for _ in self.score]
-        for i, words, (log_prob, score) in zip(image.tolist(), tokens, scores, strict=True):
-            found[i].append(Hypothesis(words, log_prob, score, bool(self.finished[i])))
-        return found
-
-
-class _Trail:
-    """Which token each beam took at each step, and from which beam: tokens are read backwards, once, at the end."""
-
-    def __init__(self) -> None:
-        self._steps: list[tuple[NDArray[np.intp], Ids, Ids]] = []
-
-    def add(self, rows: NDArray[np.intp], images: int, token: Ids, parent: Ids) -> None:
-        """One more step of the images ``rows``."""
-        if self._steps and len(self._steps[-1][1]) == len(rows):
-            place = self._steps[-1][0]
-        else:
-            place = np.zeros(images, np.intp)
-            place[rows] = np.arange(len(rows))
-        self._steps.append((place, token, parent))
-
-    def tokens(self, image: NDArray[np.intp], words: Ids, beam: Ids) -> list[tuple[int, ...]]:
-        """The tokens of hypotheses: beam ``beam`` [N] of image ``image`` [N] after ``words`` [N] steps."""
-        longest = int(words.max(initial=0))
-        out = np.zeros((len(image), longest), np.int64)
-        beam = beam.copy()
-        for step in range(longest - 1, -1, -1):
-            place, token, parent = self._steps[step]
-            inside = np.flatnonzero(words > step)
-            row = place[image[inside]]
-            out[inside, step] = token[row, beam[inside]]
-            beam[inside] = parent[row, beam[inside]]
-        return [tuple(line[:n]) for line, n in zip(out.tolist(), words.tolist(), strict=True)]

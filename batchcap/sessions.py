@@ -21,7 +21,7 @@ from batchcap.bundle import Bundle
 from batchcap.errors import BatchcapError, BundleError, DeviceError, OptionError
 from batchcap.options import usable_cores
 from batchcap.preprocess import Pixels
-from batchcap.search import StepOutput
+from batchcap.steps import StepOutput
 
 __all__ = [
     "Decoder",
@@ -363,20 +363,28 @@ class Decoder:
 
 
 class Stepper:
-    """A decoder in the middle of captioning; see `batchcap.search.Step`."""
+    """A decoder in the middle of captioning; see `batchcap.steps.Step`."""
 
     def __init__(self, decoder: Decoder, features: Features, candidates: int) -> None:
         self._decoder = decoder
         self._tensors = dict(features.tensors)
         self._candidates = np.array([candidates], np.int64)
 
-    def step(self, token: NDArray[np.int64], parent: NDArray[np.int64], *, attention: bool = False) -> StepOutput:
+    def step(
+        self,
+        token: NDArray[np.int64],
+        parent: NDArray[np.int64],
+        *,
+        attention: bool = False,
+        candidates: int | None = None,
+    ) -> StepOutput:
         """Give each beam its last token.
 
         Args:
             token: int64 [B, K].
             parent: int64 [B, K], the beam of the step before that each row continues.
             attention: also return the attention weights, where the model has them.
+            candidates: next tokens shown a beam in this step; None is the number it was begun with.
 
         Raises:
             DeviceError: too little memory, or the device was lost.
@@ -387,7 +395,8 @@ class Stepper:
         if attention and decoder.has_attention:
             outputs["attention"] = False
         steered = {"token": np.ascontiguousarray(token), "parent": np.ascontiguousarray(parent)}
-        inputs = {**steered, "candidates": self._candidates, **self._tensors}
+        shown = self._candidates if candidates is None else np.array([candidates], np.int64)
+        inputs = {**steered, "candidates": shown, **self._tensors}
         out = _run(decoder.session, decoder.device, decoder.path, inputs, outputs)
         for name in decoder.states:
             self._tensors[name.removeprefix("next_")] = out[name]

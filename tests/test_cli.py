@@ -125,6 +125,8 @@ def test_run_writes_records_and_a_summary(call: Callable[..., Result], tmp_path:
 
 
 def test_the_second_run_says_nothing_new(call: Callable[..., Result], tmp_path: Path) -> None:
+    begun = call("--prefix", "a dog", output="-")
+    assert all(record["caption"].startswith("a dog") for record in records(begun.stdout))
     call()
     before = (tmp_path / "out.jsonl").read_bytes()
     done = call()
@@ -168,6 +170,41 @@ def test_greedy_and_n_best(call: Callable[..., Result]) -> None:
     assert all(record["decoding"].startswith("greedy-") for record in greedy)
     best = records(call("--num-captions", "2", "--beam-size", "4", output="-").stdout)
     assert max(len(record["captions"]) for record in best) == 2
+
+
+def test_control(call: Callable[..., Result], tmp_path: Path) -> None:
+    free = records(call(output="-").stdout)
+    word = free[0]["caption"].split()[0]
+    done = call("--ban", word, "--ban", "blue", "--min-length", "3", "--no-repeat-ngram", "1", output="-")
+    for record in records(done.stdout):
+        said = record["caption"].split()
+        assert len(set(said)) == len(said) >= 3
+        assert not {word, "blue"} & set(said)
+    assert records(done.stdout)[0]["decoding"] != free[0]["decoding"]
+    call()
+    before = (tmp_path / "out.jsonl").read_bytes()
+    wrong = call("--ban", "dogg")
+    assert (wrong.exit_code, "Near words: dog" in wrong.stderr) == (2, True)
+    assert (tmp_path / "out.jsonl").read_bytes() == before
+
+
+def test_samples_repeat_at_any_batch_size_and_when_resumed(call: Callable[..., Result], tmp_path: Path) -> None:
+    chosen = ("--search", "sample", "--top-k", "5", "--temperature", "0.9", "--top-p", "0.95", "--num-captions", "3")
+    whole = records(call(*chosen, output="-").stdout)
+    assert whole == records(call(*chosen, "--batch-size", "4", output="-").stdout)
+    assert whole != records(call(*chosen, "--seed", "1", output="-").stdout)
+    call(*chosen, "--limit", "2")
+    call(*chosen, "--batch-size", "1")
+    assert records(tmp_path / "out.jsonl") == whole
+
+
+def test_the_environment_sets_decoding_too(call: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = call("--search", "im2txt", "--ban", "dog", "--ban", "cat", "--prefix", "a red", output="-").stdout
+    monkeypatch.setenv("BATCHCAP_SEARCH", "im2txt")
+    monkeypatch.setenv("BATCHCAP_BAN", "cat dog")
+    monkeypatch.setenv("BATCHCAP_PREFIX", "a red")
+    assert call(output="-").stdout == expected
+    assert len(records(expected)) == COUNT
 
 
 def test_root_changes_the_paths(call: Callable[..., Result], photos: Path) -> None:

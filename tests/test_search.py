@@ -2,183 +2,60 @@
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import (
+    END,
+    INF,
+    START,
+    Model,
+    Stepper,
+    allowed,
+    decodings,
+    exhaustive,
+    model_of,
+    models,
+    naive,
+    penalties,
+    prefixed_models,
+    rescored,
+    same,
+    tokens,
+)
 
 from batchcap.options import DecodingOptions
 from batchcap.search import Hypothesis, StepOutput, candidates_needed, search
 
-START, END = 0, 1
-INF = float("inf")
-
-
-@dataclass(frozen=True)
-class Model:
-    """Every image has a row of a table; a token leads to another row."""
-
-    log_prob: np.ndarray
-    """float32 [rows, V]; they need not sum to one."""
-    following: np.ndarray
-    """[rows, V]."""
-    rows: tuple[int, ...]
-    """The first row of each image."""
-    banned: tuple[int, ...] = (START,)
-
-    def only(self, *images: int) -> Model:
-        return replace(self, rows=tuple(self.rows[i] for i in images))
-
-    def search(self, options: DecodingOptions, **settings: bool) -> list[list[Hypothesis]]:
-        return self.watched_search(options, **settings)[0]
-
-    def watched_search(self, options: DecodingOptions, **settings: bool) -> tuple[list[list[Hypothesis]], Stepper]:
-        size = self.log_prob.shape[1]
-        stepper = Stepper(self, candidates_needed(options, size, self.banned))
-        found = search(
-            stepper,
-            len(self.rows),
-            options,
-            start=START,
-            end=END,
-            vocabulary_size=size,
-            banned=self.banned,
-            **settings,
-        )
-        return found, stepper
-
-
-class Stepper:
-    """The step protocol over a `Model`."""
-
-    def __init__(self, model: Model, candidates: int) -> None:
-        self.model, self.candidates = model, candidates
-        self.row = np.array(model.rows)[:, None]
-        self.fed: list[np.ndarray] = []
-
-    def step(self, token: np.ndarray, parent: np.ndarray, *, attention: bool = False) -> StepOutput:
-        assert token.dtype == parent.dtype == np.int64
-        self.fed.append(token.copy())
-        self.row = self.model.following[np.take_along_axis(self.row, parent, axis=1), token]
-        log_prob = self.model.log_prob[self.row]
-        best = np.argsort(-log_prob, axis=-1, kind="stable")[..., : self.candidates]
-        return StepOutput(np.take_along_axis(log_prob, best, axis=-1), best)
-
-    def select(self, rows: np.ndarray) -> None:
-        self.row = self.row[rows]
-
-
-def naive(model: Model, image: int, options: DecodingOptions) -> list[Hypothesis]:
-    """The contract word for word, one image, all extensions, and never done early."""
-    living = [((), 0.0, model.rows[image], START)]
-    finished = []
-
-    def scored(tokens: tuple[int, ...], total: float, length: int, ended: bool) -> Hypothesis:
-        return Hypothesis(tokens, total, total / max(length, 1) ** options.length_penalty, ended)
-
-    for words in range(options.max_length + 1):
-        extensions = []
-        for beam, (_, total, row, last) in enumerate(living):
-            for token, log_prob in enumerate(model.log_prob[model.following[row, last]].tolist()):
-                if log_prob > -INF and (token == END or token not in model.banned):
-                    extensions.append((-(total + log_prob), token, beam))
-        following = []
-        for negative, token, beam in sorted(extensions):
-            tokens, _, row, last = living[beam]
-            if token == END:
-                finished.append(scored(tokens, -negative, words + 1, ended=True))
-            else:
-                following.append(((*tokens, token), -negative, int(model.following[row, last]), token))
-                if len(following) == options.beam_size:
-                    break
-        if words == options.max_length or not following:
-            break
-        living = following
-    cut = [scored(tokens, total, len(tokens), ended=False) for tokens, total, _, _ in living]
-    return sorted(finished or cut, key=lambda h: -h.score)[: options.num_captions]
-
-
-def exhaustive(model: Model, image: int, options: DecodingOptions) -> list[Hypothesis]:
-    """Every sequence up to ``max_length`` that ends, best first."""
-    words = [t for t in range(model.log_prob.shape[1]) if t != END and t not in model.banned]
-    found = []
-    for length in range(options.max_length + 1):
-        for tokens in itertools.product(words, repeat=length):
-            total = rescored(model, image, (*tokens, END))
-            if total > -INF:
-                found.append(Hypothesis(tokens, total, total / (length + 1) ** options.length_penalty, finished=True))
-    return sorted(found, key=lambda h: -h.score)
-
-
-def rescored(model: Model, image: int, tokens: tuple[int, ...]) -> float:
-    row, last, total = model.rows[image], START, 0.0
-    for token in tokens:
-        row = model.following[row, last]
-        total += float(model.log_prob[row, token])
-        last = token
-    return total
-
-
-@st.composite
-def models(draw: st.DrawFn, max_words: int = 6, max_images: int = 5) -> Model:
-    """Smooth and peaked ones, and ones full of ties and impossible tokens."""
-    words = draw(st.integers(1, max_words))
-    size = 2 + words
-    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    rows = draw(st.integers(1, 5))
-    if draw(st.booleans()):
-        log_prob = random.choice([-0.5, -1.0, -2.0, -INF], (rows, size))
-    else:
-        logits = random.normal(0, draw(st.sampled_from([0.1, 1.0, 4.0])), (rows, size))
-        logits[:, END] += draw(st.sampled_from([-4.0, 0.0, 4.0]))
-        log_prob = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    images = draw(st.integers(1, max_images))
-    banned = (START, *draw(st.lists(st.integers(2, size - 1), max_size=2)))
-    return Model(
-        log_prob.astype(np.float32),
-        random.integers(0, rows, (rows, size)),
-        tuple(random.integers(0, rows, images).tolist()),
-        banned,
-    )
-
-
-penalties = st.sampled_from([0.0, 0.3, 0.7, 1.0, 1.5, 2.0])
-
-
-@st.composite
-def decodings(draw: st.DrawFn) -> DecodingOptions:
-    beams = draw(st.integers(1, 7))
-    return DecodingOptions(
-        beam_size=beams,
-        num_captions=draw(st.integers(1, beams)),
-        max_length=draw(st.integers(1, 7)),
-        length_penalty=draw(penalties),
-    )
-
-
-def same(found: list[Hypothesis], expected: list[Hypothesis]) -> None:
-    assert [(h.tokens, h.finished) for h in found] == [(h.tokens, h.finished) for h in expected]
-    assert [h.log_prob for h in found] == pytest.approx([h.log_prob for h in expected])
-    assert [h.score for h in found] == pytest.approx([h.score for h in expected])
-
 
 @settings(deadline=None, max_examples=300)
-@given(models(), decodings(), st.booleans())
+@given(prefixed_models(), decodings(), st.booleans())
 def test_equals_the_naive_search(model: Model, options: DecodingOptions, compact: bool) -> None:
+    model = replace(model, prefix=model.prefix[: options.max_length])
     for image, found in enumerate(model.search(options, compact=compact)):
         same(found, naive(model, image, options))
 
 
 @settings(deadline=None, max_examples=100)
-@given(models(max_words=3, max_images=4), st.integers(1, 3), penalties, st.data())
-def test_a_wide_beam_equals_exhaustive_search(model: Model, length: int, penalty: float, data: st.DataObject) -> None:
+@given(prefixed_models(max_words=3, max_images=4), st.integers(1, 3), penalties, st.data(), st.sampled_from([0, 1, 2]))
+def test_a_wide_beam_equals_exhaustive_search(
+    model: Model, length: int, penalty: float, data: st.DataObject, ngram: int
+) -> None:
     # One beam more than the last step has extensions: no end is ever met after the beam is full.
     beams = 3 ** (length + 1) + 1
+    model = replace(model, prefix=model.prefix[:length])
     count = data.draw(st.integers(1, beams))
-    options = DecodingOptions(beam_size=beams, num_captions=count, max_length=length, length_penalty=penalty)
+    options = DecodingOptions(
+        beam_size=beams,
+        num_captions=count,
+        max_length=length,
+        length_penalty=penalty,
+        min_length=data.draw(st.integers(0, length)),
+        no_repeat_ngram=ngram,
+    )
     for image, found in enumerate(model.search(options)):
         expected = exhaustive(model, image, options)
         if not expected:
@@ -200,7 +77,7 @@ def test_rescoring_returns_the_same_score(model: Model, options: DecodingOptions
             generated = (*h.tokens, END) if h.finished else h.tokens
             assert len(h.tokens) <= options.max_length
             assert END not in h.tokens
-            assert not set(h.tokens) & set(model.banned)
+            assert all(allowed(model, options, generated[:i], token) for i, token in enumerate(generated))
             assert h.log_prob == pytest.approx(rescored(model, image, generated))
             assert h.score == pytest.approx(h.log_prob / max(len(generated), 1) ** options.length_penalty)
 
@@ -238,15 +115,6 @@ def test_ended_beams_never_starve_the_living(model: Model, beams: int, length: i
     # The best beam's <end> is always the first of all.
     assert all(len(best) >= min(beams, length + 1) for best in found)
     assert all(h.finished for best in found for h in best)
-
-
-def model_of(*log_prob: list[float], following: list[list[int]] | None = None, images: int = 2) -> Model:
-    table = np.array(log_prob, np.float32)
-    return Model(table, np.zeros(table.shape, int) if following is None else np.array(following), (0,) * images)
-
-
-def tokens(found: list[list[Hypothesis]]) -> list[list[tuple[int, ...]]]:
-    return [[h.tokens for h in best] for best in found]
 
 
 def test_an_end_that_comes_first_finishes_and_the_rest_lives_on() -> None:
@@ -307,7 +175,7 @@ def test_of_equal_scores_the_one_that_finished_first_leads() -> None:
 @pytest.mark.parametrize("beams", [1, 3])
 def test_a_vocabulary_of_end_alone(beams: int) -> None:
     class Ends:
-        def step(self, token: np.ndarray, parent: np.ndarray, *, attention: bool = False) -> StepOutput:
+        def step(self, token: np.ndarray, parent: np.ndarray, **_: object) -> StepOutput:
             shape = (*token.shape, 1)
             return StepOutput(np.full(shape, -0.25, np.float32), np.zeros(shape, np.int64))
 

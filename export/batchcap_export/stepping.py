@@ -75,27 +75,36 @@ class KerasDecoder:
     def __init__(self, decoder: Architecture, candidates: int) -> None:
         # Traced once for the first step and once for the others, whatever the batch.
         self._next = tf.function(
-            lambda token, parent, states, memories: next_words(decoder, token, parent, candidates, states, memories),
+            lambda token, parent, shown, states, memories: next_words(decoder, token, parent, shown, states, memories),
             reduce_retracing=True,
         )
+        self._candidates = candidates
 
     def start(self, states: Tensors, memories: Tensors) -> KerasStepper:
         """The steps of a batch: states and memories [B, ...]."""
-        return KerasStepper(self._next, states, memories)
+        return KerasStepper(self._next, self._candidates, states, memories)
 
 
 class KerasStepper:
     """The step protocol of `batchcap.search` over a Keras decoder."""
 
-    def __init__(self, following: Callable[..., Any], states: Tensors, memories: Tensors) -> None:
-        self._next, self._memories = following, memories
+    def __init__(self, following: Callable[..., Any], candidates: int, states: Tensors, memories: Tensors) -> None:
+        self._next, self._candidates, self._memories = following, candidates, memories
         self._states = {name: state[:, None] for name, state in states.items()}
 
-    def step(self, token: NDArray[np.int64], parent: NDArray[np.int64], *, attention: bool = False) -> Any:
+    def step(
+        self,
+        token: NDArray[np.int64],
+        parent: NDArray[np.int64],
+        *,
+        attention: bool = False,
+        candidates: int | None = None,
+    ) -> Any:
         """See `batchcap.sessions.Stepper.step`."""
         from batchcap.sessions import StepOutput
 
-        result = self._next(tf.constant(token), tf.constant(parent), self._states, self._memories)
+        shown = tf.constant(self._candidates if candidates is None else candidates)
+        result = self._next(tf.constant(token), tf.constant(parent), shown, self._states, self._memories)
         self._states = result[2]
         looked = np.asarray(result[3]) if attention and result[3] is not None else None
         return StepOutput(np.asarray(result[0]), np.asarray(result[1]), looked)

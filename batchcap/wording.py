@@ -1,0 +1,71 @@
+"""Words that a person chose, as tokens of a model; a word that the model does not know is told with near ones."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from batchcap.bundle import Bundle, Tokens
+from batchcap.errors import OptionError
+from batchcap.options import DecodingOptions
+from batchcap.vocabulary import Vocabulary
+
+
+def banned_tokens(bundle: Bundle, decoding: DecodingOptions) -> list[int]:
+    """Every token that no caption may hold: those that are no words, and the words of ``--ban``.
+
+    Raises:
+        OptionError: a banned word is not in the vocabulary, or is the one that ends captions.
+    """
+    tokens = bundle.manifest.tokens
+    banned = {_word(bundle.vocabulary, tokens, word, "--ban") for word in decoding.ban}
+    banned |= {token for token in (tokens.start, tokens.padding) if token is not None}
+    if tokens.unknown is not None and not decoding.allow_unknown:
+        banned.add(tokens.unknown)
+    return sorted(banned - {tokens.end})
+
+
+def prefix_tokens(bundle: Bundle, decoding: DecodingOptions) -> list[int]:
+    """The first tokens of every caption: the words of ``--prefix``.
+
+    Raises:
+        OptionError: a word is not in the vocabulary, or no caption may hold it.
+    """
+    words = decoding.prefix.split()
+    prefix = [_word(bundle.vocabulary, bundle.manifest.tokens, word, "--prefix") for word in words]
+    banned = set(banned_tokens(bundle, decoding))
+    for word, token in zip(words, prefix, strict=True):
+        if token in banned:
+            why = "--ban forbids it" if word in decoding.ban else "no caption holds it"
+            raise OptionError(f"--prefix {word}: {why}.", "Leave one out." if word in decoding.ban else "Leave it out.")
+    return prefix
+
+
+def read_words(path: Path) -> tuple[str, ...]:
+    """The words of a file for ``--ban-file``: UTF-8, one a line; blank lines and spaces around a word do not count.
+
+    Raises:
+        OptionError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        lines = path.read_bytes().decode("utf-8-sig").split("\n")
+    except OSError as error:
+        raise OptionError(f"--ban-file {path}: cannot be read: {error.strerror or error}.") from None
+    except UnicodeDecodeError as error:
+        raise OptionError(f"--ban-file {path}: is not UTF-8 text (byte {error.start}).", "Save it as UTF-8.") from None
+    return tuple(word for line in lines if (word := line.strip()))
+
+
+def _word(vocabulary: Vocabulary, tokens: Tokens, word: str, option: str) -> int:
+    """The id of a word that a caption could hold."""
+    try:
+        token = vocabulary.id_of(word)
+    except KeyError:
+        fix = "The vocabulary is vocabulary.txt in the bundle."
+        near = difflib.get_close_matches(word.casefold(), vocabulary.words, n=3)
+        if near:
+            fix = f"Near words: {', '.join(near)}."
+        raise OptionError(f"{option} {word}: is no word of this model.", fix) from None
+    if token == tokens.end:
+        raise OptionError(f"{option} {word}: is the token that ends a caption.", "Leave it out.")
+    return token

@@ -1,0 +1,202 @@
+"""Tables as models, and searches over them in plain Python: what the searches of batchcap are compared with."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from batchcap.options import DecodingOptions
+from batchcap.search import Hypothesis, StepOutput, candidates_needed, search
+
+START, END = 0, 1
+INF = float("inf")
+
+
+@dataclass(frozen=True)
+class Model:
+    """Every image has a row of a table; a token leads to another row."""
+
+    log_prob: np.ndarray
+    """float32 [rows, V]; they need not sum to one."""
+    following: np.ndarray
+    """[rows, V]."""
+    rows: tuple[int, ...]
+    """The first row of each image."""
+    banned: tuple[int, ...] = (START,)
+    prefix: tuple[int, ...] = ()
+
+    def only(self, *images: int) -> Model:
+        return replace(self, rows=tuple(self.rows[i] for i in images))
+
+    def search(self, options: DecodingOptions, **settings: object) -> list[list[Hypothesis]]:
+        return self.watched_search(options, **settings)[0]
+
+    def watched_search(self, options: DecodingOptions, **settings: object) -> tuple[list[list[Hypothesis]], Stepper]:
+        size = self.log_prob.shape[1]
+        stepper = Stepper(self, candidates_needed(options, size, self.banned))
+        found = search(
+            stepper,
+            len(self.rows),
+            options,
+            start=START,
+            end=END,
+            vocabulary_size=size,
+            banned=self.banned,
+            prefix=self.prefix,
+            **settings,
+        )
+        return found, stepper
+
+
+class Stepper:
+    """The step protocol over a `Model`."""
+
+    def __init__(self, model: Model, candidates: int) -> None:
+        self.model, self.candidates = model, candidates
+        self.row = np.array(model.rows)[:, None]
+        self.fed: list[np.ndarray] = []
+        self.shown: list[tuple[int, int, int]] = []
+        """[B, K, C] of each step."""
+
+    def step(
+        self, token: np.ndarray, parent: np.ndarray, *, attention: bool = False, candidates: int | None = None
+    ) -> StepOutput:
+        assert token.dtype == parent.dtype == np.int64
+        self.fed.append(token.copy())
+        self.row = self.model.following[np.take_along_axis(self.row, parent, axis=1), token]
+        log_prob = self.model.log_prob[self.row]
+        best = np.argsort(-log_prob, axis=-1, kind="stable")[..., : candidates or self.candidates]
+        self.shown.append(best.shape)
+        return StepOutput(np.take_along_axis(log_prob, best, axis=-1), best)
+
+    def select(self, rows: np.ndarray) -> None:
+        self.row = self.row[rows]
+
+
+def allowed(model: Model, options: DecodingOptions, tokens: tuple[int, ...], token: int) -> bool:
+    """The rules word for word: may ``token`` follow ``tokens``?"""
+    if len(tokens) < len(model.prefix):
+        return token == model.prefix[len(tokens)]
+    if token == END:
+        return len(tokens) >= options.min_length
+    n, longer = options.no_repeat_ngram, (*tokens, token)
+    runs = [longer[i : i + n] for i in range(len(longer) - n + 1)] if n else []
+    return token not in model.banned and (not runs or runs[-1] not in runs[:-1])
+
+
+def naive(model: Model, image: int, options: DecodingOptions) -> list[Hypothesis]:
+    """The contract word for word, one image, all extensions, and never done early."""
+    living = [((), 0.0, model.rows[image], START)]
+    finished = []
+
+    def scored(tokens: tuple[int, ...], total: float, length: int, ended: bool) -> Hypothesis:
+        return Hypothesis(tokens, total, total / max(length, 1) ** options.length_penalty, ended)
+
+    for words in range(options.max_length + 1):
+        extensions = []
+        for beam, (tokens, total, row, last) in enumerate(living):
+            for token, log_prob in enumerate(model.log_prob[model.following[row, last]].tolist()):
+                if log_prob > -INF and allowed(model, options, tokens, token):
+                    extensions.append((-(total + log_prob), token, beam))
+        following = []
+        for negative, token, beam in sorted(extensions):
+            tokens, _, row, last = living[beam]
+            if token == END:
+                finished.append(scored(tokens, -negative, words + 1, ended=True))
+            else:
+                following.append(((*tokens, token), -negative, int(model.following[row, last]), token))
+                if len(following) == options.beam_size:
+                    break
+        if words == options.max_length or not following:
+            break
+        living = following
+    cut = [scored(tokens, total, len(tokens), ended=False) for tokens, total, _, _ in living]
+    return sorted(finished or cut, key=lambda h: -h.score)[: options.num_captions]
+
+
+def exhaustive(model: Model, image: int, options: DecodingOptions) -> list[Hypothesis]:
+    """Every sequence up to ``max_length`` that ends, best first."""
+    words = [t for t in range(model.log_prob.shape[1]) if t != END]
+    found = []
+    for length in range(options.max_length + 1):
+        for tokens in itertools.product(words, repeat=length):
+            total = rescored(model, image, (*tokens, END))
+            said = (*tokens, END)
+            if total > -INF and all(allowed(model, options, said[:i], token) for i, token in enumerate(said)):
+                found.append(Hypothesis(tokens, total, total / (length + 1) ** options.length_penalty, finished=True))
+    return sorted(found, key=lambda h: -h.score)
+
+
+def rescored(model: Model, image: int, tokens: tuple[int, ...]) -> float:
+    row, last, total = model.rows[image], START, 0.0
+    for token in tokens:
+        row = model.following[row, last]
+        total += float(model.log_prob[row, token])
+        last = token
+    return total
+
+
+@st.composite
+def models(draw: st.DrawFn, max_words: int = 6, max_images: int = 5) -> Model:
+    """Smooth and peaked ones, and ones full of ties and impossible tokens."""
+    words = draw(st.integers(1, max_words))
+    size = 2 + words
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    rows = draw(st.integers(1, 5))
+    if draw(st.booleans()):
+        log_prob = random.choice([-0.5, -1.0, -2.0, -INF], (rows, size))
+    else:
+        logits = random.normal(0, draw(st.sampled_from([0.1, 1.0, 4.0])), (rows, size))
+        logits[:, END] += draw(st.sampled_from([-4.0, 0.0, 4.0]))
+        log_prob = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    images = draw(st.integers(1, max_images))
+    banned = (START, *draw(st.lists(st.integers(2, size - 1), max_size=2)))
+    return Model(
+        log_prob.astype(np.float32),
+        random.integers(0, rows, (rows, size)),
+        tuple(random.integers(0, rows, images).tolist()),
+        banned,
+    )
+
+
+@st.composite
+def prefixed_models(draw: st.DrawFn, max_words: int = 6, max_images: int = 5) -> Model:
+    """Some of them with forced first words, which may be banned or impossible."""
+    model = draw(models(max_words, max_images))
+    words = st.integers(2, model.log_prob.shape[1] - 1)
+    return replace(model, prefix=tuple(draw(st.lists(words, max_size=3))))
+
+
+penalties = st.sampled_from([0.0, 0.3, 0.7, 1.0, 1.5, 2.0])
+
+
+@st.composite
+def decodings(draw: st.DrawFn) -> DecodingOptions:
+    beams, max_length = draw(st.integers(1, 7)), draw(st.integers(1, 7))
+    return DecodingOptions(
+        beam_size=beams,
+        num_captions=draw(st.integers(1, beams)),
+        max_length=max_length,
+        length_penalty=draw(penalties),
+        min_length=draw(st.sampled_from([0, 0, 1, max_length // 2, max_length])),
+        no_repeat_ngram=draw(st.sampled_from([0, 0, 1, 2, 3])),
+    )
+
+
+def same(found: list[Hypothesis], expected: list[Hypothesis]) -> None:
+    assert [(h.tokens, h.finished) for h in found] == [(h.tokens, h.finished) for h in expected]
+    assert [h.log_prob for h in found] == pytest.approx([h.log_prob for h in expected])
+    assert [h.score for h in found] == pytest.approx([h.score for h in expected])
+
+
+def model_of(*log_prob: list[float], following: list[list[int]] | None = None, images: int = 2) -> Model:
+    table = np.array(log_prob, np.float32)
+    return Model(table, np.zeros(table.shape, int) if following is None else np.array(following), (0,) * images)
+
+
+def tokens(found: list[list[Hypothesis]]) -> list[list[tuple[int, ...]]]:
+    return [[h.tokens for h in best] for best in found]
