@@ -17,7 +17,8 @@ nice "$batchcap" distill "$f8k/images" "$data/unlabeled" -o "$work/distilled" \
 
 nice "$batchcap" train "$f8k/images" --captions "$f8k/captions.token.txt" \
     --train-split "$f8k/train.txt" --dev-split "$f8k/dev.txt" -o "$work/captioner" \
-    --weights "$work/distilled/backbone.weights.h5" --tied --views 4 --epochs 14 --patience 3 --final-rate 0.02
+    --weights "$work/distilled/backbone.weights.h5" --tied --views 4 --epochs 14 --patience 3 --final-rate 0.02 \
+    --label-smoothing 0.1
 
 "$batchcap" export "$work/captioner" -o "$work/flickr8k-small" --store int8 --also-score "$data/photos" \
     --data "Flickr8k (Hodosh et al. 2013), 6,000 training photos with five captions each. The backbone was distilled, from a \
