@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from batchcap.options import DecodingOptions
 from batchcap.rules import Rules
-from batchcap.steps import Best, Floats, Hypothesis, Ids, Step, Trail
+from batchcap.steps import Best, Floats, Hypothesis, Ids, Step, Trail, staying
 
 # It takes the logarithm of no probability below this.
 _LEAST: Final = float(np.log(1e-12))
@@ -58,15 +58,13 @@ def im2txt(
         open_ = total[:, 0] > -np.inf
         stuck = ~open_ & ~best.finished[rows]
         best.cut(rows, np.where(stuck[:, None], before, -np.inf), words, 1.0)
-        left = np.count_nonzero(open_)
-        if left == 0:
+        if not open_.any():
             break
         trail.add(rows, images, token, parent)
         rules.follow(token, parent)
         if words + 1 == options.max_length:
             best.cut(rows, np.where(best.finished[rows, None], -np.inf, total), words + 1, 1.0)
-        elif compact and 4 * left <= 3 * len(rows):
-            keep = np.flatnonzero(open_)
+        elif compact and (keep := staying(open_)) is not None:
             stepper.select(keep)
             rules.select(keep)
             rows, token, parent, total = rows[keep], token[keep], parent[keep], total[keep]

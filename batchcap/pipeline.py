@@ -12,6 +12,8 @@ from functools import partial
 from itertools import chain
 from typing import Any, Final, TypeAlias
 
+from msgspec import structs
+
 from batchcap import sources
 from batchcap.bundle import open_bundle
 from batchcap.captioner import Captioner, decoding_options, good_keys
@@ -175,30 +177,27 @@ def _captioned(
 ) -> Record:
     rounded = tuple(Caption(c.caption, round(c.log_prob, _DIGITS), round(c.score, _DIGITS)) for c in captions)
     best = rounded[0]
-    return Record(
-        path=ref.path,
-        member=ref.member,
-        path_b64=ref.path_b64,
+    return structs.replace(
+        _unanswered(ref, made_with),
         caption=best.caption,
         log_prob=best.log_prob,
         score=best.score,
         captions=rounded if several else None,
         width=size.width,
         height=size.height,
-        bytes=ref.size,
-        mtime_us=ref.mtime_us,
-        model=made_with.model,
-        preprocess=made_with.preprocess,
-        decoding=made_with.decoding,
     )
 
 
 def _failed(ref: ImageRef, failure: Failure, made_with: Fingerprint) -> Record:
+    return structs.replace(_unanswered(ref, made_with), error=failure)
+
+
+def _unanswered(ref: ImageRef, made_with: Fingerprint) -> Record:
+    """What a record says whether its image got captions or not."""
     return Record(
         path=ref.path,
         member=ref.member,
         path_b64=ref.path_b64,
-        error=failure,
         bytes=ref.size,
         mtime_us=ref.mtime_us,
         model=made_with.model,

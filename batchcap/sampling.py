@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from batchcap.options import DecodingOptions
 from batchcap.rules import Rules, most_banned
-from batchcap.steps import Floats, Hypothesis, Ids, Step, Trail
+from batchcap.steps import Floats, Hypothesis, Ids, Step, Trail, staying
 
 
 def sample_candidates(options: DecodingOptions, vocabulary_size: int, banned: Sequence[int] = ()) -> int:
@@ -69,13 +69,11 @@ def sample(
         living = possible & (token != end)
         drawn.add(rows, possible & (token == end), total, parent, words, finished=True)
         open_ = living.any(axis=1)
-        left = np.count_nonzero(open_)
-        if left == 0:
+        if not open_.any():
             break
         trail.add(rows, images, token, parent)
         rules.follow(token, parent)
-        if compact and 4 * left <= 3 * len(rows):
-            keep = np.flatnonzero(open_)
+        if compact and (keep := staying(open_)) is not None:
             stepper.select(keep)
             rules.select(keep)
             rows, token, parent, total, living = rows[keep], token[keep], parent[keep], total[keep], living[keep]

@@ -40,6 +40,15 @@ class Step(Protocol):
         """Go on with these images only: [B'] rows of the B."""
 
 
+def staying(open_: NDArray[np.bool_]) -> NDArray[np.intp] | None:
+    """The rows of the images that are not done, [B'] of ``open_`` [B], where it pays that the others leave; else None.
+
+    Leaving copies the states of those who stay: measured at a tenth of a step, so a quarter fewer pays at once.
+    """
+    keep = np.flatnonzero(open_)
+    return keep if 4 * len(keep) <= 3 * len(open_) else None
+
+
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
     """One caption in tokens."""

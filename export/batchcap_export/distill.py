@@ -210,7 +210,7 @@ def _principal_components(
     values, vectors = np.linalg.eigh(square / count - np.outer(mean, mean))
     order = np.argsort(values)[::-1][:SMALL_FEATURES]
     out = mean.astype(np.float32), vectors[:, order].astype(np.float32), values[order].astype(np.float32)
-    np.savez(file, mean=out[0], components=out[1], variance=out[2])
+    replace(file, lambda beside: np.savez(beside, mean=out[0], components=out[1], variance=out[2]))
     return out
 
 

@@ -14,6 +14,7 @@ from batchcap import sessions
 from batchcap.bundle import Bundle
 from batchcap.captioner import Captioner, decoding_options
 from batchcap.errors import ExportError
+from batchcap.wording import banned_tokens
 from batchcap_export.reference import ReferenceCaption, reference_captions
 from batchcap_export.stepping import TrainedCaptioner, gather_beams
 
@@ -87,8 +88,8 @@ def check_parity(
                 f"largest value, {_RELATIVE:g} is the limit)."
             )
     tokens = bundle.manifest.tokens
-    banned = [t for t in (tokens.start, tokens.padding, tokens.unknown) if t is not None]
     decoding = decoding_options(bundle.manifest, beam_size=_BEAMS, num_captions=1)
+    banned = banned_tokens(bundle, decoding)
     expected = reference_captions(captioner, pixels, decoding, tokens.start, tokens.end, banned)
     runtime = Captioner(bundle, decoding, sessions.choose_device("cpu"))
     texts = [bundle.vocabulary.detokenize(e.tokens) for e in expected]
