@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state
 
 from batchcap.bundle import Bundle
+from batchcap.contract import verify_decoder, verify_encoder
 from batchcap.errors import BatchcapError, BundleError, DeviceError, OptionError
 from batchcap.options import usable_cores
 from batchcap.preprocess import Pixels
@@ -215,81 +216,9 @@ def open_sessions(bundle: Bundle, device: Device, threads: int = 0) -> tuple[Enc
     with _silenced() if device.kind == "cuda" else contextlib.nullcontext():
         encoder = _session(bundle.encoder_path, device, threads)
         decoder = _session(bundle.decoder_path, device, threads)
-    _verify_encoder(bundle, encoder)
-    _verify_decoder(bundle, encoder, decoder)
+    verify_encoder(bundle, encoder)
+    verify_decoder(bundle, encoder, decoder)
     return Encoder(encoder, device, bundle.encoder_path), Decoder(decoder, device, bundle.decoder_path)
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """What a tensor must be."""
-
-    type: str
-    sizes: tuple[int | None, ...]
-    """A number: this size. _FREE: the graph must not fix it. None: any."""
-
-
-_FREE: Final = -1
-
-
-def _verify_encoder(bundle: Bundle, session: Any) -> None:
-    how, path = bundle.manifest.preprocess, bundle.encoder_path
-    pixels = "tensor(uint8)" if how.pixels == "uint8" else "tensor(float)"
-    _verify(path, "input", session.get_inputs(), {"image": _Wanted(pixels, (_FREE, how.height, how.width, 3))})
-    outputs = session.get_outputs()
-    for tensor in outputs:
-        if not tensor.name.startswith(("state.", "memory.")):
-            raise BundleError(f"{path}: output `{tensor.name}` is neither `state.*` nor `memory.*`.")
-        start: tuple[int | None, ...] = (None, 1) if tensor.name.startswith("state.") else (None,)
-        rest = (None,) * (len(tensor.shape) - len(start))
-        _verify(path, "output", [tensor], {tensor.name: _Wanted(tensor.type, start + rest)})
-    if not any(tensor.name.startswith("state.") for tensor in outputs):
-        raise BundleError(f"{path}: has no output `state.*`.")
-
-
-def _verify_decoder(bundle: Bundle, encoder: Any, decoder: Any) -> None:
-    path, grid = bundle.decoder_path, bundle.manifest.attention_grid
-    features = {t.name: _Wanted(t.type, (None,) * len(t.shape)) for t in encoder.get_outputs()}
-    inputs = {"token": _Wanted("tensor(int64)", (_FREE, _FREE)), "parent": _Wanted("tensor(int64)", (_FREE, _FREE))}
-    inputs["candidates"] = _Wanted("tensor(int64)", (1,))
-    for name, wanted in features.items():
-        free = (_FREE, _FREE) if name.startswith("state.") else (_FREE,)
-        inputs[name] = _Wanted(wanted.type, (*free, *wanted.sizes[len(free) :]))
-    _verify(path, "input", decoder.get_inputs(), inputs)
-    outputs = {
-        "log_prob": _Wanted("tensor(float)", (None, None, None)),
-        "next_token": _Wanted("tensor(int64)", (None, None, None)),
-        **{f"next_{name}": wanted for name, wanted in features.items() if name.startswith("state.")},
-    }
-    found = decoder.get_outputs()
-    if grid is not None or any(tensor.name == "attention" for tensor in found):
-        regions = None if grid is None else grid[0] * grid[1]
-        outputs["attention"] = _Wanted("tensor(float)", (None, None, regions))
-    _verify(path, "output", found, outputs)
-
-
-def _fixed(size: object) -> bool:
-    return isinstance(size, int)
-
-
-def _verify(path: Path, side: str, found: Sequence[Any], wanted: Mapping[str, _Wanted]) -> None:
-    """Compare a graph's tensors with the contract, by name."""
-    names = {tensor.name for tensor in found}
-    for name in wanted:
-        if name not in names:
-            raise BundleError(f"{path}: has no {side} `{name}`.", "Export the model again.")
-    for tensor in found:
-        if tensor.name not in wanted:
-            raise BundleError(f"{path}: has an {side} `{tensor.name}` that nothing feeds or reads.")
-        want, what = wanted[tensor.name], f"{path}: {side} `{tensor.name}`"
-        if tensor.type != want.type:
-            raise BundleError(f"{what} is {tensor.type}, not {want.type}.")
-        if len(tensor.shape) != len(want.sizes):
-            raise BundleError(f"{what} has {len(tensor.shape)} dimensions, not {len(want.sizes)}.")
-        for axis, (size, expected) in enumerate(zip(tensor.shape, want.sizes, strict=True)):
-            if _fixed(size) and expected is not None and size != expected:
-                free = "any size" if expected == _FREE else str(expected)
-                raise BundleError(f"{what} has the size {size} on axis {axis}, where it needs {free}.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,10 @@ FILES = sorted(PACKAGE.glob("*.py"))
 # From the ground up; a file imports files below its own floor, or beside it where that makes no circle.
 FLOORS = (
     ("errors", "records", "options", "interrupts"),
-    ("vocabulary", "onnxfile", "preprocess", "bundle", "steps", "rules", "sampling", "im2txt", "search", "sessions"),
+    (
+        *("vocabulary", "onnxfile", "preprocess", "bundle", "contract", "sessions"),
+        *("steps", "rules", "sampling", "im2txt", "search"),
+    ),
     ("sources", "loading", "formats", "resume", "journal", "stream", "wording", "captioner"),
     ("progress", "pipeline", "doctor", "bench"),
     ("console",),
