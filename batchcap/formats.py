@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Sequence
+from decimal import MIN_EMIN, Context, Decimal
 from typing import Annotated, Any, Final, Literal, Protocol, TypeAlias
 
 import msgspec
@@ -24,6 +25,7 @@ _JSONL_START: Final = b'{"path":"'
 _CSV_START: Final = b"path,member,path_b64,"
 # Python's csv module reads no field of more than 131,072 characters, and an escaped one can be twice as long.
 _LONGEST_MESSAGE: Final = 60_000
+_SIX_DIGITS: Final = Context(prec=6, Emin=MIN_EMIN)
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -138,14 +140,16 @@ class Csv:
 
     An empty field is an absent value, except that a row without ``error_stage`` has a caption, be it empty. With
     ``num_captions`` > 1 the first caption stands in ``caption`` and the others in ``caption_2``, ...; a rank is present
-    where its ``log_prob`` is. An error message is cut after 60,000 characters.
+    where its ``log_prob`` is. ``p`` is exp(``log_prob``) with 6 digits, for people: reading a record back ignores it.
+    An error message is cut after 60,000 characters.
     """
 
     def __init__(self, num_captions: int = 1) -> None:
         self.num_captions = num_captions
-        ranks = [f"{name}_{rank}" for rank in range(2, num_captions + 1) for name in ("caption", "log_prob", "score")]
+        caption = ("caption", "log_prob", "score", "p")
+        ranks = [f"{name}_{rank}" for rank in range(2, num_captions + 1) for name in caption]
         self.columns: tuple[str, ...] = (
-            *("path", "member", "path_b64", "caption", "log_prob", "score"),
+            *("path", "member", "path_b64", *caption),
             *("error_stage", "error_kind", "error_message"),
             *ranks,
             *("width", "height", "bytes", "mtime_us", "model", "preprocess", "decoding"),
@@ -174,7 +178,7 @@ class Csv:
             ranks += _caption_fields(captions[rank] if rank < len(captions) else None)
         return [
             *(_escape(record.path), _escape(record.member), _escape(record.path_b64), _escape(record.caption)),
-            *(_text(record.log_prob), _text(record.score)),
+            *(_text(record.log_prob), _text(record.score), _p(record.log_prob)),
             *(("", "", "") if error is None else _error_fields(error)),
             *ranks,
             *(_text(record.width), _text(record.height), _text(record.bytes), _text(record.mtime_us)),
@@ -207,7 +211,7 @@ class Csv:
     def _captions(self, fields: list[str]) -> tuple[Caption, ...] | None:
         if self.num_captions == 1:
             return None
-        ranks = [fields[3:6], *(fields[at : at + 3] for at in range(9, len(fields) - 7, 3))]
+        ranks = [fields[3:6], *(fields[at : at + 3] for at in range(10, len(fields) - 7, 4))]
         found = (Caption(_unescape(text), float(log_prob), float(score)) for text, log_prob, score in ranks if log_prob)
         return tuple(found) or None
 
@@ -281,6 +285,11 @@ def _text(value: float | None) -> str:
     return "" if value is None else repr(value)
 
 
+def _p(log_prob: float | None) -> str:
+    """exp(log_prob), however small: a float of it would be 0 below exp(-745)."""
+    return "" if log_prob is None else format(Decimal(log_prob).exp(_SIX_DIGITS), "g")
+
+
 def _float(field: str) -> float | None:
     return float(field) if field else None
 
@@ -294,8 +303,10 @@ def _int(field: str) -> int | None:
     return value
 
 
-def _caption_fields(caption: Caption | None) -> tuple[str, str, str]:
-    return ("", "", "") if caption is None else (_escape(caption.caption), repr(caption.log_prob), repr(caption.score))
+def _caption_fields(caption: Caption | None) -> tuple[str, str, str, str]:
+    if caption is None:
+        return "", "", "", ""
+    return _escape(caption.caption), repr(caption.log_prob), repr(caption.score), _p(caption.log_prob)
 
 
 def _error_fields(error: Failure) -> tuple[str, str, str]:
@@ -303,7 +314,7 @@ def _error_fields(error: Failure) -> tuple[str, str, str]:
 
 
 def _error(fields: list[str]) -> Failure | None:
-    stage, kind, message = fields[6:9]
+    stage, kind, message = fields[7:10]
     if not stage:
         return None
     if stage not in _STAGES:

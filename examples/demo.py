@@ -49,13 +49,14 @@ def copy_photos() -> None:
             shutil.copy2(Path(spec.origin).parent / "data" / name, photos / name)
 
 
-def read_captions() -> list[tuple[str, str]]:
-    """File name and caption of every photograph; the last record of a picture counts."""
+def read_captions() -> list[tuple[str, str, float | None]]:
+    """File name, caption and log_prob of every photograph; the last record of a picture counts."""
     rows = {}
     for line in (ROOT / CAPTIONS).read_bytes().splitlines():
         record = msgspec.json.decode(line, type=Record)
-        rows[record.path] = record.caption if record.error is None else f"failed: {record.error.message}"
-    return [(path, caption or "") for path, caption in sorted(rows.items())]
+        text = record.caption if record.error is None else f"failed: {record.error.message}"
+        rows[record.path] = (text or "", record.log_prob)
+    return [(path, *row) for path, row in sorted(rows.items())]
 
 
 def main() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -114,15 +116,47 @@ def test_ordinary_readers_read_our_lines(written: list[Record]) -> None:
 
 def test_the_csv_header_depends_on_the_number_of_captions_alone() -> None:
     assert Csv().header == (
-        b"path,member,path_b64,caption,log_prob,score,error_stage,error_kind,error_message,"
+        b"path,member,path_b64,caption,log_prob,score,p,error_stage,error_kind,error_message,"
         b"width,height,bytes,mtime_us,model,preprocess,decoding\n"
     )
-    assert b",error_message,caption_2,log_prob_2,score_2,caption_3,log_prob_3,score_3,width," in Csv(3).header
+    assert b",error_message,caption_2,log_prob_2,score_2,p_2,caption_3,log_prob_3,score_3,p_3,width," in Csv(3).header
 
 
 def test_line_ends_and_backslashes_are_escaped_in_csv() -> None:
     record = Record(path="a\\n.jpg", caption='one\ntwo\r\n"three", four', model="m", preprocess="p", decoding="d")
-    assert Csv().encode([record]) == (b'a\\\\n.jpg,,,"one\\ntwo\\r\\n""three"", four",,,,,,,,,,m,p,d\n')
+    assert Csv().encode([record]) == (b'a\\\\n.jpg,,,"one\\ntwo\\r\\n""three"", four",,,,,,,,,,,m,p,d\n')
+
+
+@settings(deadline=None)
+@given(st.lists(captions, min_size=2, max_size=2), st.sampled_from([0.0, -1.75, -13.971432, -750.0, -1e6]))
+def test_p_in_csv_is_the_exponential_of_the_log_prob_beside_it(pair: list[Caption], log_prob: float) -> None:
+    best, second = msgspec.structs.replace(pair[0], log_prob=log_prob), pair[1]
+    record = Record(path="a", caption=best.caption, log_prob=log_prob, score=best.score, captions=(best, second))
+    (row,) = csv.DictReader(line.decode() for line in [Csv(2).header, *_lines(Csv(2), [record])])
+    for field, caption in (("p", best), ("p_2", second)):
+        p = Decimal(row[field])
+        assert p > 0
+        assert float(p.ln()) == pytest.approx(float(row[field.replace("p", "log_prob")]), abs=6e-6)
+        if caption.log_prob > -700:
+            assert float(row[field]) == pytest.approx(math.exp(caption.log_prob), rel=6e-6)
+
+
+def test_p_is_written_as_people_write_numbers() -> None:
+    made = [
+        Record(path="a", caption="x", log_prob=n, score=n, model="m") for n in (0.0, -1.5, -8.31, -13.971432, -2000)
+    ]
+    ps = [line.split(b",")[6] for line in Csv().encode(made).splitlines()]
+    assert ps == [b"1", b"0.223130", b"0.000246044", b"8.55626e-7", b"2.57654e-869"]
+
+
+def test_reading_a_row_back_ignores_p() -> None:
+    record = Record(path="a", caption="x", log_prob=-2.0, score=-1.0, model="m", preprocess="p", decoding="d")
+    (line,) = _lines(Csv(), [record])
+    assert b",0.135335," in line
+    for other in (b",7,", b",,", b",a guess,"):
+        changed = line.replace(b",0.135335,", other)
+        assert Csv().decode(changed) == record
+        assert Csv().scan(changed) == Csv().scan(line)
 
 
 def test_a_caption_may_be_empty_but_not_absent() -> None:
@@ -180,15 +214,15 @@ def test_csv_refuses_what_its_columns_cannot_hold(record: Record) -> None:
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        (b"a,b\n", "2 columns instead of 16"),
-        (b"a,,,x,,,,,,1,1,1,1,m,p,d\r\n", "carriage return"),
-        (b"a,,,x,,,,,,1,1,one,1,m,p,d\n", "one"),
-        (b"a,,,x,,,,,,1,1,99999999999999999999,1,m,p,d\n", "out of range"),
-        (b"a,,,x,,,maybe,,,1,1,1,1,m,p,d\n", "no stage"),
-        (b"a\\t,,,x,,,,,,1,1,1,1,m,p,d\n", "no escape"),
-        (b"a\\,,,x,,,,,,1,1,1,1,m,p,d\n", "no escape"),
-        (b'"a,,,x,,,,,,1,1,1,1,m,p,d\n', "unexpected end"),
-        (b"\xff,,,x,,,,,,1,1,1,1,m,p,d\n", "utf-8"),
+        (b"a,b\n", "2 columns instead of 17"),
+        (b"a,,,x,,,,,,,1,1,1,1,m,p,d\r\n", "carriage return"),
+        (b"a,,,x,,,,,,,1,1,one,1,m,p,d\n", "one"),
+        (b"a,,,x,,,,,,,1,1,99999999999999999999,1,m,p,d\n", "out of range"),
+        (b"a,,,x,,,,maybe,,,1,1,1,1,m,p,d\n", "no stage"),
+        (b"a\\t,,,x,,,,,,,1,1,1,1,m,p,d\n", "no escape"),
+        (b"a\\,,,x,,,,,,,1,1,1,1,m,p,d\n", "no escape"),
+        (b'"a,,,x,,,,,,,1,1,1,1,m,p,d\n', "unexpected end"),
+        (b"\xff,,,x,,,,,,,1,1,1,1,m,p,d\n", "utf-8"),
     ],
 )
 def test_a_csv_line_that_is_not_ours_says_why(line: bytes, why: str) -> None:

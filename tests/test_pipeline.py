@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import resource
 import signal
@@ -97,6 +98,8 @@ def test_n_best_in_jsonl_and_csv(photos: Path, tmp_path: Path, tiny_bundle: Path
         assert [row["caption"], row["caption_2"], row["caption_3"]] == best + [""] * (3 - len(best))
         scores = [each["score"] for each in record["captions"]]
         assert scores == sorted(scores, reverse=True)
+        probabilities = [float(p) for p in (row["p"], row["p_2"], row["p_3"]) if p]
+        assert probabilities == pytest.approx([math.exp(each["log_prob"]) for each in record["captions"]], rel=1e-5)
     assert max(len(record["captions"]) for record in lines(tmp_path / "out.jsonl")) == 3
 
 
