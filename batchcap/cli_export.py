@@ -182,7 +182,13 @@ def train(
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Run folder of batchcap train.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Run folder of batchcap train, or a Python file with a function captioner() (FILE.py:NAME: another).",
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The bundle folder to make; it must not exist.")],
     name: Annotated[str | None, typer.Option(help="Name of the bundle.  [default: the folder's]")] = None,
     bundle_version: Annotated[str, typer.Option("--bundle-version", help="Version of the bundle.")] = "1",
@@ -192,27 +198,35 @@ def export(
     ] = "float32",
     images: Annotated[
         Path | None,
-        typer.Option(help="Folder of at least 64 pictures for the comparison.  [default: the run's dev pictures]"),
+        typer.Option(help="Folder of at least 64 pictures for the comparison.  [default: the dev pictures of a run]"),
     ] = None,
     score: Annotated[
-        bool, typer.Option("--score/--no-score", help="Score the bundle on the run's dev pictures.")
+        bool, typer.Option("--score/--no-score", help="Score the bundle of a run on its dev pictures.")
     ] = True,
     also_score: Annotated[
-        list[Path] | None, typer.Option(help="Folders with other copies of some dev pictures, scored too. Repeatable.")
+        list[Path] | None,
+        typer.Option(help="Of a run: folders with other copies of some dev pictures, scored too. Repeatable."),
     ] = None,
-    beam_size: Annotated[int, typer.Option(min=1, help="The bundle's default beam.")] = 3,
-    max_length: Annotated[int, typer.Option(min=1, help="The bundle's default length.")] = 20,
-    length_penalty: Annotated[float, typer.Option(min=0.0, max=2.0, help="The bundle's default penalty.")] = 0.7,
+    beam_size: Annotated[
+        int | None, typer.Option(min=1, help="The bundle's default beam.  [default: the model's]")
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(min=1, help="The bundle's default length.  [default: the model's]")
+    ] = None,
+    length_penalty: Annotated[
+        float | None, typer.Option(min=0.0, help="The bundle's default penalty.  [default: the model's]")
+    ] = None,
     data: Annotated[str, typer.Option(help="What the model learnt from, for its card.")] = "",
     terms: Annotated[str, typer.Option(help="Under which terms it may be used, for its card.")] = "",
     min_distinct: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of the compared captions that must be different.")
     ] = 0.5,
 ) -> None:
-    """Turn a trained captioner into a bundle, proven to say the same words. If it does not, no bundle remains."""
+    """Turn a captioner into a bundle, proven to say the same words. If it does not, no bundle remains."""
     _need_export()
     from batchcap.console import say
-    from batchcap_export.bundling import BundleOptions, export_run
+    from batchcap_export.bundling import BundleOptions, export_run, export_source
+    from batchcap_export.importers import ImportOptions
 
     options = BundleOptions(
         name=name or output.name,
@@ -225,6 +239,9 @@ def export(
         terms=terms,
         min_distinct=min_distinct,
     )
-    parity = export_run(run, output, options, images, score, also_score or [], say)
+    if (Path(source) / "recipe.json").is_file():
+        parity = export_run(Path(source), output, options, images, score, also_score or [], say)
+    else:
+        parity = export_source(source, ImportOptions(), output, options, images, say)
     typer.echo(f"{output}: {parity.summary()}")
     typer.echo(f"Try it: batchcap run PHOTOS -o captions.jsonl --model {output}")

@@ -22,11 +22,11 @@ from batchcap import preprocess
 from batchcap.vocabulary import Vocabulary
 from batchcap_export.architectures import AttentionGRU
 from batchcap_export.backbones import load_backbone
-from batchcap_export.bundling import BundleOptions, export_bundle
+from batchcap_export.bundling import BundleOptions, export_model
 from batchcap_export.datasets import SPECIAL
 from batchcap_export.images import find_images, read_image
 from batchcap_export.stepping import TrainedCaptioner
-from batchcap_export.train import preprocessing
+from batchcap_export.train import TrainOptions, preprocessing, trained_model
 
 
 def main() -> None:
@@ -54,8 +54,11 @@ def main() -> None:
     decoder.words.kernel.assign(np.asarray(decoder.words.kernel) * 12)
     vocabulary = Vocabulary((*SPECIAL, *(f"word{i}" for i in range(options.words - len(SPECIAL)))))
     captioner = TrainedCaptioner(backbone, decoder, vocabulary, how)
+    nowhere = Path("nowhere")
+    trained = TrainOptions(images=nowhere, captions=nowhere, train_split=nowhere, dev_split=nowhere)
+    model = trained_model(captioner, trained, {"weights": "random"})
     card = BundleOptions(name=options.bundle.name, data="Random weights, for measuring speed.", terms="Apache-2.0")
-    _, parity = export_bundle(captioner, options.bundle, card, files, {"weights": "random"}, [], print)
+    _, parity = export_model(model, options.bundle, card, files, print)
     print(f"{options.bundle}: {parity.summary()}")
 
 

@@ -70,7 +70,7 @@ def test_train_export_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["export", "nowhere", "-o", "bundle"], "recipe.json is missing"),
+        (["export", "nowhere", "-o", "bundle"], "nowhere: no such file or folder"),
         (
             ["train", "nowhere", "--captions", "c", "--train-split", "t", "--dev-split", "d", "-o", "run"],
             "no such file",

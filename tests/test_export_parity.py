@@ -21,13 +21,24 @@ from batchcap.vocabulary import Vocabulary
 from batchcap_export import bundling, convert, parity
 from batchcap_export.architectures import AttentionGRU
 from batchcap_export.backbones import load_backbone
-from batchcap_export.bundling import BundleOptions, Evaluation, export_bundle
+from batchcap_export.bundling import BundleOptions, Evaluation, export_model
 from batchcap_export.datasets import SPECIAL
+from batchcap_export.model import CaptionModel
 from batchcap_export.reference import reference_captions
 from batchcap_export.stepping import TrainedCaptioner
-from batchcap_export.train import caption_features, preprocessing
+from batchcap_export.train import TrainOptions, caption_features, preprocessing, trained_model
 
 WORDS = 300
+NOWHERE = Path("nowhere")
+OPTIONS = TrainOptions(images=NOWHERE, captions=NOWHERE, train_split=NOWHERE, dev_split=NOWHERE)
+
+
+def _model(backbone: str, size: int | None = None, tied: bool = True, learned_state: bool = False) -> CaptionModel:
+    return as_model(_captioner(backbone, size, tied, learned_state))
+
+
+def as_model(captioner: TrainedCaptioner) -> CaptionModel:
+    return trained_model(captioner, OPTIONS, {"epochs": 0})
 
 
 def _captioner(
@@ -83,7 +94,7 @@ def test_the_bundle_says_what_the_model_says(
     captioner = _captioner(backbone, size, tied, learned_state)
     said: list[str] = []
     options = BundleOptions(name="proof", store=store, max_length=12)
-    bundle, proof = export_bundle(captioner, tmp_path / "proof", options, photos, {"epochs": 0}, [], said.append)
+    bundle, proof = export_model(as_model(captioner), tmp_path / "proof", options, photos, said.append)
     assert proof.images == 64
     assert proof.distinct >= 32
     assert proof.identical + proof.ties == 64
@@ -114,9 +125,9 @@ def test_the_bundle_says_what_the_model_says(
 
 
 def test_the_same_model_gives_the_same_files(tmp_path: Path) -> None:
-    captioner = _captioner("small")
+    model = _model("small")
     for name in ("one", "two"):
-        bundling._write(captioner, tmp_path / name, BundleOptions(name="same"), {}, "float32")
+        bundling._write(model, tmp_path / name, BundleOptions(name="same"), "float32")
     for file in ("encoder.onnx", "decoder.onnx", "bundle.json"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
@@ -125,8 +136,8 @@ def test_a_wrong_graph_leaves_no_bundle(photos: list[Path], tmp_path: Path, monk
     """The decoder is converted from other weights than the model that is compared."""
     captioner = _captioner("small")
 
-    def spoilt(given: TrainedCaptioner) -> onnx.ModelProto:
-        kernel = given.decoder.gru.cell.kernel  # type: ignore[attr-defined]
+    def spoilt(given: CaptionModel) -> onnx.ModelProto:
+        kernel = captioner.decoder.gru.cell.kernel  # type: ignore[attr-defined]
         kept = kernel.numpy()
         kernel.assign(kept * 1.05)
         model = convert.convert_decoder(given)
@@ -135,7 +146,7 @@ def test_a_wrong_graph_leaves_no_bundle(photos: list[Path], tmp_path: Path, monk
 
     monkeypatch.setattr(bundling, "convert_decoder", spoilt)
     with pytest.raises(ExportError, match=r"Parity: .*log_prob differs"):
-        export_bundle(captioner, tmp_path / "bad", BundleOptions(name="bad"), photos, {}, [], lambda _: None)
+        export_model(as_model(captioner), tmp_path / "bad", BundleOptions(name="bad"), photos, lambda _: None)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -143,19 +154,19 @@ def test_captions_that_are_all_alike_prove_nothing(photos: list[Path], tmp_path:
     captioner = _captioner("small")
     captioner.decoder.regions.kernel.assign(captioner.decoder.regions.kernel * 0)  # type: ignore[attr-defined]
     with pytest.raises(ExportError, match="captions are distinct"):
-        export_bundle(captioner, tmp_path / "dull", BundleOptions(name="dull"), photos, {}, [], lambda _: None)
+        export_model(as_model(captioner), tmp_path / "dull", BundleOptions(name="dull"), photos, lambda _: None)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_stands_in_the_way_is_named(photos: list[Path], tmp_path: Path) -> None:
-    captioner = _captioner("small")
+    model = _model("small")
     with pytest.raises(ExportError, match="needs 64 images, not 5"):
-        export_bundle(captioner, tmp_path / "few", BundleOptions(name="few"), photos[:5], {}, [], lambda _: None)
+        export_model(model, tmp_path / "few", BundleOptions(name="few"), photos[:5], lambda _: None)
     (tmp_path / "there").mkdir()
     with pytest.raises(OutputError, match="there: exists already"):
-        export_bundle(captioner, tmp_path / "there", BundleOptions(name="there"), photos, {}, [], lambda _: None)
+        export_model(model, tmp_path / "there", BundleOptions(name="there"), photos, lambda _: None)
     with pytest.raises(OutputError, match="no such folder"):
-        export_bundle(captioner, tmp_path / "no" / "x", BundleOptions(name="x"), photos, {}, [], lambda _: None)
+        export_model(model, tmp_path / "no" / "x", BundleOptions(name="x"), photos, lambda _: None)
 
 
 def test_scores_and_rounding_stand_in_the_manifest(photos: list[Path], tmp_path: Path) -> None:
@@ -163,7 +174,7 @@ def test_scores_and_rounding_stand_in_the_manifest(photos: list[Path], tmp_path:
     references = tuple((f"word{i} word{i + 1} word{i + 2} word3",) for i in range(64))
     evaluation = Evaluation("made-up", tuple(photos), references)
     options = BundleOptions(name="scored", store="int8", max_length=6)
-    bundle, _ = export_bundle(_captioner("small"), tmp_path / "b", options, photos, {}, [evaluation], lambda _: None)
+    bundle, _ = export_model(_model("small"), tmp_path / "b", options, photos, lambda _: None, evaluations=[evaluation])
     metrics = {metric.name: metric for metric in bundle.manifest.provenance.metrics}
     assert {"parity", "made-up/cider", "made-up/bleu_4", "changed_by_rounding"} <= set(metrics)
     assert "int8 weights" in metrics["made-up/cider"].signature

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnxruntime
@@ -29,21 +29,22 @@ from batchcap.bundle import (
     Manifest,
     Metric,
     Provenance,
-    Tokens,
     open_bundle,
     write_manifest,
 )
 from batchcap.captioner import Captioner, decoding_options
 from batchcap.errors import ExportError, OutputError
 from batchcap.options import DecodingOptions
+from batchcap.preprocess import Preprocess
 from batchcap_export import datasets, images
 from batchcap_export.convert import OPSET, compact, convert_decoder, convert_encoder
 from batchcap_export.evaluate import Scores, score
+from batchcap_export.importers import ImportOptions, open_source
+from batchcap_export.model import CaptionModel, check_model
 from batchcap_export.model_card import model_card
-from batchcap_export.parity import MIN_IMAGES, Parity, check_parity
-from batchcap_export.rounding import Storage, round_captioner
-from batchcap_export.stepping import TrainedCaptioner, parameters
-from batchcap_export.train import load_run
+from batchcap_export.parity import MIN_IMAGES, Parity, check_parity, copying_cost
+from batchcap_export.rounding import Storage
+from batchcap_export.train import load_run, trained_model
 
 Say = Callable[[str], None]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
@@ -57,11 +58,10 @@ class BundleOptions:
     version: str = "1"
     store: Storage = "float32"
     """How the big weights lie in the files; arithmetic is float32."""
-    beam_size: int = 3
-    """Default of the bundle, as the next two."""
-    max_length: int = 20
-    length_penalty: float = 0.7
-    architecture: str = "attention-gru"
+    beam_size: int | None = None
+    """Default of the bundle, as the next two; None is the model's own."""
+    max_length: int | None = None
+    length_penalty: float | None = None
     data: str = ""
     """What it learnt from, in words."""
     terms: str = ""
@@ -75,8 +75,17 @@ class BundleOptions:
                 f"{self.name!r} cannot be the name of a bundle.",
                 "Use letters, digits and . _ + -, with --name or --output.",
             )
-        # Whatever a run would refuse is no default either.
-        DecodingOptions(beam_size=self.beam_size, max_length=self.max_length, length_penalty=self.length_penalty)
+
+    def generation(self, own: Generation) -> Generation:
+        """The bundle's default decoding: what was chosen here, else the model's own.
+
+        Raises:
+            OptionError: a run would refuse it.
+        """
+        chosen = {name: getattr(self, name) for name in ("beam_size", "max_length", "length_penalty")}
+        generation = structs.replace(own, **{name: value for name, value in chosen.items() if value is not None})
+        DecodingOptions(**structs.asdict(generation))
+        return generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,48 +97,66 @@ class Evaluation:
     references: tuple[tuple[str, ...], ...]
 
 
-def export_bundle(
-    captioner: TrainedCaptioner,
+Check: TypeAlias = Callable[[Bundle], Sequence[Metric]]
+"""Measures a finished bundle before it moves to its place, or raises."""
+
+
+def export_model(
+    model: CaptionModel,
     output: Path,
     options: BundleOptions,
     parity_images: Sequence[Path],
-    recipe: dict[str, Any],
-    evaluations: Sequence[Evaluation],
     say: Say,
+    *,
+    evaluations: Sequence[Evaluation] = (),
+    checks: Sequence[Check] = (),
 ) -> tuple[Bundle, Parity]:
-    """Convert, compare with the model, score, and only then move the bundle to ``output``.
+    """Convert, compare with the original, score, and only then move the bundle to ``output``.
 
     Args:
-        parity_images: the first 64 of them are captioned by the model and by the bundle.
-        recipe: how it was trained, for the manifest.
+        parity_images: the first 64 of them are captioned by the original and by the bundle.
         evaluations: scored with the bundle's defaults; with rounded weights, the first one also tells how many captions
             the rounding changed.
+        checks: more that must hold of the bundle; what they measure stands in the manifest.
 
     Raises:
         ExportError: a conversion that fails or is not equal.
+        OptionError: defaults that no run would take.
         OutputError: ``output`` exists, or cannot be written.
     """
     if output.exists():
         raise OutputError(f"{output}: exists already.", "Remove it, or name another folder.")
     if len(parity_images) < MIN_IMAGES:
         raise ExportError(f"Parity needs {MIN_IMAGES} images, not {len(parity_images)}.", "Name a folder: --images.")
+    model = replace(model, generation=options.generation(model.generation))
+    if options.store != "float32" and model.rounded is None:
+        raise ExportError(
+            f"--store {options.store}: the weights of a {model.architecture} model cannot be rounded.",
+            "Use --store float32.",
+        )
+    check_model(model)
     with _workshop(output) as shop:
         plain: list[str] | None = None
-        if options.store != "float32" and evaluations:
-            say("converting the unrounded model, to count what rounding changes")
-            unrounded = _write(captioner, shop / "unrounded", options, recipe, "float32")
-            plain = _captions(unrounded, evaluations[0].files)
-        rounded = round_captioner(captioner, options.store)
+        if model.rounded is not None and options.store != "float32":
+            if evaluations:
+                say("converting the unrounded model, to count what rounding changes")
+                plain = _captions(_write(model, shop / "unrounded", options, "float32"), evaluations[0].files)
+            model = replace(model.rounded(options.store), generation=model.generation)
         say("converting")
         folder = shop / "bundle"
-        bundle = _write(rounded, folder, options, recipe, options.store)
-        say("comparing with the model")
-        pixels = _pixels(rounded, parity_images[:MIN_IMAGES])
-        parity = check_parity(rounded, bundle, pixels, say, options.min_distinct)
+        bundle = _write(model, folder, options, options.store)
+        say("comparing with the original")
+        pixels = _pixels(model.preprocess, parity_images[:MIN_IMAGES])
+        parity = check_parity(model, bundle, pixels, say, options.min_distinct)
         say(parity.summary())
+        if model.repeats_memory:
+            cost = copying_cost(bundle, pixels)
+            say(f"the step copies the memory for every beam: it takes {cost:.2f} times as long as without")
         metrics = [Metric(name="parity", value=parity.identical / parity.images, signature=parity.summary())]
         metrics += _scored(bundle, evaluations, plain, options.store, say)
-        bundle = _finish(bundle, metrics, options, parameters(rounded.backbone.model, rounded.decoder), parity)
+        for check in checks:
+            metrics += check(bundle)
+        bundle = _finish(bundle, metrics, options, model.parameters, parity)
         folder.rename(output)
     return open_bundle(output), parity
 
@@ -165,8 +192,24 @@ def export_run(
     names = ("images", "captions", "train_split", "dev_split", "weights")
     said = {k: v for k, v in recipe.options.items() if k not in names}
     said |= {k: Path(str(recipe.options[k])).name for k in names}
-    options = replace(options, architecture=trained.architecture)
-    return export_bundle(captioner, output, options, parity_images, said, evaluations, say)[1]
+    model = trained_model(captioner, trained, said)
+    return export_model(model, output, options, parity_images, say, evaluations=evaluations)[1]
+
+
+def export_source(
+    source: str, how: ImportOptions, output: Path, options: BundleOptions, folder: Path | None, say: Say
+) -> Parity:
+    """Export a captioner that was made elsewhere: see `importers.open_source`.
+
+    Args:
+        folder: pictures for parity.
+    """
+    model = open_source(source, how)
+    if folder is None:
+        raise ExportError(
+            f"{source}: there are no pictures to compare with.", f"Name a folder of at least {MIN_IMAGES}: --images."
+        )
+    return export_model(model, output, options, images.find_images(folder), say)[1]
 
 
 def _copies(folder: Path, dev: datasets.CaptionedImages) -> list[Evaluation]:
@@ -198,23 +241,20 @@ def _workshop(output: Path) -> Iterator[Path]:
         shutil.rmtree(shop, ignore_errors=True)
 
 
-def _write(
-    captioner: TrainedCaptioner, folder: Path, options: BundleOptions, recipe: dict[str, Any], store: str
-) -> Bundle:
+def _write(model: CaptionModel, folder: Path, options: BundleOptions, store: str) -> Bundle:
     """Graphs, vocabulary and manifest; the card comes when there is something to say."""
     folder.mkdir()
     for name, convert in ((ENCODER_FILE, convert_encoder), (DECODER_FILE, convert_decoder)):
-        model = convert(captioner)
-        compact(model, store)
-        (folder / name).write_bytes(model.SerializeToString(deterministic=True))
-    captioner.vocabulary.save(folder / VOCABULARY_FILE)
+        graph = convert(model)
+        compact(graph, store)
+        (folder / name).write_bytes(graph.SerializeToString(deterministic=True))
+    model.vocabulary.save(folder / VOCABULARY_FILE)
     (folder / CARD_FILE).write_text(f"# {options.name}\n", encoding="utf-8")
-    write_manifest(folder, _manifest(captioner, options, recipe))
+    write_manifest(folder, _manifest(model, options))
     return open_bundle(folder)
 
 
-def _manifest(captioner: TrainedCaptioner, options: BundleOptions, recipe: dict[str, Any]) -> Manifest:
-    ids = {word: i for i, word in enumerate(captioner.vocabulary.words)}
+def _manifest(model: CaptionModel, options: BundleOptions) -> Manifest:
     tools = {name: version(name) for name in ("tensorflow", "keras", "tf2onnx", "onnx", "numpy", "pillow")}
     # Two distributions have this module; which one depends on the platform.
     tools["onnxruntime"] = onnxruntime.__version__
@@ -222,27 +262,22 @@ def _manifest(captioner: TrainedCaptioner, options: BundleOptions, recipe: dict[
         format_version=MANIFEST_VERSION,
         name=options.name,
         version=options.version,
-        preprocess=captioner.preprocess,
-        tokens=Tokens(
-            start=ids[datasets.START],
-            end=ids[datasets.END],
-            unknown=ids[datasets.UNKNOWN],
-            padding=ids[datasets.PADDING],
+        preprocess=model.preprocess,
+        tokens=model.tokens,
+        vocabulary_size=len(model.vocabulary),
+        generation=model.generation,
+        attention_grid=model.grid,
+        provenance=Provenance(
+            architecture=model.architecture, data=options.data, terms=options.terms, recipe=dict(model.recipe)
         ),
-        vocabulary_size=len(ids),
-        generation=Generation(
-            beam_size=options.beam_size, max_length=options.max_length, length_penalty=options.length_penalty
-        ),
-        attention_grid=captioner.backbone.grid,
-        provenance=Provenance(architecture=options.architecture, data=options.data, terms=options.terms, recipe=recipe),
         tools=tools,
         opset=OPSET,
         files={},
     )
 
 
-def _pixels(captioner: TrainedCaptioner, files: Sequence[Path]) -> NDArray[Any]:
-    return np.stack([preprocess.apply(images.read_image(file), captioner.preprocess) for file in files])
+def _pixels(how: Preprocess, files: Sequence[Path]) -> NDArray[Any]:
+    return np.stack([preprocess.apply(images.read_image(file), how) for file in files])
 
 
 def _captions(bundle: Bundle, files: Sequence[Path]) -> list[str]:

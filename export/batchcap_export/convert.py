@@ -1,4 +1,4 @@
-"""Keras to ONNX: the encoder and the single-step decoder of a captioner as the two graphs of the bundle contract."""
+"""TensorFlow to ONNX: the encoder and the single step of a captioner as the two graphs of the bundle contract."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from batchcap.errors import ExportError
+from batchcap_export.model import CaptionModel, next_words
 from batchcap_export.rounding import pack
-from batchcap_export.stepping import TrainedCaptioner, next_words
 
 Array = NDArray[Any]
 OPSET = 18
@@ -23,13 +23,13 @@ _LOOPS = frozenset({"Loop", "Scan", "If"})
 _STORED_BELOW = 4096
 
 
-def convert_encoder(captioner: TrainedCaptioner) -> onnx.ModelProto:
+def convert_encoder(source: CaptionModel) -> onnx.ModelProto:
     """``image`` [B, H, W, 3] -> ``state.*`` [B, 1, ...], ``memory.*`` [B, ...]."""
-    how = captioner.preprocess
+    how = source.preprocess
     pixels = tf.uint8 if how.pixels == "uint8" else tf.float32
 
     def encode(image: Any) -> dict[str, Any]:
-        states, memories = captioner.encode(image)
+        states, memories = source.encode(image)
         out = {f"state.{name}": state[:, None] for name, state in states.items()}
         return out | {f"memory.{name}": memory for name, memory in memories.items()}
 
@@ -38,16 +38,16 @@ def convert_encoder(captioner: TrainedCaptioner) -> onnx.ModelProto:
     return finish(model, {"image": ("B",)} | {o.name: ("B",) for o in model.graph.output})
 
 
-def convert_decoder(captioner: TrainedCaptioner) -> onnx.ModelProto:
+def convert_decoder(source: CaptionModel) -> onnx.ModelProto:
     """One step of the contract: ``token``, ``parent``, ``candidates``, states and memories in; the best words out."""
-    states, memories = _state_specs(captioner)
+    states, memories = _state_specs(source)
     names = ["token", "parent", "candidates", *(f"state.{n}" for n in states), *(f"memory.{n}" for n in memories)]
 
     def step(token: Any, parent: Any, candidates: Any, *tensors: Any) -> dict[str, Any]:
         state = dict(zip(states, tensors, strict=False))
         memory = dict(zip(memories, tensors[len(states) :], strict=True))
         count = tf.cast(candidates[0], tf.int32)
-        log_prob, word, following, attention = next_words(captioner.decoder, token, parent, count, state, memory)
+        log_prob, word, following, attention = next_words(source.step, token, parent, count, state, memory)
         out = {"log_prob": log_prob, "next_token": word} | {f"next_state.{n}": s for n, s in following.items()}
         return out if attention is None else out | {"attention": attention}
 
@@ -61,11 +61,11 @@ def convert_decoder(captioner: TrainedCaptioner) -> onnx.ModelProto:
     return finish(model, axes)
 
 
-def _state_specs(captioner: TrainedCaptioner) -> tuple[dict[str, tf.TensorSpec], dict[str, tf.TensorSpec]]:
+def _state_specs(source: CaptionModel) -> tuple[dict[str, tf.TensorSpec], dict[str, tf.TensorSpec]]:
     """What the decoder carries, from tracing the encoder: states as [B, P, ...], memories as [B, ...]."""
-    how = captioner.preprocess
+    how = source.preprocess
     spec = tf.TensorSpec((None, how.height, how.width, 3), tf.uint8 if how.pixels == "uint8" else tf.float32)
-    traced = tf.function(captioner.encode).get_concrete_function(spec).structured_outputs
+    traced = tf.function(source.encode).get_concrete_function(spec).structured_outputs
     states = {n: tf.TensorSpec((None, None, *s.shape[1:]), s.dtype, name=f"state_{n}") for n, s in traced[0].items()}
     memories = {n: tf.TensorSpec((None, *m.shape[1:]), m.dtype, name=f"memory_{n}") for n, m in traced[1].items()}
     return states, memories

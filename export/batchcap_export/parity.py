@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -15,13 +17,14 @@ from batchcap.bundle import Bundle
 from batchcap.captioner import Captioner, decoding_options
 from batchcap.errors import ExportError
 from batchcap.wording import banned_tokens
+from batchcap_export.model import CaptionModel, Runnable, gather_beams
 from batchcap_export.reference import ReferenceCaption, reference_captions
-from batchcap_export.stepping import TrainedCaptioner, gather_beams
 
 MIN_IMAGES = 64
 TIE = 1e-4
 _RELATIVE = 1e-3
 _BEAMS = 3
+_TIMED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +64,13 @@ class Parity:
 
 
 def check_parity(
-    captioner: TrainedCaptioner,
+    model: CaptionModel,
     bundle: Bundle,
     pixels: NDArray[Any],
     say: Callable[[str], None],
     min_distinct: float = 0.5,
 ) -> Parity:
-    """Compare a bundle, run by the runtime itself, with the Keras model it was made from.
+    """Compare a bundle, run by the runtime itself, with the original of the model it was made from.
 
     Args:
         pixels: [N, H, W, 3] as the bundle's preprocessing makes them; N >= 64.
@@ -80,7 +83,8 @@ def check_parity(
     """
     if len(pixels) < MIN_IMAGES:
         raise ExportError(f"Parity needs {MIN_IMAGES} images, not {len(pixels)}.", "Name a folder with more: --images.")
-    tensors = _compare_tensors(captioner, bundle, pixels[:8])
+    original = model.original or model
+    tensors = _compare_tensors(original, bundle, pixels[:8])
     for difference in tensors:
         if not difference.relative <= _RELATIVE:
             raise ExportError(
@@ -88,9 +92,9 @@ def check_parity(
                 f"largest value, {_RELATIVE:g} is the limit)."
             )
     tokens = bundle.manifest.tokens
-    decoding = decoding_options(bundle.manifest, beam_size=_BEAMS, num_captions=1)
+    decoding = decoding_options(bundle.manifest, search="beam", beam_size=_BEAMS, num_captions=1)
     banned = banned_tokens(bundle, decoding)
-    expected = reference_captions(captioner, pixels, decoding, tokens.start, tokens.end, banned)
+    expected = reference_captions(original, pixels, decoding, tokens.start, tokens.end, banned)
     runtime = Captioner(bundle, decoding, sessions.choose_device("cpu"))
     texts = [bundle.vocabulary.detokenize(e.tokens) for e in expected]
     captions = []
@@ -130,22 +134,23 @@ def _judge(
     return ties, furthest
 
 
-def _compare_tensors(captioner: TrainedCaptioner, bundle: Bundle, pixels: NDArray[Any]) -> tuple[Difference, ...]:
-    """The encoder's outputs, then three decoder steps over the whole vocabulary."""
+def _compare_tensors(original: Runnable, bundle: Bundle, pixels: NDArray[Any]) -> tuple[Difference, ...]:
+    """The encoder's outputs that both have, then three decoder steps over the whole vocabulary."""
     encoder, decoder = sessions.open_sessions(bundle, sessions.choose_device("cpu"))
-    states, memories = captioner.encode(tf.constant(pixels))
+    states, memories = original.encode(tf.constant(pixels))
     features = encoder(pixels)
     given = {n: t if isinstance(t, np.ndarray) else t.numpy() for n, t in features.tensors.items()}
-    out = [_difference(f"encoder state.{n}", np.asarray(s)[:, None], given[f"state.{n}"]) for n, s in states.items()]
-    out += [_difference(f"encoder memory.{n}", np.asarray(m), given[f"memory.{n}"]) for n, m in memories.items()]
-    words = len(captioner.vocabulary)
+    wanted = {f"state.{n}": np.asarray(s)[:, None] for n, s in states.items()}
+    wanted |= {f"memory.{n}": np.asarray(m) for n, m in memories.items()}
+    out = [_difference(f"encoder {name}", want, given[name]) for name, want in wanted.items() if name in given]
+    words = len(bundle.vocabulary)
     stepper = decoder.start(features, words)
     state = {name: s[:, None] for name, s in states.items()}
     token = np.full((len(pixels), 1), bundle.manifest.tokens.start, np.int64)
     parent = np.zeros_like(token)
     for name in ("first step log_prob", "second step log_prob", "third step log_prob"):
         chosen = {n: gather_beams(s, tf.constant(parent)) for n, s in state.items()}
-        logits, state, _ = captioner.decoder.step(tf.constant(token), chosen, memories)
+        logits, state, _ = original.step(tf.constant(token), chosen, memories)
         want = np.asarray(tf.nn.log_softmax(logits))
         got = stepper.step(token, parent)
         by_word = np.empty_like(want)
@@ -162,3 +167,27 @@ def _difference(tensor: str, want: NDArray[Any], got: NDArray[Any]) -> Differenc
         raise ExportError(f"Parity: {tensor} has the shape {got.shape}, the model's has {want.shape}.")
     absolute = float(np.abs(want - got).max(initial=0.0))
     return Difference(tensor, absolute, absolute / max(float(np.abs(want).max(initial=0.0)), 1e-6))
+
+
+def copying_cost(bundle: Bundle, pixels: NDArray[Any]) -> float:
+    """How much longer a step takes because it copies each image's memory for its beams, on this machine's CPU.
+
+    The same rows once as images of three beams, once as three times the images with one beam, which copies nothing.
+
+    Args:
+        pixels: [N, H, W, 3], of which at most 32 are used.
+    """
+    encoder, decoder = sessions.open_sessions(bundle, sessions.choose_device("cpu"))
+    few = pixels[:32]
+    times = []
+    for images, beams in ((few, _BEAMS), (np.concatenate([few] * _BEAMS), 1)):
+        stepper = decoder.start(encoder(images), _BEAMS + 1)
+        token = np.full((len(images), beams), bundle.manifest.tokens.start, np.int64)
+        stepper.step(token[:, :1], np.zeros_like(token[:, :1]))
+        spent = []
+        for _ in range(_TIMED):
+            started = time.perf_counter()
+            stepper.step(token, np.zeros_like(token))
+            spent.append(time.perf_counter() - started)
+        times.append(median(spent))
+    return times[0] / times[1]

@@ -1,4 +1,4 @@
-"""Beam search written as plainly as its definition, over the Keras model: the oracle that a bundle must agree with.
+"""Beam search written as plainly as its definition, over the original model: the oracle that a bundle must agree with.
 
 It shares no code with `batchcap.search`: one image at a time, the whole vocabulary on the host, Python lists.
 """
@@ -14,8 +14,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from batchcap.options import DecodingOptions
-from batchcap_export.architectures import Tensors
-from batchcap_export.stepping import TrainedCaptioner
+from batchcap_export.model import Runnable, Tensors
 
 _ENCODED = 16
 
@@ -41,7 +40,7 @@ class _Living:
 
 
 def reference_captions(
-    captioner: TrainedCaptioner,
+    original: Runnable,
     pixels: NDArray[Any],
     decoding: DecodingOptions,
     start: int,
@@ -49,18 +48,18 @@ def reference_captions(
     banned: Sequence[int],
 ) -> list[ReferenceCaption]:
     """Caption pictures [N, H, W, 3], each by itself."""
-    encode = tf.function(captioner.encode, reduce_retracing=True)
+    encode = tf.function(original.encode, reduce_retracing=True)
     out = []
     for first in range(0, len(pixels), _ENCODED):
         states, memories = encode(tf.constant(pixels[first : first + _ENCODED]))
         for row in range(len(pixels[first : first + _ENCODED])):
             one = {n: s[row : row + 1] for n, s in states.items()}, {n: m[row : row + 1] for n, m in memories.items()}
-            out.append(_caption(captioner, *one, decoding, start, end, banned))
+            out.append(_caption(original, *one, decoding, start, end, banned))
     return out
 
 
 def _caption(
-    captioner: TrainedCaptioner,
+    original: Runnable,
     states: Tensors,
     memories: Tensors,
     decoding: DecodingOptions,
@@ -75,17 +74,16 @@ def _caption(
     """
     states = {name: state[:, None] for name, state in states.items()}
     living, finished, gap = [_Living((), 0.0, 0)], [], np.inf
-    allowed = np.ones(len(captioner.vocabulary), bool)
-    allowed[list(banned)] = False
     for length in range(decoding.max_length + 1):
         token = tf.constant([[h.tokens[-1] if h.tokens else start for h in living]], tf.int64)
         rows = tf.constant([[h.row for h in living]], tf.int64)
-        logits, states, _ = captioner.decoder.step(
+        logits, states, _ = original.step(
             token, {name: tf.gather(state, rows, batch_dims=1) for name, state in states.items()}, memories
         )
         step_log_prob = np.asarray(tf.nn.log_softmax(logits))[0].astype(np.float64)
+        step_log_prob[:, list(banned)] = -np.inf
         # The step after the longest caption may only end: what lives on there is cut, and counts as it was before.
-        following, ended, margin = _extend(living, step_log_prob, allowed, end, decoding.beam_size)
+        following, ended, margin = _extend(living, step_log_prob, end, decoding.beam_size)
         living = following if length < decoding.max_length else living
         gap = min(gap, margin)
         finished += [
@@ -105,12 +103,10 @@ def _caption(
 def _extend(
     living: list[_Living],
     log_prob: NDArray[np.float64],
-    allowed: NDArray[np.bool_],
     end: int,
     beams: int,
 ) -> tuple[list[_Living], list[tuple[tuple[int, ...], float]], float]:
     total = log_prob + np.array([[h.log_prob] for h in living])
-    total[:, ~allowed] = -np.inf
     beam, token = np.divmod(np.arange(total.size), total.shape[1])
     order = np.lexsort((beam, token, -total.ravel()))
     following: list[_Living] = []

@@ -1,7 +1,4 @@
-"""The two functions a bundle holds, in TensorFlow: the encoder, and a decoder step with the beams gathered inside.
-
-Conversion traces them; training and parity run them, so that what is scored is what is exported.
-"""
+"""A captioner that was trained here: its networks as the functions that are exported, and its steps without ONNX."""
 
 from __future__ import annotations
 
@@ -16,8 +13,9 @@ from numpy.typing import NDArray
 
 from batchcap.preprocess import Preprocess
 from batchcap.vocabulary import Vocabulary
-from batchcap_export.architectures import Architecture, Tensors
+from batchcap_export.architectures import Architecture
 from batchcap_export.backbones import Backbone
+from batchcap_export.model import Step, Tensors, next_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,48 +32,23 @@ class TrainedCaptioner:
         features = self.backbone.model(tf.cast(image, tf.float32), training=False)
         return self.begin(features)
 
+    def step(self, token: Any, states: Tensors, memories: Tensors) -> tuple[Any, Tensors, Any]:
+        """One word on, as `architectures.Architecture.step`."""
+        return self.decoder.step(token, states, memories)
+
     def begin(self, features: Any) -> tuple[Tensors, Tensors]:
         """A feature map [B, rows, columns, F] or its regions [B, R, F] -> states and memories [B, ...]."""
         regions = self.backbone.grid[0] * self.backbone.grid[1]
         return self.decoder.begin(tf.reshape(features, (-1, regions, self.backbone.features)))
 
 
-def next_words(
-    decoder: Architecture, token: Any, parent: Any, candidates: Any, states: Tensors, memories: Tensors
-) -> tuple[Any, Any, Tensors, Any]:
-    """One step of the contract.
-
-    Args:
-        token: int64 [B, K], the last word of each beam.
-        parent: int64 [B, K], which of the P beams in ``states`` each row continues.
-        candidates: int, C.
-        states: [B, P, ...]; memories: [B, ...].
-
-    Returns:
-        log_prob float32 [B, K, C] and next token int64 [B, K, C], best first; next states [B, K, ...]; attention
-        [B, K, R] or None.
-    """
-    chosen = {name: gather_beams(state, parent) for name, state in states.items()}
-    logits, following, attention = decoder.step(token, chosen, memories)
-    log_prob, word = tf.math.top_k(tf.nn.log_softmax(logits), k=candidates, sorted=True)
-    return log_prob, tf.cast(word, tf.int64), following, attention
-
-
-def gather_beams(state: Any, parent: Any) -> Any:
-    """``out[b, k] = state[b, parent[b, k]]`` as one Gather on flattened rows: a batched gather converts to several."""
-    beams = tf.shape(state, tf.int64)[1]
-    rows = parent + beams * tf.range(tf.shape(parent, tf.int64)[0])[:, None]
-    flat = tf.reshape(state, tf.concat([[-1], tf.shape(state)[2:]], 0))
-    return tf.gather(flat, rows)
-
-
 class KerasDecoder:
     """A decoder as `batchcap.sessions.Decoder`, in Keras: how training captions without ONNX."""
 
-    def __init__(self, decoder: Architecture, candidates: int) -> None:
+    def __init__(self, step: Step, candidates: int) -> None:
         # Traced once for the first step and once for the others, whatever the batch.
         self._next = tf.function(
-            lambda token, parent, shown, states, memories: next_words(decoder, token, parent, shown, states, memories),
+            lambda token, parent, shown, states, memories: next_words(step, token, parent, shown, states, memories),
             reduce_retracing=True,
         )
         self._candidates = candidates

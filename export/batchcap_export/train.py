@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from batchcap.bundle import Generation, Tokens
 from batchcap.errors import ExportError
 from batchcap.options import DecodingOptions
 from batchcap.preprocess import Preprocess
@@ -24,9 +26,11 @@ from batchcap_export.backbones import Backbone, load_backbone
 from batchcap_export.evaluate import Scores, score
 from batchcap_export.features import cached_features
 from batchcap_export.fitting import Report, Stopping, fit_resumable
+from batchcap_export.model import CaptionModel
+from batchcap_export.rounding import round_captioner
 from batchcap_export.runs import claim, digest, file_digest, write_json
 from batchcap_export.runs import replace as replace_file
-from batchcap_export.stepping import KerasDecoder, TrainedCaptioner
+from batchcap_export.stepping import KerasDecoder, TrainedCaptioner, parameters
 
 SCORED_BATCH = 64
 
@@ -181,6 +185,31 @@ def load_run(run: Path) -> tuple[TrainedCaptioner, TrainOptions, Recipe]:
     return TrainedCaptioner(backbone, decoder, vocabulary, preprocessing(backbone)), options, recipe
 
 
+def trained_model(captioner: TrainedCaptioner, options: TrainOptions, recipe: Mapping[str, Any]) -> CaptionModel:
+    """A captioner that was trained here, ready to be converted."""
+    vocabulary = captioner.vocabulary
+    return CaptionModel(
+        encode=captioner.encode,
+        step=captioner.step,
+        vocabulary=vocabulary,
+        tokens=Tokens(
+            start=vocabulary.id_of(datasets.START),
+            end=vocabulary.id_of(datasets.END),
+            unknown=vocabulary.id_of(datasets.UNKNOWN),
+            padding=vocabulary.id_of(datasets.PADDING),
+        ),
+        preprocess=captioner.preprocess,
+        architecture=options.architecture,
+        grid=captioner.backbone.grid,
+        generation=Generation(
+            beam_size=options.beam_size, max_length=options.max_length, length_penalty=options.length_penalty
+        ),
+        parameters=parameters(captioner.backbone.model, captioner.decoder),
+        recipe=recipe,
+        rounded=lambda storage: trained_model(round_captioner(captioner, storage), options, recipe),
+    )
+
+
 def _frozen_backbone(options: TrainOptions, run: Path) -> Backbone:
     """The backbone, kept beside the decoder: a random start too must be the same when the run is exported."""
     kept = run / "backbone.weights.h5"
@@ -258,7 +287,7 @@ def caption_features(
 
     ids = {word: i for i, word in enumerate(captioner.vocabulary.words)}
     banned = [ids[word] for word in (datasets.PADDING, datasets.START, datasets.UNKNOWN)]
-    decoder = KerasDecoder(captioner.decoder, candidates_needed(decoding, len(ids), banned))
+    decoder = KerasDecoder(captioner.step, candidates_needed(decoding, len(ids), banned))
     out = []
     for start in range(0, len(features), SCORED_BATCH):
         rows = tf.constant(features[start : start + SCORED_BATCH].astype(np.float32))

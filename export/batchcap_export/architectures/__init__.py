@@ -5,15 +5,11 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from batchcap_export.architectures.attention_gru import AttentionGRU
-
-Tensors = dict[str, Any]
+from batchcap_export.model import Tensors
 
 
 class Architecture(Protocol):
-    """What training and conversion need of a decoder. B images, K beams, R regions, F features, V words.
-
-    States and memories are named tensors; the names become ``state.NAME`` and ``memory.NAME`` in the bundle.
-    """
+    """What training and conversion need of a decoder. B images, K beams, R regions, F features, V words."""
 
     def begin(self, features: Any) -> tuple[Tensors, Tensors]:
         """Region features [B, R, F] -> states [B, ...] before the first word, memories [B, ...]."""
@@ -24,4 +20,4 @@ class Architecture(Protocol):
 
 ARCHITECTURES = {"attention-gru": AttentionGRU}
 
-__all__ = ["ARCHITECTURES", "Architecture", "AttentionGRU", "Tensors"]
+__all__ = ["ARCHITECTURES", "Architecture", "AttentionGRU"]

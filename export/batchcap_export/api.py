@@ -1,0 +1,140 @@
+"""Captioners of any make, by two functions: `export_captioner` is the export stage as a library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from batchcap.bundle import Bundle, Generation, Tokens
+from batchcap.errors import ExportError
+from batchcap.preprocess import Preprocess
+from batchcap.vocabulary import Vocabulary
+from batchcap_export import images as pictures
+from batchcap_export.bundling import BundleOptions, Say, export_model
+from batchcap_export.model import CaptionModel, Encode, Original, RowStep, Step, beams_from_rows
+
+# Keras writes an empty text for padding, which no line of a vocabulary file can be.
+PADDING = "<pad>"
+
+
+def caption_model(
+    encode: Encode,
+    step: RowStep | Step,
+    vocabulary: Sequence[str] | Vocabulary,
+    preprocess: Preprocess,
+    *,
+    start: str = "<start>",
+    end: str = "<end>",
+    unknown: str | None = "<unk>",
+    padding: str | None = PADDING,
+    beams: bool = False,
+    grid: tuple[int, int] | None = None,
+    generation: Generation | None = None,
+    architecture: str = "custom",
+    parameters: int = 0,
+    recipe: Mapping[str, Any] | None = None,
+    original: Original | None = None,
+) -> CaptionModel:
+    """A captioner from two functions of TensorFlow.
+
+    Args:
+        encode: pixels [B, H, W, 3] of ``preprocess``'s type, 0..255 -> ({state: [B, ...]}, {memory: [B, ...]}): what
+            the first step starts from, and what all steps look at. Whatever precedes the first word belongs here.
+        step: (tokens int64 [N], {state: [N, ...]}, {memory: [N, ...]}) -> (logits [N, V], {state: [N, ...]}) and, as
+            a third, attention [N, R] if there is one. It must be one step: no loop over a sequence.
+        vocabulary: the word of every id, special tokens included; an empty text for padding becomes ``<pad>``.
+        preprocess: how a picture becomes pixels: what the model was trained with.
+        start, end: the tokens before the first word and after the last.
+        unknown, padding: tokens that no caption holds; those that the vocabulary lacks do not matter.
+        beams: ``step`` takes tokens [B, K], states [B, K, ...] and memories [B, ...] by itself, and returns three.
+            Without it the memory is copied for every beam, which costs time where there is any.
+        grid: rows and columns of the regions that the attention weighs.
+        generation: how the model captions best.
+        architecture, recipe: what the manifest says of the model.
+        parameters: its weights, all together.
+        original: what a bundle is compared with, where ``encode`` and ``step`` are rewritten; None: themselves.
+
+    Raises:
+        ExportError: the vocabulary lacks a token, or holds a word twice.
+    """
+    words = vocabulary if isinstance(vocabulary, Vocabulary) else _vocabulary(vocabulary)
+    return CaptionModel(
+        encode=encode,
+        step=step if beams else beams_from_rows(step),
+        vocabulary=words,
+        tokens=special_tokens(words, start, end, unknown, padding),
+        preprocess=preprocess,
+        architecture=architecture,
+        grid=grid,
+        generation=generation or Generation(),
+        parameters=parameters,
+        recipe=dict(recipe or {}),
+        original=original,
+        repeats_memory=not beams,
+    )
+
+
+def export_captioner(
+    encode: Encode,
+    step: RowStep | Step,
+    vocabulary: Sequence[str] | Vocabulary,
+    output: str | Path,
+    images: str | Path,
+    *,
+    preprocess: Preprocess,
+    name: str | None = None,
+    data: str = "",
+    terms: str = "",
+    say: Say = print,
+    **more: Any,
+) -> Bundle:
+    """Export a captioner of your own as a bundle that is proven to say the same words.
+
+    Args:
+        encode, step, vocabulary, preprocess: see `caption_model`.
+        output: the folder to make.
+        images: a folder of at least 64 pictures, which the functions themselves and the bundle caption.
+        name: the bundle's; None is the folder's.
+        data, terms: what it learnt from and who may use it, for its card.
+        say: hears what is going on.
+        more: what else `caption_model` takes.
+
+    Returns:
+        The bundle.
+
+    Raises:
+        ExportError: something does not fit, or the bundle does not say the same words: then there is none.
+        OutputError: ``output`` exists, or cannot be written.
+    """
+    output = Path(output)
+    model = caption_model(encode, step, vocabulary, preprocess, **more)
+    options = BundleOptions(name=name or output.name, data=data, terms=terms)
+    return export_model(model, output, options, pictures.find_images(Path(images)), say)[0]
+
+
+def _vocabulary(words: Sequence[str]) -> Vocabulary:
+    return Vocabulary(tuple(word or PADDING for word in words))
+
+
+def special_tokens(
+    vocabulary: Vocabulary, start: str, end: str, unknown: str | None = None, padding: str | None = None
+) -> Tokens:
+    """The ids of the tokens that are no words; ``unknown`` and ``padding`` may be missing.
+
+    Raises:
+        ExportError: there is no ``start`` or ``end``.
+    """
+    known = set(vocabulary.words)
+    for what, word in (("start", start), ("end", end)):
+        if word not in known:
+            looks = [w for w in vocabulary.words if not w[:1].isalnum() or what in w.lower()][:8]
+            fix = f"Name it: --{what} TOKEN. Tokens that may be it: {', '.join(looks)}." if looks else ""
+            raise ExportError(f"The vocabulary has no {what} token {word!r}.", fix or f"Name it: --{what} TOKEN.")
+
+    def optional(word: str | None) -> int | None:
+        return vocabulary.id_of(word) if word is not None and word in known else None
+
+    return Tokens(
+        start=vocabulary.id_of(start), end=vocabulary.id_of(end), unknown=optional(unknown), padding=optional(padding)
+    )
