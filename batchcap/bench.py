@@ -1,4 +1,4 @@
-"""`batchcap bench`: images a second, end to end and part by part, in one run on the same images."""
+"""`batchcap bench`: images a second, whole and part by part, and what a search costs, on the same images."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from batchcap.loading import load
 from batchcap.options import RunOptions, usable_cores
 from batchcap.preprocess import Pixels
 from batchcap.records import ImageRef
+from batchcap.steps import Ids, Step, StepOutput
 
 WIDTH: Final = 500
 HEIGHT: Final = 375
@@ -35,7 +36,11 @@ _QUALITY: Final = 94
 # Batches that the parts with ready input go round.
 _READY_BATCHES: Final = 4
 
+IMAGES: Final = "images/s"
+
 Say = Callable[[str], None]
+Figures = dict[tuple[str, str], float]
+"""One run's figures by name and unit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,13 +69,14 @@ class Part:
     """One figure."""
 
     name: str
-    rates: tuple[float, ...]
-    """Images a second of each run."""
+    unit: str
+    runs: tuple[float, ...]
+    """The figure of each run."""
 
     @property
     def median(self) -> float:
-        """Images a second."""
-        return statistics.median(self.rates)
+        """The one that counts."""
+        return statistics.median(self.runs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,44 @@ class BenchReport:
     settings: dict[str, str | int | float]
     machine: dict[str, str | int]
     parts: tuple[Part, ...]
+
+
+class StepClock:
+    """Counts and times the steps of a model; it is what `Captioner.watch` calls.
+
+    Attributes:
+        steps: how many there were.
+        image_steps: images in them, summed.
+        seconds: time in the steps and in letting finished images go; what a search takes besides is bookkeeping.
+    """
+
+    def __init__(self) -> None:
+        self.steps = self.image_steps = 0
+        self.seconds = 0.0
+
+    def __call__(self, stepper: Step) -> Step:
+        """The same stepper, watched."""
+        return _Watched(self, stepper)
+
+
+class _Watched:
+    """A stepper whose clock runs while it works."""
+
+    def __init__(self, clock: StepClock, stepper: Step) -> None:
+        self._clock, self._stepper = clock, stepper
+
+    def step(self, token: Ids, parent: Ids, *, attention: bool = False, candidates: int | None = None) -> StepOutput:
+        started = time.perf_counter()
+        out = self._stepper.step(token, parent, attention=attention, candidates=candidates)
+        self._clock.seconds += time.perf_counter() - started
+        self._clock.steps += 1
+        self._clock.image_steps += len(token)
+        return out
+
+    def select(self, rows: Ids) -> None:
+        started = time.perf_counter()
+        self._stepper.select(rows)
+        self._clock.seconds += time.perf_counter() - started
 
 
 def measure(options: BenchOptions, say: Say) -> BenchReport:
@@ -103,21 +147,20 @@ def measure(options: BenchOptions, say: Say) -> BenchReport:
             make_images(folder, options.images)
         refs = _references(folder, options.images)
         batches = _ready_batches(captioner, refs, options)
-        works: dict[tuple[str, ...], Callable[[], tuple[float, ...]]] = {
-            ("end to end", "end to end, after the first batch"): partial(_end_to_end, options, folder, Path(temporary)),
-            ("read, decode and resize alone",): partial(_loading, captioner, refs, options),
-            ("encoder alone", "search alone"): partial(_model, captioner, batches, len(refs)),
-        }
         parts: list[Part] = []
-        for names, work in works.items():
-            say(f"Measuring: {', '.join(names)} ...")
+        for what, work in (
+            ("the whole run", partial(_end_to_end, options, folder, Path(temporary))),
+            ("reading, decoding and resizing", partial(_loading, captioner, refs, options)),
+            ("encoder and search", partial(_model, captioner, batches, len(refs))),
+        ):
+            say(f"Measuring: {what} ...")
             work()
-            rates = zip(*(work() for _ in range(options.repeats)), strict=True)
-            parts += [Part(name, each) for name, each in zip(names, rates, strict=True)]
+            runs = [work() for _ in range(options.repeats)]
+            parts += [Part(name, unit, tuple(run[name, unit] for run in runs)) for name, unit in runs[0]]
     bytes_an_image = sum(ref.size for ref in refs) / len(refs)
     settings = _settings(options, captioner, len(refs), bytes_an_image)
     title = f"{captioner.bundle.label} on {captioner.device.description}, {captioner.decoding.label}"
-    return BenchReport(title, settings, _machine(), tuple(parts))
+    return BenchReport(title, settings, machine(), tuple(parts))
 
 
 def write_report(report: BenchReport, path: Path) -> None:
@@ -180,7 +223,7 @@ def _rate(images: int, started: float) -> float:
     return images / (time.perf_counter() - started)
 
 
-def _end_to_end(options: BenchOptions, folder: Path, temporary: Path) -> tuple[float, float]:
+def _end_to_end(options: BenchOptions, folder: Path, temporary: Path) -> Figures:
     """Images/s of `pipeline.run` into a new file: all of it, and without the start up to the first written batch."""
     run = RunOptions(
         inputs=(folder,),
@@ -201,28 +244,41 @@ def _end_to_end(options: BenchOptions, folder: Path, temporary: Path) -> tuple[f
         raise Interrupted(summary.interrupted)
     (first, begun), (last, done) = times[0], times[-1]
     whole = done / (time.perf_counter() - started)
-    return whole, (done - begun) / (last - first) if done > begun else whole
+    started_up = (done - begun) / (last - first) if done > begun else whole
+    return {("end to end", IMAGES): whole, ("end to end, after the first batch", IMAGES): started_up}
 
 
-def _loading(captioner: Captioner, refs: list[ImageRef], options: BenchOptions) -> tuple[float]:
+def _loading(captioner: Captioner, refs: list[ImageRef], options: BenchOptions) -> Figures:
     """Images/s of all threads while no model runs."""
     started = time.perf_counter()
     how = captioner.bundle.manifest.preprocess
     with closing(load(refs, how, options.batch_size, options.workers)) as batches:
         for batch in batches:
             batch.release()
-    return (len(refs) / (time.perf_counter() - started),)
+    return {("read, decode and resize alone", IMAGES): len(refs) / (time.perf_counter() - started)}
 
 
-def _model(captioner: Captioner, batches: list[Pixels], images: int) -> tuple[float, float]:
-    """Images/s of the encoder, and of the search (decoder steps and bookkeeping), on ready batches."""
+def _model(captioner: Captioner, batches: list[Pixels], images: int) -> Figures:
+    """Images/s of the encoder, and of the search (decoder steps and bookkeeping), on ready batches; the search's costs.
+
+    A step is one of a whole batch; bookkeeping is what the search does outside the decoder.
+    """
+    clock = captioner.watch = StepClock()
     before = dict(captioner.seconds)
     done = 0
     while done < images:
         for pixels in batches:
             done += len(captioner.caption_pixels(pixels, len(pixels)))
-    spent = captioner.seconds
-    return done / (spent["encode"] - before["encode"]), done / (spent["search"] - before["search"])
+    encode, search = (captioner.seconds[stage] - before[stage] for stage in ("encode", "search"))
+    return {
+        ("encoder alone", IMAGES): done / encode,
+        ("search alone", IMAGES): done / search,
+        ("search, an image", "ms"): 1e3 * search / done,
+        ("search, a step", "ms"): 1e3 * search / clock.steps,
+        ("its bookkeeping, a step", "ms"): 1e3 * (search - clock.seconds) / clock.steps,
+        ("its bookkeeping, an image and step", "us"): 1e6 * (search - clock.seconds) / clock.image_steps,
+        ("steps, a batch", "steps"): clock.steps * captioner.batch_size / done,
+    }
 
 
 def _settings(
@@ -248,7 +304,8 @@ def _settings(
     }
 
 
-def _machine() -> dict[str, str | int]:
+def machine() -> dict[str, str | int]:
+    """The processor, the cores a process may use, and the versions of what computes."""
     return {"cpu": _cpu_model(), "cores": usable_cores(), **dict(versions())}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -23,6 +23,7 @@ from batchcap.preprocess import Pixels, apply
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef, Key
 from batchcap.search import candidates_needed, search
 from batchcap.sessions import Device, choose_device, open_sessions
+from batchcap.steps import Step
 from batchcap.wording import banned_tokens, prefix_tokens, read_words
 
 Image: TypeAlias = str | Path | NDArray[np.uint8]
@@ -61,6 +62,7 @@ class Captioner:
         device: what the model runs on.
         batch_size: images that go through the model together.
         seconds: time spent so far, ``{"encode": ..., "search": ...}``; a decoder's steps are part of the search.
+        watch: given the decoder of each batch, gives the one to search with: whoever measures steps puts a clock here.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Captioner:
         self._banned, self._prefix = banned_tokens(bundle, decoding), prefix_tokens(bundle, decoding)
         self.bundle, self.decoding, self.device, self.batch_size = bundle, decoding, device, batch_size
         self.seconds = {"encode": 0.0, "search": 0.0}
+        self.watch: Callable[[Step], Step] = lambda stepper: stepper
         self._encoder, self._decoder = open_sessions(bundle, device, threads)
 
     @classmethod
@@ -149,7 +152,7 @@ class Captioner:
         features = self._encoder(pixels if self.device.kind == "cuda" else pixels[:count])
         encoded = time.perf_counter()
         size = len(self.bundle.vocabulary)
-        stepper = self._decoder.start(features, candidates_needed(self.decoding, size, self._banned))
+        stepper = self.watch(self._decoder.start(features, candidates_needed(self.decoding, size, self._banned)))
         tokens = self.bundle.manifest.tokens
         found = search(
             stepper,

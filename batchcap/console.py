@@ -363,9 +363,17 @@ def show_diagnosis(diagnosis: Diagnosis) -> None:
     console.print(_text(diagnosis.gpu), soft_wrap=True)
 
 
+def _figure(value: float) -> str:
+    return f"{value:,.1f}" if value >= 10 else f"{value:.3g}"
+
+
 def show_bench(report: BenchReport) -> None:
     """The figures of `batchcap bench`."""
-    table = Table("part", "images/s", "runs", title=_text(report.title), title_justify="left")
+    table = Table(title=_text(report.title), title_justify="left")
+    table.add_column("part")
+    table.add_column("median", justify="right")
+    table.add_column("unit")
+    table.add_column("runs")
     for part in report.parts:
-        table.add_row(_text(part.name), f"{part.median:,.1f}", ", ".join(f"{rate:,.1f}" for rate in part.rates))
+        table.add_row(_text(part.name), _figure(part.median), part.unit, ", ".join(map(_figure, part.runs)))
     _out().print(table)

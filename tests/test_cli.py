@@ -499,8 +499,13 @@ def test_bench(tiny_bundle: Path, tmp_path: Path) -> None:
     assert "end to end" in done.stdout
     report = json.loads(file.read_text())
     parts = {part["name"]: part for part in report["parts"]}
-    assert len(parts) == 5
-    assert all(len(part["rates"]) == 2 and part["median"] > 0 for part in parts.values())
+    assert len(parts) == 10
+    assert all(len(part["runs"]) == 2 and part["median"] > 0 for part in parts.values())
+    assert {part["unit"] for part in parts.values()} == {"images/s", "ms", "us", "steps"}
+    for rate, cost in zip(parts["search alone"]["runs"], parts["search, an image"]["runs"], strict=True):
+        assert rate * cost == pytest.approx(1000)
+    assert parts["its bookkeeping, a step"]["median"] < parts["search, a step"]["median"]
+    assert re.search(r"its bookkeeping, a step *│ *[\d.]+ │ ms", done.stdout)
     assert parts["end to end"]["median"] < parts["encoder alone"]["median"]
     assert report["settings"]["images"] == 5
     assert report["settings"]["batch_size"] == 4

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import pytest
@@ -27,8 +31,11 @@ from oracles import (
     tokens,
 )
 
+import batchcap
 from batchcap.options import DecodingOptions
 from batchcap.search import Hypothesis, StepOutput, candidates_needed, search
+
+PACKAGE = Path(batchcap.__file__).parent
 
 
 @settings(deadline=None, max_examples=300)
@@ -265,6 +272,47 @@ def test_a_done_image_stays_done() -> None:
     together = replace(model, rows=(0, 2)).search(options, compact=False)
     assert together[0] == model.only(0).search(options)[0]
     assert together[0][0].tokens == ()
+
+
+def test_no_python_runs_for_each_image_of_a_step() -> None:
+    """Instructions of our own between the first step and the last are as many for 4 images as for 64."""
+    rules = {"beam_size": 3, "min_length": 2, "no_repeat_ngram": 2, "max_length": 6}
+    for chosen in ({}, {"search": "im2txt"}, {"search": "sample", "beam_size": 1, "num_captions": 3}):
+        counts = [_instructions(DecodingOptions(**{**rules, **chosen}), images) for images in (4, 64)]
+        assert counts[0] == counts[1] > 1000
+
+
+def _instructions(options: DecodingOptions, images: int) -> int:
+    """Python instructions that the files of batchcap run from the first step of a search to the last."""
+    # Nothing ends before the last step may only end, so that both batches make the same steps.
+    words = [-INF, -12.0, *np.log(np.arange(1, 10) / 45).tolist()]
+    model = model_of(words, following=[[0] * len(words)], images=images)
+    marks: list[int] = []
+    count = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Callable[..., object] | None:
+        nonlocal count
+        if Path(frame.f_code.co_filename).parent != PACKAGE:
+            return None
+        frame.f_trace_opcodes = True
+        count += event == "opcode"
+        return trace
+
+    class Marked(Stepper):
+        def step(self, *arguments: np.ndarray, **settings: object) -> StepOutput:
+            marks.append(count)
+            return super().step(*arguments, **settings)
+
+    size = len(words)
+    stepper = Marked(model, candidates_needed(options, size, model.banned))
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        search(stepper, images, options, start=START, end=END, vocabulary_size=size, banned=model.banned)
+    finally:
+        sys.settrace(before)
+    assert len(marks) >= options.max_length
+    return marks[-1] - marks[0]
 
 
 def test_too_few_candidates_are_refused() -> None:
