@@ -19,6 +19,7 @@ MANIFEST_VERSION: Final = 1
 MANIFEST_FILE: Final = "bundle.json"
 ENCODER_FILE: Final = "encoder.onnx"
 DECODER_FILE: Final = "decoder.onnx"
+SELECT_FILE: Final = "select.onnx"
 VOCABULARY_FILE: Final = "vocabulary.txt"
 CARD_FILE: Final = "MODEL_CARD.md"
 _REQUIRED: Final = (ENCODER_FILE, DECODER_FILE, VOCABULARY_FILE, CARD_FILE)
@@ -114,6 +115,11 @@ class Bundle:
     @property
     def decoder_path(self) -> Path:
         return self.folder / DECODER_FILE
+
+    @property
+    def select_path(self) -> Path | None:
+        """Where the bundle has the graph by which images leave the batch."""
+        return self.folder / SELECT_FILE if SELECT_FILE in self.manifest.files else None
 
 
 def embedded_names() -> list[str]:

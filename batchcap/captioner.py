@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict, Unpack
@@ -21,7 +21,7 @@ from batchcap.errors import BundleError, OptionError
 from batchcap.options import DecodingOptions, Search, check_batch_size
 from batchcap.preprocess import Pixels, apply
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef, Key
-from batchcap.search import candidates_needed, search
+from batchcap.search import Hypothesis, candidates_needed, search
 from batchcap.sessions import Device, choose_device, open_sessions
 from batchcap.steps import Step
 from batchcap.wording import banned_tokens, prefix_tokens, read_words
@@ -40,6 +40,14 @@ class CaptionedImage:
     """Best first; empty where the image failed."""
     failure: Failure | None = None
     """Why there is no caption."""
+    tokens: tuple[tuple[int, ...], ...] = ()
+    """The tokens of each of ``captions``, ``<end>`` not among them: ``bundle.vocabulary.words[token]`` is its word."""
+    attention: tuple[NDArray[np.float32], ...] | None = field(default=None, compare=False, repr=False)
+    """Where it was asked for: for each of ``captions`` float32 [T, R], the weights of R regions at each of T tokens.
+
+    ``bundle.manifest.attention_grid`` has the rows and columns of the regions, which lie row by row. They divide what
+    the model saw: all of the picture where ``preprocess.fit`` is ``stretch``. A softmax makes each line sum to 1.
+    """
 
 
 class Captioner:
@@ -108,7 +116,7 @@ class Captioner:
         """Everything besides the picture that decides its caption."""
         return Fingerprint(model=self.bundle.label, preprocess="exact", decoding=self.decoding.label)
 
-    def caption(self, images: Iterable[Image]) -> Iterator[CaptionedImage]:
+    def caption(self, images: Iterable[Image], *, attention: bool = False) -> Iterator[CaptionedImage]:
         """Caption files and arrays, one result an image, in order.
 
         Images are captioned in batches: arrays ``batch_size`` at a time; files too, but some batches are read ahead,
@@ -119,24 +127,26 @@ class Captioner:
 
         Args:
             images: paths of picture files, or uint8 RGB arrays [height, width, 3]; lazily, in any mixture.
+            attention: the results carry attention weights.
 
         Raises:
-            OptionError: something that is neither a path nor such an array.
+            OptionError: something that is neither a path nor such an array, or a model without attention was asked for
+                it.
             DeviceError: too little memory for the batch, or the device was lost.
         """
+        self._check(attention)
         for arrays, group in groupby(enumerate(images), key=lambda numbered: _is_array(numbered[1])):
             stage = self._caption_arrays if arrays else self._caption_files
-            yield from stage(group)
+            yield from stage(group, attention)
 
     def caption_pixels(
         self, pixels: Pixels, count: int, keys: Sequence[Key] | None = None
     ) -> list[tuple[Caption, ...]]:
-        """Caption a batch that is already preprocessed.
+        """Caption a batch that is already preprocessed: `hypotheses` in words.
 
         Args:
             pixels: [B, H, W, 3] of the bundle's size and pixel type.
-            count: the first rows that are pictures; the others are padding. A GPU is fed all B rows, since a new shape
-                costs it a search for algorithms; the CPU is fed ``count``.
+            count: the first rows that are pictures; the others are padding.
             keys: the names of the ``count`` pictures, which with the seed decide what is sampled; None numbers them.
 
         Returns:
@@ -146,6 +156,29 @@ class Captioner:
             DeviceError: too little memory for the batch, or the device was lost.
             BundleError: what the decoder gives are no log-probabilities.
         """
+        return [self._say(best) for best in self.hypotheses(pixels, count, keys)]
+
+    def hypotheses(
+        self, pixels: Pixels, count: int, keys: Sequence[Key] | None = None, *, attention: bool = False
+    ) -> list[list[Hypothesis]]:
+        """Search the captions of a batch that is already preprocessed.
+
+        Args:
+            pixels: [B, H, W, 3] of the bundle's size and pixel type.
+            count: the first rows that are pictures; the others are padding. A GPU is fed all B rows, since a new shape
+                costs it a search for algorithms; the CPU is fed ``count``.
+            keys: the names of the ``count`` pictures, which with the seed decide what is sampled; None numbers them.
+            attention: the hypotheses carry attention weights [T, R]; see `CaptionedImage`.
+
+        Returns:
+            For each of the ``count`` pictures its captions in tokens, best first.
+
+        Raises:
+            OptionError: a model without attention was asked for it.
+            DeviceError: too little memory for the batch, or the device was lost.
+            BundleError: what the decoder gives are no log-probabilities.
+        """
+        self._check(attention)
         if count == 0:
             return []
         started = time.perf_counter()
@@ -164,19 +197,31 @@ class Captioner:
             banned=self._banned,
             prefix=self._prefix,
             streams=self._streams(keys, features.images),
-            # On a GPU images would leave over the host, and its steps cost the same for fewer.
-            compact=self.device.kind == "cpu",
+            leaving=self._decoder.leaving,
+            attention=attention,
         )
         if any(not h.finished and not h.tokens for best in found[:count] for h in best):
             raise BundleError(
                 f"{self.bundle.decoder_path}: allows no first word of an image.",
                 "Its log-probabilities are no log-softmax: export the model again.",
             )
-        say = self.bundle.vocabulary.detokenize
-        captions = [tuple(Caption(say(h.tokens), h.log_prob, h.score) for h in best) for best in found[:count]]
         self.seconds["encode"] += encoded - started
         self.seconds["search"] += time.perf_counter() - encoded
-        return captions
+        return found[:count]
+
+    def _check(self, attention: bool) -> None:
+        if attention and not self._decoder.has_attention:
+            what = f"{self.bundle.label} gives no attention weights."
+            raise OptionError(what, "Only a model whose manifest has an attention_grid does.")
+
+    def _say(self, best: Iterable[Hypothesis]) -> tuple[Caption, ...]:
+        say = self.bundle.vocabulary.detokenize
+        return tuple(Caption(say(h.tokens), h.log_prob, h.score) for h in best)
+
+    def _captioned(self, path: str | None, best: Sequence[Hypothesis]) -> CaptionedImage:
+        weights = [h.attention for h in best if h.attention is not None]
+        attention = tuple(weights) if weights else None
+        return CaptionedImage(path, self._say(best), None, tuple(h.tokens for h in best), attention)
 
     def _streams(self, keys: Sequence[Key] | None, images: int) -> list[int] | None:
         """The random stream of each row: its name's SHA-256; padding has none of its own."""
@@ -184,7 +229,7 @@ class Captioner:
             return None
         return [*map(_stream, keys), *(0 for _ in range(images - len(keys)))]
 
-    def _caption_arrays(self, images: Iterable[tuple[int, Any]]) -> Iterator[CaptionedImage]:
+    def _caption_arrays(self, images: Iterable[tuple[int, Any]], attention: bool) -> Iterator[CaptionedImage]:
         how = self.bundle.manifest.preprocess
         pixels = np.zeros((self.batch_size, how.height, how.width, 3), how.pixels)
         source = iter(images)
@@ -192,20 +237,21 @@ class Captioner:
             for row, (_, image) in zip(pixels, batch, strict=False):
                 row[...] = apply(image, how)
             # No file has an empty path, so that no array has a file's name.
-            for captions in self.caption_pixels(pixels, len(batch), [("", str(index)) for index, _ in batch]):
-                yield CaptionedImage(None, captions)
+            keys = [("", str(index)) for index, _ in batch]
+            for best in self.hypotheses(pixels, len(batch), keys, attention=attention):
+                yield self._captioned(None, best)
 
-    def _caption_files(self, images: Iterable[tuple[int, Any]]) -> Iterator[CaptionedImage]:
+    def _caption_files(self, images: Iterable[tuple[int, Any]], attention: bool) -> Iterator[CaptionedImage]:
         refs = (_reference(os.fspath(image)) for _, image in images)
         with closing(loading.load(refs, self.bundle.manifest.preprocess, self.batch_size)) as batches:
             for batch in batches:
-                captions = iter(self.caption_pixels(batch.pixels, batch.count, good_keys(batch)))
+                found = iter(self.hypotheses(batch.pixels, batch.count, good_keys(batch), attention=attention))
                 batch.release()
                 for ref, outcome in zip(batch.refs, batch.outcomes, strict=True):
                     if isinstance(outcome, Failure):
                         yield CaptionedImage(ref.file, (), outcome)
                     else:
-                        yield CaptionedImage(ref.file, next(captions))
+                        yield self._captioned(ref.file, next(found))
 
 
 class Decoding(TypedDict, total=False):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from batchcap.bundle import Bundle
+from batchcap.bundle import SELECT_FILE, Bundle
 from batchcap.errors import BundleError
 
 
@@ -70,10 +70,7 @@ def verify_decoder(bundle: Bundle, encoder: Graph, decoder: Graph) -> None:
     features = {t.name: _Wanted(t.type, (None,) * len(t.shape)) for t in encoder.get_outputs()}
     inputs = {"token": _Wanted("tensor(int64)", (_FREE, _FREE)), "parent": _Wanted("tensor(int64)", (_FREE, _FREE))}
     inputs["candidates"] = _Wanted("tensor(int64)", (1,))
-    for name, wanted in features.items():
-        free = (_FREE, _FREE) if name.startswith("state.") else (_FREE,)
-        inputs[name] = _Wanted(wanted.type, (*free, *wanted.sizes[len(free) :]))
-    _verify(path, "input", decoder.get_inputs(), inputs)
+    _verify(path, "input", decoder.get_inputs(), inputs | _carried(features))
     outputs = {
         "log_prob": _Wanted("tensor(float)", (None, None, None)),
         "next_token": _Wanted("tensor(int64)", (None, None, None)),
@@ -84,6 +81,26 @@ def verify_decoder(bundle: Bundle, encoder: Graph, decoder: Graph) -> None:
         regions = None if grid is None else grid[0] * grid[1]
         outputs["attention"] = _Wanted("tensor(float)", (None, None, regions))
     _verify(path, "output", found, outputs)
+
+
+def verify_select(bundle: Bundle, encoder: Graph, select: Graph) -> None:
+    """Check the tensors of ``select.onnx``: the states and memories, and ``rows``, of which they keep these images.
+
+    A graph cannot give back a tensor under the name of its input: ``selected.`` stands before it.
+
+    Raises:
+        BundleError: one is missing, extra, or of a wrong type or shape.
+    """
+    path = bundle.folder / SELECT_FILE
+    features = {t.name: _Wanted(t.type, (None,) * len(t.shape)) for t in encoder.get_outputs()}
+    _verify(path, "input", select.get_inputs(), {"rows": _Wanted("tensor(int64)", (_FREE,))} | _carried(features))
+    _verify(path, "output", select.get_outputs(), {f"selected.{name}": wanted for name, wanted in features.items()})
+
+
+def _carried(features: Mapping[str, _Wanted]) -> dict[str, _Wanted]:
+    """States and memories as they go from step to step: any number of images, and of beams."""
+    free = {name: (_FREE, _FREE) if name.startswith("state.") else (_FREE,) for name in features}
+    return {n: _Wanted(wanted.type, (*free[n], *wanted.sizes[len(free[n]) :])) for n, wanted in features.items()}
 
 
 def _fixed(size: object) -> bool:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from batchcap.options import DecodingOptions
 from batchcap.rules import Rules
-from batchcap.steps import Best, Floats, Hypothesis, Ids, Step, Trail, staying
+from batchcap.steps import Best, Floats, Hypothesis, Ids, Leaving, Step, Trail
 
 # It takes the logarithm of no probability below this.
 _LEAST: Final = float(np.log(1e-12))
@@ -25,7 +25,8 @@ def im2txt(
     end: int,
     vocabulary_size: int,
     candidates: int,
-    compact: bool,
+    leaving: Leaving | None,
+    attention: bool,
 ) -> list[list[Hypothesis]]:
     """The captions that the Show and Tell code finds.
 
@@ -44,9 +45,10 @@ def im2txt(
     for words in range(options.max_length):
         forced = rules.forced(words)
         needed = vocabulary_size if forced else candidates
-        out = stepper.step(token, parent, candidates=needed)
+        out = stepper.step(token, parent, attention=attention, candidates=needed)
         if out.log_prob.shape[2] < needed:
             raise ValueError(f"{out.log_prob.shape[2]} candidates a beam; this search needs {needed}")
+        trail.look(out.attention)
         offered = _offered(total, out.log_prob, rules.allowed(out.next_token, words), beams)
         ends = out.next_token == end
         completed = np.where(ends, offered, -np.inf).max(axis=2)
@@ -64,7 +66,7 @@ def im2txt(
         rules.follow(token, parent)
         if words + 1 == options.max_length:
             best.cut(rows, np.where(best.finished[rows, None], -np.inf, total), words + 1, 1.0)
-        elif compact and (keep := staying(open_)) is not None:
+        elif leaving is not None and (keep := leaving(open_)) is not None:
             stepper.select(keep)
             rules.select(keep)
             rows, token, parent, total = rows[keep], token[keep], parent[keep], total[keep]

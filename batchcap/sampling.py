@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from batchcap.options import DecodingOptions
 from batchcap.rules import Rules, most_banned
-from batchcap.steps import Floats, Hypothesis, Ids, Step, Trail, staying
+from batchcap.steps import Floats, Hypothesis, Ids, Leaving, Step, Trail
 
 
 def sample_candidates(options: DecodingOptions, vocabulary_size: int, banned: Sequence[int] = ()) -> int:
@@ -30,7 +30,8 @@ def sample(
     vocabulary_size: int,
     candidates: int,
     streams: Sequence[int],
-    compact: bool,
+    leaving: Leaving | None,
+    attention: bool,
 ) -> list[list[Hypothesis]]:
     """Draw ``num_captions`` captions an image, each for itself.
 
@@ -51,9 +52,10 @@ def sample(
     for words in range(limit + 1):
         forced, last = rules.forced(words), words == limit
         needed = vocabulary_size if forced or last else candidates
-        out = stepper.step(token, parent, candidates=needed)
+        out = stepper.step(token, parent, attention=attention, candidates=needed)
         if out.log_prob.shape[2] < needed:
             raise ValueError(f"{out.log_prob.shape[2]} candidates a sample; this search needs {needed}")
+        trail.look(out.attention)
         allowed = rules.allowed(out.next_token, words)
         if last:
             allowed &= out.next_token == end
@@ -73,7 +75,7 @@ def sample(
             break
         trail.add(rows, images, token, parent)
         rules.follow(token, parent)
-        if compact and (keep := staying(open_)) is not None:
+        if leaving is not None and (keep := leaving(open_)) is not None:
             stepper.select(keep)
             rules.select(keep)
             rows, token, parent, total, living = rows[keep], token[keep], parent[keep], total[keep], living[keep]
@@ -120,7 +122,7 @@ def _draw(weight: Floats, next_token: Ids, chance: Floats) -> NDArray[np.intp]:
 
 
 class _Drawn:
-    """The samples of every image: [images, count], as (words, beam), which `Trail` turns into tokens."""
+    """The samples of every image: [images, count], as (words, beam), which `Trail` reads."""
 
     def __init__(self, images: int, count: int) -> None:
         self.log_prob = np.zeros((images, count))
@@ -148,10 +150,10 @@ class _Drawn:
     def hypotheses(self, trail: Trail, length_penalty: float) -> list[list[Hypothesis]]:
         """Image by image the distinct ones, best first; those that were cut only where none finished."""
         image, sample = np.nonzero(self.there & (self.finished | ~self.finished.any(axis=1, keepdims=True)))
-        tokens = trail.tokens(image, self.words[image, sample], self.beam[image, sample])
+        said = trail.read(image, self.words[image, sample], self.beam[image, sample])
         found: list[dict[tuple[int, ...], Hypothesis]] = [{} for _ in self.there]
-        for i, n, words in zip(image.tolist(), sample.tolist(), tokens, strict=True):
+        for i, n, (words, attention) in zip(image.tolist(), sample.tolist(), said, strict=True):
             log_prob, finished = float(self.log_prob[i, n]), bool(self.finished[i, n])
             score = log_prob / max(len(words) + finished, 1) ** length_penalty
-            found[i].setdefault(words, Hypothesis(words, log_prob, score, finished))
+            found[i].setdefault(words, Hypothesis(words, log_prob, score, finished, attention))
         return [sorted(best.values(), key=lambda h: -h.score) for best in found]

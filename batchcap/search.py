@@ -20,7 +20,7 @@ from batchcap.im2txt import im2txt
 from batchcap.options import DecodingOptions
 from batchcap.rules import Rules, most_banned
 from batchcap.sampling import sample, sample_candidates
-from batchcap.steps import Best, Floats, Hypothesis, Ids, Step, StepOutput, Trail, staying
+from batchcap.steps import Best, Floats, Hypothesis, Ids, Leaving, Step, StepOutput, Trail, leave_at_once
 
 __all__ = ["Hypothesis", "Step", "StepOutput", "candidates_needed", "search"]
 
@@ -47,7 +47,8 @@ def search(
     banned: Sequence[int] = (),
     prefix: Sequence[int] = (),
     streams: Sequence[int] | None = None,
-    compact: bool = True,
+    leaving: Leaving | None = leave_at_once,
+    attention: bool = False,
 ) -> list[list[Hypothesis]]:
     """The captions of each image: of beam and greedy search here, of the others by `sample` and `im2txt`.
 
@@ -63,7 +64,8 @@ def search(
             where one is impossible the caption is what stands before it.
         streams: [B] a number from 0 to 2 ** 64 - 1 an image, which with the seed decides what is sampled for it;
             None numbers the images.
-        compact: let finished images leave the batch. It changes no caption, only what a step costs.
+        leaving: when finished images leave the batch; None is never. It changes no caption, only what a step costs.
+        attention: the hypotheses carry attention weights, where the model has them.
 
     Returns:
         For each image at least one and at most ``num_captions`` hypotheses, best first. Only where none finished are
@@ -87,7 +89,8 @@ def search(
             vocabulary_size=vocabulary_size,
             candidates=begun_with,
             streams=range(images) if streams is None else streams,
-            compact=compact,
+            leaving=leaving,
+            attention=attention,
         )
     if options.search == "im2txt":
         return im2txt(
@@ -99,7 +102,8 @@ def search(
             end=end,
             vocabulary_size=vocabulary_size,
             candidates=begun_with,
-            compact=compact,
+            leaving=leaving,
+            attention=attention,
         )
     lengths = np.maximum(np.arange(limit + 2), 1).astype(np.float64) ** options.length_penalty
     best = Best(images, options.num_captions)
@@ -112,9 +116,10 @@ def search(
     for words in range(limit + 1):
         forced = rules.forced(words)
         needed = vocabulary_size if forced else begun_with
-        out = stepper.step(token, parent, candidates=needed) if forced else stepper.step(token, parent)
+        out = stepper.step(token, parent, attention=attention, candidates=needed if forced else None)
         if out.log_prob.shape[2] < needed:
             raise ValueError(f"{out.log_prob.shape[2]} candidates a beam; this search needs {needed}")
+        trail.look(out.attention)
         extended = _extend(total, out, rules.allowed(out.next_token, words))
         # A forced token leaves one beam, and the steps after the first stay as cheap as the first.
         taken = _walk(extended, out.next_token, 1 if forced else beams, end, last=words == limit)
@@ -129,13 +134,12 @@ def search(
         trail.add(rows, images, taken.token, taken.parent)
         rules.follow(taken.token, taken.parent)
         token, parent, total = taken.token, taken.parent, taken.total
-        if compact and (keep := staying(open_)) is not None:
+        # Done is done, even where rounding would let a log-probability rise above 0 later.
+        total[~open_] = -np.inf
+        if leaving is not None and (keep := leaving(open_)) is not None:
             stepper.select(keep)
             rules.select(keep)
             rows, token, parent, total = rows[keep], token[keep], parent[keep], total[keep]
-        else:
-            # Done is done, even where rounding would let a log-probability rise above 0 later.
-            total[~open_] = -np.inf
     return best.hypotheses(trail)
 
 

@@ -17,12 +17,12 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state
 
-from batchcap.bundle import Bundle
-from batchcap.contract import verify_decoder, verify_encoder
+from batchcap.bundle import SELECT_FILE, Bundle
+from batchcap.contract import verify_decoder, verify_encoder, verify_select
 from batchcap.errors import BatchcapError, BundleError, DeviceError, OptionError
 from batchcap.options import usable_cores
 from batchcap.preprocess import Pixels
-from batchcap.steps import StepOutput
+from batchcap.steps import Leaving, StepOutput, leave_at_once, leave_by_halves
 
 __all__ = [
     "Decoder",
@@ -216,9 +216,12 @@ def open_sessions(bundle: Bundle, device: Device, threads: int = 0) -> tuple[Enc
     with _silenced() if device.kind == "cuda" else contextlib.nullcontext():
         encoder = _session(bundle.encoder_path, device, threads)
         decoder = _session(bundle.decoder_path, device, threads)
+        select = None if bundle.select_path is None else _session(bundle.select_path, device, threads)
     verify_encoder(bundle, encoder)
     verify_decoder(bundle, encoder, decoder)
-    return Encoder(encoder, device, bundle.encoder_path), Decoder(decoder, device, bundle.decoder_path)
+    if select is not None:
+        verify_select(bundle, encoder, select)
+    return Encoder(encoder, device, bundle.encoder_path), Decoder(decoder, device, bundle.decoder_path, select)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,10 +281,24 @@ class Encoder:
 
 
 class Decoder:
-    """The single-step decoder of a bundle."""
+    """The single-step decoder of a bundle.
 
-    def __init__(self, session: Any, device: Device, path: Path) -> None:
+    Attributes:
+        has_attention: its steps can give attention weights.
+        select: the graph by which they leave; None takes their states over the host.
+        leaving: when images that are done should leave the batch; None, on a GPU without that graph, is never: the way
+            over the host costs more than it saves.
+    """
+
+    leaving: Leaving | None
+
+    def __init__(self, session: Any, device: Device, path: Path, select: Any = None) -> None:
         self.session, self.device, self.path = session, device, path
+        self.select, self.leaving = select, leave_by_halves if select is not None else None
+        if device.kind == "cpu":
+            # NumPy is faster there: the graph takes 1.2 times as long where 48 of 64 images stay, 1.9 times where 4 do
+            # (medians; state [64, 3, 512], memory [64, 49, 512], float32, 2 cores).
+            self.select, self.leaving = None, leave_at_once
         names = [tensor.name for tensor in session.get_outputs()]
         self.has_attention = "attention" in names
         self.states = [name for name in names if name.startswith("next_state.")]
@@ -339,8 +356,14 @@ class Stepper:
         return StepOutput(log_prob, out["next_token"].numpy(), looked)
 
     def select(self, rows: NDArray[np.intp]) -> None:
-        """Go on with these images only. On a GPU this takes the states over the host."""
-        device = self._decoder.device
+        """Go on with these images only. Without the graph for it a GPU's states go over the host."""
+        device, graph = self._decoder.device, self._decoder.select
+        if graph is not None:
+            path = self._decoder.path.with_name(SELECT_FILE)
+            inputs = {"rows": np.ascontiguousarray(rows, np.int64), **self._tensors}
+            out = _run(graph, device, path, inputs, dict.fromkeys((f"selected.{n}" for n in self._tensors), True))
+            self._tensors = {name: out[f"selected.{name}"] for name in self._tensors}
+            return
         for name, value in self._tensors.items():
             kept = np.ascontiguousarray(value.numpy()[rows])
             self._tensors[name] = ort.OrtValue.ortvalue_from_numpy(kept, device.kind, device.index)

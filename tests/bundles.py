@@ -45,6 +45,15 @@ class Tables:
         logits = self.logits[row].astype(np.float64) + np.asarray(levels, np.float64) / 255 @ self.colour
         return logits - logits.max() - np.log(np.exp(logits - logits.max()).sum())
 
+    def attention(self, levels: np.ndarray, tokens: tuple[int, ...], start: int = 1) -> np.ndarray:
+        """float64 [T, R] the weights that lead to each of ``tokens``."""
+        row, out = self.first_row(levels), np.zeros((len(tokens), GRID[0] * GRID[1]))
+        for index, last in enumerate((start, *tokens)[: len(tokens)]):
+            row = int(self.following[row, last])
+            weight = np.exp(_looks(len(self.logits))[row].astype(np.float64))
+            out[index] = weight / weight.sum()
+        return out
+
     def log_prob(self, levels: np.ndarray, tokens: tuple[int, ...], start: int = 1) -> float:
         """Of ``tokens`` after ``start``, ``<end>`` among them where the caption ended."""
         row, last, total = self.first_row(levels), start, 0.0
@@ -53,6 +62,11 @@ class Tables:
             total += self.log_probs(row, levels)[token]
             last = token
         return total
+
+
+def _looks(rows: int) -> np.ndarray:
+    """float32 [rows, R]: where each row of the tables looks, before the softmax."""
+    return np.random.default_rng(7).normal(size=(rows, GRID[0] * GRID[1])).astype(np.float32)
 
 
 def random_tables(seed: int = 2, rows: int = 10, words: int = len(WORDS)) -> Tables:
@@ -220,8 +234,6 @@ def _decoder(tables: Tables, memory: bool, attention: bool, past: bool) -> onnx.
     ]
     if memory:
         inputs.append(value("memory.colour", TensorProto.FLOAT, ["B", 3]))
-    rows = len(tables.logits)
-    looks = np.random.default_rng(7).normal(size=(rows, GRID[0] * GRID[1])).astype(np.float32)
     constants = {
         "last": np.array([2], np.int64),
         "one": np.array([1], np.int64),
@@ -229,6 +241,6 @@ def _decoder(tables: Tables, memory: bool, attention: bool, past: bool) -> onnx.
         "following": tables.following.astype(np.int64).reshape(-1),
         "logits": tables.logits,
         "colour_weights": tables.colour,
-        "looks": looks,
+        "looks": _looks(len(tables.logits)),
     }
     return _model(nodes, inputs, outputs, constants)

@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 
 from batchcap.options import DecodingOptions
 from batchcap.search import Hypothesis, StepOutput, candidates_needed, search
+from batchcap.steps import leave_at_once, leave_by_halves
 
 START, END = 0, 1
 INF = float("inf")
+# Of the oracle's attention: room for the image and for what was said so far.
+REGIONS = 12
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,12 @@ class Model:
 
 
 class Stepper:
-    """The step protocol over a `Model`."""
+    """The step protocol over a `Model`. Its attention tells which image a row is of, and all that was said in it."""
 
     def __init__(self, model: Model, candidates: int) -> None:
         self.model, self.candidates = model, candidates
         self.row = np.array(model.rows)[:, None]
+        self.said = np.arange(len(model.rows))[:, None, None]
         self.fed: list[np.ndarray] = []
         self.shown: list[tuple[int, int, int]] = []
         """[B, K, C] of each step."""
@@ -71,10 +75,30 @@ class Stepper:
         log_prob = self.model.log_prob[self.row]
         best = np.argsort(-log_prob, axis=-1, kind="stable")[..., : candidates or self.candidates]
         self.shown.append(best.shape)
-        return StepOutput(np.take_along_axis(log_prob, best, axis=-1), best)
+        self.said = np.concatenate((np.take_along_axis(self.said, parent[:, :, None], axis=1), token[:, :, None]), 2)
+        looked = None
+        if attention:
+            looked = np.full((*token.shape, REGIONS), -1, np.float32)
+            looked[:, :, : self.said.shape[2]] = self.said
+        return StepOutput(np.take_along_axis(log_prob, best, axis=-1), best, looked)
 
     def select(self, rows: np.ndarray) -> None:
-        self.row = self.row[rows]
+        self.row, self.said = self.row[rows], self.said[rows]
+
+
+def looked(image: int, tokens: tuple[int, ...]) -> list[list[float]]:
+    """What a `Stepper` looks at for each of ``tokens``: all that it heard before."""
+    seen = [[image, START, *tokens[:words]] for words in range(len(tokens))]
+    return [line + [-1] * (REGIONS - len(line)) for line in seen]
+
+
+def same_looks(found: list[Hypothesis], image: int) -> None:
+    for h in found:
+        assert h.attention is not None
+        assert h.attention.dtype == np.float32
+        assert h.attention.shape == (len(h.tokens), REGIONS)
+        assert h.attention.base is None  # its own memory, not the batch's
+        assert h.attention.tolist() == looked(image, h.tokens)
 
 
 def allowed(model: Model, options: DecodingOptions, tokens: tuple[int, ...], token: int) -> bool:
@@ -171,6 +195,7 @@ def prefixed_models(draw: st.DrawFn, max_words: int = 6, max_images: int = 5) ->
     return replace(model, prefix=tuple(draw(st.lists(words, max_size=3))))
 
 
+leavings = st.sampled_from([None, leave_at_once, leave_by_halves])
 penalties = st.sampled_from([0.0, 0.3, 0.7, 1.0, 1.5, 2.0])
 
 

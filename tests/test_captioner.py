@@ -76,6 +76,57 @@ def test_a_bad_file_fails_alone(captioner: Captioner, files: list[Path], tmp_pat
     assert [len(image.captions) for image in found] == [2, 0, 0, 0, 2]
 
 
+def test_attention_is_what_the_tables_look_at(captioner: Captioner, files: list[Path], tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no picture")
+    arrays = [picture(c) for c in COLOURS]
+    images = [files[0], broken, arrays[1], files[2], *arrays[3:]]
+    found = list(captioner.caption(images, attention=True))
+    assert found == list(captioner.caption(images))
+    assert found.pop(1).attention is None
+    lengths = set()
+    for colour, image in zip(COLOURS, found, strict=True):
+        assert image.attention is not None
+        assert len(image.attention) == len(image.tokens) == len(image.captions) == 2
+        for caption, tokens, weights in zip(image.captions, image.tokens, image.attention, strict=True):
+            assert captioner.bundle.vocabulary.detokenize(tokens) == caption.caption
+            assert weights.dtype == np.float32
+            assert weights.shape == (len(tokens), 6)
+            assert weights == pytest.approx(TABLES.attention(np.array(colour), tokens), abs=1e-6)
+            lengths.add(len(tokens))
+    assert len(lengths) > 1
+
+
+def test_attention_is_not_there_unless_asked_for(captioner: Captioner) -> None:
+    (image,) = captioner.caption([picture(COLOURS[0])])
+    assert image.attention is None
+    assert len(image.tokens) == 2
+
+
+def test_a_model_without_attention_is_not_asked_for_it(tmp_path: Path) -> None:
+    captioner = Captioner.load(build_bundle(tmp_path / "b", attention=False), "cpu")
+    images = iter([picture(COLOURS[0])])
+    with pytest.raises(OptionError, match=r"tiny@[0-9a-f]{8} gives no attention weights") as caught:
+        next(captioner.caption(images, attention=True))
+    assert "attention_grid" in caught.value.fix
+    with pytest.raises(OptionError, match="no attention weights"):
+        captioner.hypotheses(np.zeros((1, 8, 8, 3), np.uint8), 1, attention=True)
+    # Nothing was taken, and without it the model captions.
+    assert len(list(captioner.caption(images))) == 1
+
+
+def test_hypotheses_are_the_captions_in_tokens(captioner: Captioner) -> None:
+    how = captioner.bundle.manifest.preprocess
+    pixels = np.stack([apply(picture(c), how) for c in COLOURS])
+    found = captioner.hypotheses(pixels, 5)
+    say = captioner.bundle.vocabulary.detokenize
+    assert len(found) == 5
+    for best, captions in zip(found, captioner.caption_pixels(pixels, 5), strict=True):
+        assert [(say(h.tokens), h.log_prob, h.score) for h in best] == [
+            (c.caption, c.log_prob, c.score) for c in captions
+        ]
+
+
 def test_nothing_in_nothing_out(captioner: Captioner) -> None:
     assert list(captioner.caption([])) == []
     assert captioner.caption_pixels(np.zeros((3, 8, 8, 3), np.uint8), 0) == []
@@ -142,7 +193,7 @@ def test_a_gpu_is_fed_whole_batches(captioner: Captioner) -> None:
     features = captioner._encoder(pixels)
     stepper = captioner._decoder.start(features, candidates_needed(captioner.decoding, size, captioner._banned))
     settings = {"start": tokens.start, "end": tokens.end, "vocabulary_size": size, "banned": captioner._banned}
-    found = search(stepper, 3, captioner.decoding, compact=False, **settings)[:2]
+    found = search(stepper, 3, captioner.decoding, leaving=None, **settings)[:2]
     scores = [[h.log_prob for h in best] for best in found]
     assert scores == [pytest.approx([c.log_prob for c in best], abs=1e-5) for best in expected]
 

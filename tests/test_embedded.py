@@ -53,6 +53,20 @@ def test_an_array_gets_a_caption_of_words() -> None:
     assert [c.score for c in image.captions] == sorted((c.score for c in image.captions), reverse=True)
 
 
+def test_every_word_has_its_attention() -> None:
+    captioner = Captioner.load(NAME, device="cpu", num_captions=3, batch_size=4)
+    random = np.random.default_rng(1)
+    pictures = [random.integers(0, 256, (3, 4, 3), np.uint8).repeat(40, 0).repeat(40, 1) for _ in range(6)]
+    for image in captioner.caption(pictures, attention=True):
+        assert image.attention is not None
+        for caption, weights in zip(image.captions, image.attention, strict=True):
+            assert weights.shape == (len(caption.caption.split()), 49)
+            assert weights.sum(axis=1) == pytest.approx(1, abs=1e-5)
+            # It looks at something, and not at the same for every word.
+            assert weights.max() > 2 / 49
+            assert np.ptp(weights, axis=0).max() > 1e-3
+
+
 @needs_photos
 def test_real_photographs_at_any_batch_size(tmp_path: Path) -> None:
     """113 originals: as varied and as good as the issue asks for, whatever else is in the batch."""

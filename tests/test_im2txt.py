@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
-from oracles import END, INF, START, Model, allowed, decodings, prefixed_models, same
+from oracles import END, INF, START, Model, allowed, decodings, leavings, prefixed_models, same, same_looks
 
 from batchcap.captioner import Captioner
 from batchcap.options import DecodingOptions
 from batchcap.search import Hypothesis
+from batchcap.steps import Leaving
 
 # The fake model of the Show and Tell code's own tests: twelve words, 0 starts and 1 ends. Everything expected of it
 # below is what those tests publish, whose sentences begin with 0.
@@ -101,12 +101,13 @@ def naive(model: Model, image: int, options: DecodingOptions) -> list[Hypothesis
 
 
 @settings(deadline=None, max_examples=300)
-@given(prefixed_models(), decodings(), st.booleans())
-def test_equals_the_naive_search(model: Model, options: DecodingOptions, compact: bool) -> None:
+@given(prefixed_models(), decodings(), leavings)
+def test_equals_the_naive_search(model: Model, options: DecodingOptions, leaving: Leaving | None) -> None:
     model = replace(model, prefix=model.prefix[: options.max_length])
     options = replace(options, search="im2txt")
-    for image, best in enumerate(model.search(options, compact=compact)):
+    for image, best in enumerate(model.search(options, leaving=leaving, attention=True)):
         same(best, naive(model, image, options))
+        same_looks(best, image)
 
 
 @settings(deadline=None)

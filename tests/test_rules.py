@@ -85,7 +85,7 @@ FORCED = model_of(
 
 def test_forced_words_are_scored_with_the_whole_vocabulary_at_one_beam() -> None:
     options = DecodingOptions(beam_size=2, num_captions=2, max_length=3, length_penalty=1.0)
-    found, stepper = replace(FORCED, prefix=(5, 4)).watched_search(options, compact=False)
+    found, stepper = replace(FORCED, prefix=(5, 4)).watched_search(options, leaving=None)
     assert stepper.shown[:3] == [(3, 1, 6), (3, 1, 6), (3, 1, 4)]
     for best in found:
         assert [h.tokens for h in best] == [(5, 4, 2), (5, 4, 3)]

@@ -10,13 +10,27 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import END, INF, START, Model, allowed, decodings, exhaustive, model_of, prefixed_models, rescored
+from oracles import (
+    END,
+    INF,
+    START,
+    Model,
+    allowed,
+    decodings,
+    exhaustive,
+    leavings,
+    model_of,
+    prefixed_models,
+    rescored,
+    same_looks,
+)
 from PIL import Image
 
 from batchcap.captioner import Captioner
 from batchcap.errors import OptionError
 from batchcap.options import DecodingOptions
 from batchcap.search import candidates_needed
+from batchcap.steps import Leaving, leave_by_halves
 
 MANY = 20_000
 SAMPLE = DecodingOptions(search="sample", beam_size=1, max_length=3)
@@ -100,15 +114,23 @@ def test_the_best_are_taken_among_those_allowed() -> None:
 
 
 @settings(deadline=None)
-@given(prefixed_models(), decodings(), st.integers(0, 4), st.sampled_from([0.01, 0.7, 1.0, 3.0]), st.integers(0, 9))
+@given(
+    prefixed_models(),
+    decodings(),
+    st.integers(0, 4),
+    st.sampled_from([0.01, 0.7, 1.0, 3.0]),
+    st.integers(0, 9),
+    leavings,
+)
 def test_samples_keep_the_rules_and_have_the_models_own_scores(
-    model: Model, options: DecodingOptions, top_k: int, temperature: float, seed: int
+    model: Model, options: DecodingOptions, top_k: int, temperature: float, seed: int, leaving: Leaving | None
 ) -> None:
     options = replace(
         options, search="sample", beam_size=1, top_k=top_k, temperature=temperature, seed=seed, num_captions=4
     )
     model = replace(model, prefix=model.prefix[: options.max_length])
-    for image, found in enumerate(model.search(options)):
+    for image, found in enumerate(model.search(options, leaving=leaving, attention=True)):
+        same_looks(found, image)
         assert 1 <= len(found) <= 4
         assert len({h.tokens for h in found}) == len(found)
         assert [h.score for h in found] == sorted((h.score for h in found), reverse=True)
@@ -125,7 +147,8 @@ def test_a_stream_belongs_to_its_image(model: Model, random: object, count: int)
     options = replace(SAMPLE, max_length=5, num_captions=count)
     streams = [random.getrandbits(64) for _ in model.rows]
     together = model.search(options, streams=streams)
-    assert together == model.search(options, streams=streams, compact=False)
+    assert together == model.search(options, streams=streams, leaving=None)
+    assert together == model.search(options, streams=streams, leaving=leave_by_halves)
     assert together == [model.only(i).search(options, streams=[streams[i]])[0] for i in range(len(streams))]
     order = list(range(len(streams)))
     random.shuffle(order)

@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 from oracles import (
     END,
     INF,
+    REGIONS,
     START,
     Model,
     Stepper,
     allowed,
     decodings,
     exhaustive,
+    leavings,
     model_of,
     models,
     naive,
@@ -28,22 +30,25 @@ from oracles import (
     prefixed_models,
     rescored,
     same,
+    same_looks,
     tokens,
 )
 
 import batchcap
 from batchcap.options import DecodingOptions
 from batchcap.search import Hypothesis, StepOutput, candidates_needed, search
+from batchcap.steps import Leaving, leave_at_once, leave_by_halves
 
 PACKAGE = Path(batchcap.__file__).parent
 
 
 @settings(deadline=None, max_examples=300)
-@given(prefixed_models(), decodings(), st.booleans())
-def test_equals_the_naive_search(model: Model, options: DecodingOptions, compact: bool) -> None:
+@given(prefixed_models(), decodings(), leavings)
+def test_equals_the_naive_search(model: Model, options: DecodingOptions, leaving: Leaving | None) -> None:
     model = replace(model, prefix=model.prefix[: options.max_length])
-    for image, found in enumerate(model.search(options, compact=compact)):
+    for image, found in enumerate(model.search(options, leaving=leaving, attention=True)):
         same(found, naive(model, image, options))
+        same_looks(found, image)
 
 
 @settings(deadline=None, max_examples=100)
@@ -102,7 +107,9 @@ def test_neighbours_and_their_order_change_nothing(model: Model, options: Decodi
 @settings(deadline=None)
 @given(models(max_images=7), decodings())
 def test_images_that_leave_the_batch_change_nothing(model: Model, options: DecodingOptions) -> None:
-    assert model.search(options, compact=True) == model.search(options, compact=False)
+    stayed = model.search(options, leaving=None)
+    assert model.search(options, leaving=leave_at_once) == stayed
+    assert model.search(options, leaving=leave_by_halves) == stayed
 
 
 @settings(deadline=None)
@@ -113,7 +120,7 @@ def test_ended_beams_never_starve_the_living(model: Model, beams: int, length: i
     log_prob[:, END] = -0.01
     model = replace(model, log_prob=log_prob.astype(np.float32), banned=(START,))
     options = DecodingOptions(beam_size=beams, num_captions=beams, max_length=length, length_penalty=2.0)
-    found, stepper = model.watched_search(options, compact=False)
+    found, stepper = model.watched_search(options, leaving=None)
     words = log_prob.shape[1] - 2
     for step, fed in enumerate(stepper.fed[1:], start=1):
         living = (fed != END).sum(axis=1)
@@ -256,8 +263,52 @@ def test_finished_images_leave_the_batch() -> None:
     found, stepper = model.watched_search(options)
     assert [len(fed) for fed in stepper.fed] == [5, 2, 1]
     assert tokens(found) == [[()], [(2, 3)], [()], [()], [(3,)]]
-    _, stepper = model.watched_search(options, compact=False)
+    _, stepper = model.watched_search(options, leaving=None)
     assert [len(fed) for fed in stepper.fed] == [5, 5, 5]
+
+
+def test_a_batch_that_leaves_by_halves_meets_few_sizes() -> None:
+    options = DecodingOptions(beam_size=1, max_length=8, length_penalty=0.0)
+    model = replace(TURNS, rows=(1, 0, 2, 0, 0, 0, 0, 1, 0, 0))
+    for leaving, sizes in ((leave_at_once, [10, 3, 2]), (leave_by_halves, [10, 5, 2])):
+        found, stepper = model.watched_search(options, leaving=leaving, attention=True)
+        assert [len(fed) for fed in stepper.fed] == sizes
+        assert tokens(found) == [[(2, 3)], [()], [(3,)], [()], [()], [()], [()], [(2, 3)], [()], [()]]
+        for image, best in enumerate(found):
+            same_looks(best, image)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=70).filter(any))
+def test_who_leaves(open_: list[bool]) -> None:
+    mask = np.array(open_)
+    halves = {len(open_) >> n for n in range(7)}
+    for leaving, sizes in ((leave_at_once, {sum(open_)}), (leave_by_halves, halves)):
+        keep = leaving(mask)
+        if keep is None:
+            assert sum(open_) > len(open_) // 2
+            continue
+        assert len(keep) in sizes
+        assert len(keep) < len(open_)
+        assert sum(open_) > len(keep) // 2 or leaving is leave_at_once
+        # In their order, none twice, and every open one among them.
+        assert (np.diff(keep) > 0).all()
+        assert mask[keep].sum() == sum(open_)
+
+
+def test_attention_is_there_only_when_it_was_asked_for() -> None:
+    options = DecodingOptions(beam_size=2, num_captions=2, max_length=3)
+    for search_by in ("beam", "sample", "im2txt"):
+        chosen = replace(options, search=search_by, beam_size=1 if search_by == "sample" else 2, num_captions=1)
+        assert all(h.attention is None for best in TURNS.search(chosen) for h in best)
+        for image, best in enumerate(TURNS.search(chosen, attention=True)):
+            same_looks(best, image)
+
+
+def test_a_caption_without_words_looked_at_nothing() -> None:
+    model = model_of([-INF, -0.01, -5.0, -6.0])
+    for (best,) in model.search(DecodingOptions(max_length=30, length_penalty=0.0), attention=True):
+        assert best.tokens == ()
+        assert best.attention.shape == (0, REGIONS)
 
 
 def test_a_done_image_stays_done() -> None:
@@ -269,7 +320,7 @@ def test_a_done_image_stays_done() -> None:
         following=[[0, 0, 1, 1], [1] * 4, [2] * 4],
     )
     options = DecodingOptions(beam_size=2, max_length=3, length_penalty=0.0)
-    together = replace(model, rows=(0, 2)).search(options, compact=False)
+    together = replace(model, rows=(0, 2)).search(options, leaving=None)
     assert together[0] == model.only(0).search(options)[0]
     assert together[0][0].tokens == ()
 
