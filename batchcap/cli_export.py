@@ -216,6 +216,50 @@ def export(
     length_penalty: Annotated[
         float | None, typer.Option(min=0.0, help="The bundle's default penalty.  [default: the model's]")
     ] = None,
+    vocabulary: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of a saved model: its words by id. Text (one a line), JSON, or a .keras file with TextVectorization."
+        ),
+    ] = None,
+    decoder: Annotated[
+        Path | None, typer.Option(help="Of a saved encoder: the saved decoder that makes one step.")
+    ] = None,
+    map_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="TENSOR=ROLE",
+            help="Of a saved model: what a tensor is (image, word, logits, attention, state.NAME, memory.NAME, unused) "
+            "where its name and shape do not tell. Repeatable.",
+        ),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Of a saved model: rows and columns of its input.  [default: its own]")
+    ] = None,
+    scale: Annotated[
+        Literal["0..255", "0..1", "-1..1", "caffe", "torch"] | None,
+        typer.Option(
+            help="Of a saved model: the pixels that it wants. 0..255 where it scales them itself; caffe and torch as "
+            "in keras.applications."
+        ),
+    ] = None,
+    resize: Annotated[
+        Literal["bilinear", "bilinear-antialias", "bilinear-tf1"] | None,
+        typer.Option(help="Of a saved model: how its pictures were resized.  [default: bilinear, as tf.image.resize]"),
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option(help="Of a saved model: the token before the first word.  [default: <start>]")
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option(help="Of a saved model: the token after the last word.  [default: <end>]")
+    ] = None,
+    unknown: Annotated[
+        str | None, typer.Option(help="Of a saved model: the token for other words.  [default: <unk> or [UNK]]")
+    ] = None,
+    padding: Annotated[
+        str | None, typer.Option(help="Of a saved model: the token that fills short captions.  [default: <pad>]")
+    ] = None,
     data: Annotated[str, typer.Option(help="What the model learnt from, for its card.")] = "",
     terms: Annotated[str, typer.Option(help="Under which terms it may be used, for its card.")] = "",
     min_distinct: Annotated[
@@ -242,6 +286,18 @@ def export(
     if (Path(source) / "recipe.json").is_file():
         parity = export_run(Path(source), output, options, images, score, also_score or [], say)
     else:
-        parity = export_source(source, ImportOptions(), output, options, images, say)
+        how = ImportOptions(
+            vocabulary=vocabulary,
+            decoder=decoder,
+            map=tuple(map_) if map_ else None,
+            size=size,
+            scale=scale,
+            resize=resize,
+            start=start,
+            end=end,
+            unknown=unknown,
+            padding=padding,
+        )
+        parity = export_source(source, how, output, options, images, say)
     typer.echo(f"{output}: {parity.summary()}")
     typer.echo(f"Try it: batchcap run PHOTOS -o captions.jsonl --model {output}")

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Literal
 
 from batchcap.errors import ExportError
+from batchcap.preprocess import ResizeMethod
 from batchcap_export.model import CaptionModel
+
+Scale = Literal["0..255", "0..1", "-1..1", "caffe", "torch"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +19,24 @@ class ImportOptions:
 
     vocabulary: Path | None = None
     """The words in the order of their ids."""
+    decoder: Path | None = None
+    """The other half of a captioner that is saved as an encoder and a decoder."""
+    map: tuple[str, ...] | None = None
+    """``TENSOR=ROLE`` each: what a tensor of the saved model is, where its name and shape do not tell."""
+    size: int | None = None
+    """Rows and columns of the input."""
+    scale: Scale | None = None
+    """What the network wants of pixels: a range, or the arithmetic of a mode of keras.applications."""
+    resize: ResizeMethod | None = None
+    """How pictures were resized when the network learnt."""
+    start: str | None = None
+    """The token before the first word."""
+    end: str | None = None
+    """The token after the last word."""
+    unknown: str | None = None
+    """The token for words that the vocabulary lacks."""
+    padding: str | None = None
+    """The token that fills short captions while training."""
 
 
 def open_source(source: str, options: ImportOptions) -> CaptionModel:
@@ -22,6 +44,7 @@ def open_source(source: str, options: ImportOptions) -> CaptionModel:
 
     Args:
         source: ``FILE.py`` or ``FILE.py:FUNCTION``: see `importers.hook`.
+        options: what the source does not say; those that it has no use for are errors.
 
     Raises:
         ExportError: nobody here can open it, or it is not in order.
@@ -30,7 +53,7 @@ def open_source(source: str, options: ImportOptions) -> CaptionModel:
     if colon or source.endswith(".py"):
         from batchcap_export.importers import hook
 
-        _take_none(source, options)
+        take_only(source, options)
         return hook.load(Path(f"{file}.py" if colon else source), function or "captioner")
     if not Path(source).exists():
         raise ExportError(
@@ -42,8 +65,9 @@ def open_source(source: str, options: ImportOptions) -> CaptionModel:
     )
 
 
-def _take_none(source: str, options: ImportOptions) -> None:
+def take_only(source: str, options: ImportOptions, *used: str) -> None:
     """Raise an ExportError for an option that this kind of source has no use for."""
     given = [field.name for field in fields(options) if getattr(options, field.name) is not None]
-    if given:
-        raise ExportError(f"{source}: --{given[0].replace('_', '-')} does not go with it.", "Leave it out.")
+    for name in given:
+        if name not in used:
+            raise ExportError(f"{source}: --{name} does not go with it.", "Leave it out.")
