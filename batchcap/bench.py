@@ -25,7 +25,7 @@ from batchcap.doctor import versions
 from batchcap.errors import NoImagesError, OptionError, OutputError
 from batchcap.interrupts import Interrupted
 from batchcap.loading import load
-from batchcap.options import RunOptions, usable_cores
+from batchcap.options import RunOptions, WantedPrecision, usable_cores
 from batchcap.preprocess import Pixels
 from batchcap.records import ImageRef
 from batchcap.steps import Ids, Step, StepOutput
@@ -56,6 +56,7 @@ class BenchOptions:
     """Runs of each part; their median counts."""
     beam_size: int | None = None
     device: str = "auto"
+    precision: WantedPrecision = "auto"
     batch_size: int = 32
     workers: int = 0
 
@@ -138,7 +139,9 @@ def measure(options: BenchOptions, say: Say) -> BenchReport:
         BatchcapError: the model or the images cannot be used.
         Interrupted: a signal stopped a run.
     """
-    captioner = Captioner.load(options.model, options.device, options.batch_size, beam_size=options.beam_size)
+    captioner = Captioner.load(
+        options.model, options.device, options.batch_size, precision=options.precision, beam_size=options.beam_size
+    )
     with tempfile.TemporaryDirectory(prefix="batchcap-bench-") as temporary:
         folder = options.folder
         if folder is None:
@@ -230,6 +233,7 @@ def _end_to_end(options: BenchOptions, folder: Path, temporary: Path) -> Figures
         output=temporary / "captions.jsonl",
         model=options.model,
         device=options.device,
+        precision=options.precision,
         batch_size=options.batch_size,
         workers=options.workers,
         overwrite=True,
@@ -291,6 +295,7 @@ def _settings(
         "architecture": captioner.bundle.manifest.provenance.architecture,
         "input": f"{how.height}x{how.width} {how.pixels} {how.method} {how.fit}",
         "device": captioner.device.description,
+        "precision": captioner.bundle.precision,
         "decoding": decoding.label,
         "beam_size": decoding.beam_size,
         "max_length": decoding.max_length,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -11,7 +12,8 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from batchcap import onnxfile
-from batchcap.errors import BundleError
+from batchcap.errors import BundleError, OptionError
+from batchcap.options import Precision, VariantName
 from batchcap.preprocess import Preprocess
 from batchcap.vocabulary import Vocabulary
 
@@ -22,6 +24,7 @@ DECODER_FILE: Final = "decoder.onnx"
 SELECT_FILE: Final = "select.onnx"
 VOCABULARY_FILE: Final = "vocabulary.txt"
 CARD_FILE: Final = "MODEL_CARD.md"
+_VARIANT_FILE: Final = re.compile(r"(?:encoder|decoder|select)\.(.+)\.onnx")
 _REQUIRED: Final = (ENCODER_FILE, DECODER_FILE, VOCABULARY_FILE, CARD_FILE)
 _EMBEDDED: Final = Path(__file__).parent / "models"
 
@@ -66,6 +69,28 @@ class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     metrics: list[Metric] = []
 
 
+class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Another precision of the graphs, and what it costs: its captions beside those of fp32."""
+
+    images: Count
+    """Images captioned by both."""
+    changed: Annotated[int, msgspec.Meta(ge=0)]
+    """Captions that differ."""
+    cider: float | None = None
+    """CIDEr, where there were references; else None."""
+    cider_fp32: float | None = None
+    """CIDEr of fp32 on the same images."""
+    equivalent: bool
+    """It may stand in for fp32 unasked."""
+    signature: str
+    """Every setting behind the figures."""
+
+    @property
+    def share(self) -> float:
+        """Share of the captions that differ."""
+        return self.changed / self.images
+
+
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a file of the bundle must be."""
 
@@ -89,6 +114,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     tools: dict[str, str] = {}
     """Versions of what made the graphs."""
     opset: Count
+    variants: dict[VariantName, Variant] | msgspec.UnsetType = msgspec.UNSET
+    """Further precisions, each with an ``encoder.NAME.onnx`` and ``decoder.NAME.onnx``."""
     files: dict[str, FileEntry] = {}
     """Every other file of the folder. `write_manifest` fills it in."""
 
@@ -102,24 +129,49 @@ class Bundle:
     vocabulary: Vocabulary
     digest: str
     """SHA-256 of ``bundle.json``, in hex; it holds the sums of all other files, so it stands for the whole bundle."""
+    precision: Precision = "fp32"
+    """Which of its graphs are meant."""
 
     @property
     def label(self) -> str:
-        """``flickr8k-small@3f9a0c12``: what a record says of its model."""
-        return f"{self.manifest.name}@{self.digest[:8]}"
+        """``flickr8k-small@3f9a0c12``, or ``...+int8`` where that is the precision: what a record says of its model."""
+        precision = "" if self.precision == "fp32" else f"+{self.precision}"
+        return f"{self.manifest.name}@{self.digest[:8]}{precision}"
 
     @property
     def encoder_path(self) -> Path:
-        return self.folder / ENCODER_FILE
+        return self.folder / graph_file(ENCODER_FILE, self.precision)
 
     @property
     def decoder_path(self) -> Path:
-        return self.folder / DECODER_FILE
+        return self.folder / graph_file(DECODER_FILE, self.precision)
 
     @property
     def select_path(self) -> Path | None:
         """Where the bundle has the graph by which images leave the batch."""
-        return self.folder / SELECT_FILE if SELECT_FILE in self.manifest.files else None
+        name = graph_file(SELECT_FILE, self.precision)
+        return self.folder / name if name in self.manifest.files else None
+
+    @property
+    def variants(self) -> dict[VariantName, Variant]:
+        """What it has beside fp32."""
+        return {} if self.manifest.variants is msgspec.UNSET else self.manifest.variants
+
+    def at(self, precision: Precision) -> Bundle:
+        """The same bundle with the graphs of another precision.
+
+        Raises:
+            OptionError: it has none.
+        """
+        if precision != "fp32" and precision not in self.variants:
+            has = ", ".join(("fp32", *self.variants)) if self.variants else "fp32 only"
+            raise OptionError(f"--precision {precision}: {self.manifest.name} has {has}.", "Use what it has, or auto.")
+        return dataclasses.replace(self, precision=precision)
+
+
+def graph_file(name: str, precision: Precision) -> str:
+    """``encoder.onnx``, or ``encoder.int8.onnx``."""
+    return name if precision == "fp32" else f"{name.removesuffix('.onnx')}.{precision}.onnx"
 
 
 def embedded_names() -> list[str]:
@@ -225,6 +277,25 @@ def _check(path: Path, manifest: Manifest) -> None:
             raise BundleError(
                 f"{path}: token {token} is not among {manifest.vocabulary_size} words - at `$.tokens.{name}`."
             )
+    _check_variants(path, manifest)
+
+
+def _check_variants(path: Path, manifest: Manifest) -> None:
+    """A variant is a pair of graphs and what it costs: none of the three comes alone."""
+    variants = {} if manifest.variants is msgspec.UNSET else manifest.variants
+    for name, variant in variants.items():
+        at = f"at `$.variants.{name}`"
+        for graph in (graph_file(ENCODER_FILE, name), graph_file(DECODER_FILE, name)):
+            if graph not in manifest.files:
+                raise BundleError(f"{path}: {graph} is not listed - {at}.", "Export the model again.")
+        if variant.changed > variant.images:
+            raise BundleError(f"{path}: changed {variant.changed} of {variant.images} captions - {at}.")
+        if (variant.cider is None) != (variant.cider_fp32 is None):
+            raise BundleError(f"{path}: one of cider and cider_fp32 without the other - {at}.")
+    for file in manifest.files:
+        match = _VARIANT_FILE.fullmatch(file)
+        if match is not None and match[1] not in variants:
+            raise BundleError(f"{path}: {file}, but there is no `$.variants.{match[1]}`.", "Export the model again.")
 
 
 def _verify_files(folder: Path, manifest: Manifest) -> None:

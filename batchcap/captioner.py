@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from batchcap import loading
 from batchcap.bundle import Bundle, Manifest, open_bundle
 from batchcap.errors import BundleError, OptionError
-from batchcap.options import DecodingOptions, Search, check_batch_size
+from batchcap.options import DecodingOptions, Precision, Search, WantedPrecision, check_batch_size, check_precision
 from batchcap.preprocess import Pixels, apply
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef, Key
 from batchcap.search import Hypothesis, candidates_needed, search
@@ -90,6 +90,7 @@ class Captioner:
         device: str = "auto",
         batch_size: int = 32,
         *,
+        precision: WantedPrecision = "auto",
         threads: int = 0,
         **chosen: Unpack[Decoding],
     ) -> Captioner:
@@ -99,6 +100,7 @@ class Captioner:
             model: the name of an embedded bundle, or the folder of one.
             device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
             batch_size: images that go through the model together. Captions do not depend on it.
+            precision: ``auto``, ``fp32``, ``fp16`` or ``int8``: see `in_precision`.
             threads: threads on the CPU; 0 is one a core.
             chosen: see `Decoding`; what is left out, or None, is the bundle's own default.
 
@@ -109,7 +111,8 @@ class Captioner:
         """
         bundle = open_bundle(model)
         decoding = decoding_options(bundle.manifest, **chosen)
-        return cls(bundle, decoding, choose_device(device), batch_size, threads=threads)
+        on = choose_device(device)
+        return cls(in_precision(bundle, precision, on), decoding, on, batch_size, threads=threads)
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -298,6 +301,27 @@ def decoding_options(manifest: Manifest, **chosen: Unpack[Decoding]) -> Decoding
     if "ban_file" in given:
         given["ban"] = (*given.get("ban", ()), *read_words(given.pop("ban_file")))
     return DecodingOptions(**given)
+
+
+def in_precision(bundle: Bundle, wanted: WantedPrecision, device: Device) -> Bundle:
+    """The bundle with the graphs that are to run.
+
+    ``auto`` is fp16 on a GPU where the bundle has it; on a CPU it is int8 where the manifest says that this is
+    equivalent; else fp32.
+
+    Raises:
+        OptionError: no such precision, or the bundle has no such graphs.
+    """
+    check_precision(wanted)
+    if wanted != "auto":
+        return bundle.at(wanted)
+    variants = bundle.variants
+    chosen: Precision = "fp32"
+    if device.kind == "cuda" and "fp16" in variants:
+        chosen = "fp16"
+    elif device.kind == "cpu" and "int8" in variants and variants["int8"].equivalent:
+        chosen = "int8"
+    return bundle.at(chosen)
 
 
 def good_keys(batch: loading.Batch) -> list[Key]:

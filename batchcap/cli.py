@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from batchcap import __version__, cli_export
 from batchcap.errors import BatchcapError
 from batchcap.interrupts import Interrupted
-from batchcap.options import Format, OnMismatch, RunOptions, Search, parse_output
+from batchcap.options import Format, OnMismatch, RunOptions, Search, WantedPrecision, parse_output
 
 
 class GuardedGroup(TyperGroup):
@@ -106,6 +106,15 @@ Model = Annotated[
 ]
 DeviceName = Annotated[
     str, _option("--device", "auto, cpu, cuda or cuda:N. A GPU that is named must be there.", panel=_SPEED)
+]
+PrecisionName = Annotated[
+    WantedPrecision,
+    _option(
+        "--precision",
+        "Which graphs of the model run. auto: fp16 on a GPU; fp32 on a CPU, or int8 where the model says that it is "
+        "equivalent.",
+        panel=_SPEED,
+    ),
 ]
 BatchSize = Annotated[
     int, _option("--batch-size", "Images that go through the model together. Never changes a caption.", panel=_SPEED)
@@ -210,6 +219,7 @@ def run(
         _option("--seed", "Sampling: another seed, other captions. [dim]Default: 0[/dim]", panel=_CAPTIONS),
     ] = None,
     device: DeviceName = "auto",
+    precision: PrecisionName = "auto",
     batch_size: BatchSize = 32,
     workers: Workers = 0,
     format: Annotated[
@@ -279,6 +289,7 @@ def run(
         model=model,
         format=chosen_format,
         device=device,
+        precision=precision,
         batch_size=batch_size,
         workers=workers,
         root=root,
@@ -364,6 +375,7 @@ def bench(
     ] = 3,
     beam_size: BeamSize = None,
     device: DeviceName = "auto",
+    precision: PrecisionName = "auto",
     batch_size: BatchSize = 32,
     workers: Workers = 0,
     json_file: Annotated[
@@ -386,6 +398,7 @@ def bench(
         repeats=repeats,
         beam_size=beam_size,
         device=device,
+        precision=precision,
         batch_size=batch_size,
         workers=workers,
     )

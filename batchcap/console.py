@@ -7,8 +7,8 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Final, Self
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -22,7 +22,7 @@ from batchcap.errors import BatchcapError
 
 if TYPE_CHECKING:
     from batchcap.bench import BenchReport
-    from batchcap.bundle import Bundle, Metric
+    from batchcap.bundle import Bundle, Metric, Variant
     from batchcap.doctor import Diagnosis
     from batchcap.progress import Progress, Summary
     from batchcap.records import Record
@@ -333,12 +333,26 @@ def show_bundle(bundle: Bundle) -> None:
     ]
     console = _out()
     console.print(_facts(f"{manifest.name} {manifest.version}", rows))
+    if bundle.variants:
+        console.print(_variants(bundle.variants))
     if manifest.provenance.metrics:
         console.print(_scores(manifest.provenance.metrics))
     files = Table("file", "MiB", "SHA-256", title="Files", title_justify="left")
     for name, entry in manifest.files.items():
         files.add_row(_text(name), f"{entry.bytes / _MIB:.2f}", entry.sha256[:16])
     console.print(files)
+
+
+def _variants(variants: Mapping[Any, Variant]) -> Table:
+    """What the bundle has beside fp32, and what each costs."""
+    title = "Precisions beside fp32"
+    table = Table("precision", "captions changed", "CIDEr", "equivalent", "measured how", title=title)
+    table.title_justify = "left"
+    for name, variant in variants.items():
+        cider = "" if variant.cider is None else f"{variant.cider:.4f} (fp32 {variant.cider_fp32:.4f})"
+        changed = f"{variant.changed:,} of {variant.images:,} ({variant.share:.1%})"
+        table.add_row(name, changed, cider, "yes" if variant.equivalent else "no", _text(variant.signature))
+    return table
 
 
 def _scores(metrics: Sequence[Metric]) -> Table:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from batchcap.bundle import SELECT_FILE, Bundle
+from batchcap.bundle import SELECT_FILE, Bundle, graph_file
 from batchcap.errors import BundleError
 
 
@@ -91,7 +91,7 @@ def verify_select(bundle: Bundle, encoder: Graph, select: Graph) -> None:
     Raises:
         BundleError: one is missing, extra, or of a wrong type or shape.
     """
-    path = bundle.folder / SELECT_FILE
+    path = bundle.folder / graph_file(SELECT_FILE, bundle.precision)
     features = {t.name: _Wanted(t.type, (None,) * len(t.shape)) for t in encoder.get_outputs()}
     _verify(path, "input", select.get_inputs(), {"rows": _Wanted("tensor(int64)", (_FREE,))} | _carried(features))
     _verify(path, "output", select.get_outputs(), {f"selected.{name}": wanted for name, wanted in features.items()})

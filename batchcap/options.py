@@ -6,7 +6,7 @@ import hashlib
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 
@@ -15,6 +15,9 @@ from batchcap.errors import OptionError
 Format = Literal["jsonl", "csv"]
 OnMismatch = Literal["stop", "recaption", "keep"]
 Search = Literal["beam", "greedy", "sample", "im2txt"]
+Precision = Literal["fp32", "fp16", "int8"]
+VariantName = Literal["fp16", "int8"]
+WantedPrecision = Literal["auto", "fp32", "fp16", "int8"]
 
 _FORMATS: Final[dict[str, Format]] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 _SAMPLING: Final = ("temperature", "top_k", "top_p", "seed")
@@ -29,6 +32,12 @@ def usable_cores() -> int:
 def _require(condition: bool, message: str, fix: str = "") -> None:
     if not condition:
         raise OptionError(message, fix)
+
+
+def check_precision(precision: str) -> None:
+    """Raise OptionError for a precision that no bundle has."""
+    known = get_args(WantedPrecision)
+    _require(precision in known, f"--precision {precision}: no such precision.", f"Use one of {', '.join(known)}.")
 
 
 def check_batch_size(batch_size: int) -> None:
@@ -153,6 +162,8 @@ class RunOptions:
     format: Format = "jsonl"
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
+    precision: WantedPrecision = "auto"
+    """Which of the bundle's graphs run; see `captioner.in_precision`."""
     batch_size: int = 32
     """Images that go through the model together. Captions do not depend on it."""
     workers: int = 0
@@ -174,6 +185,7 @@ class RunOptions:
     def __post_init__(self) -> None:
         _require(len(self.inputs) > 0, "No input was given.", "Name a folder or an image.")
         check_batch_size(self.batch_size)
+        check_precision(self.precision)
         _require(0 <= self.workers <= 256, f"--workers {self.workers}: must be from 0 (automatic) to 256.")
         _require(self.limit is None or self.limit >= 1, f"--limit {self.limit}: must be at least 1.")
         _require(self.format in ("jsonl", "csv"), f"--format {self.format}: no such format.", "Use jsonl or csv.")

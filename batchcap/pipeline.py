@@ -16,7 +16,7 @@ from msgspec import structs
 
 from batchcap import sources
 from batchcap.bundle import open_bundle
-from batchcap.captioner import Captioner, decoding_options, good_keys
+from batchcap.captioner import Captioner, decoding_options, good_keys, in_precision
 from batchcap.errors import BatchcapError, NoImagesError, OutputError
 from batchcap.interrupts import Interrupted, InterruptGuard
 from batchcap.journal import Journal
@@ -68,6 +68,7 @@ def _run(
     decoding = decoding_options(bundle.manifest, **overrides)
     prefix_tokens(bundle, decoding)  # a word, banned ones too, that the model does not know ends the run here already
     device = choose_device(options.device)
+    bundle = in_precision(bundle, options.precision, device)
     refs = _some(sources.discover(options.inputs, options.root), options)
     fingerprint = Fingerprint(model=bundle.label, preprocess="exact", decoding=decoding.label)
     tally.device, tally.device_note, tally.fingerprint = device.description, device.note, fingerprint

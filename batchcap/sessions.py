@@ -17,7 +17,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state
 
-from batchcap.bundle import SELECT_FILE, Bundle
+from batchcap.bundle import Bundle
 from batchcap.contract import verify_decoder, verify_encoder, verify_select
 from batchcap.errors import BatchcapError, BundleError, DeviceError, OptionError
 from batchcap.options import usable_cores
@@ -359,7 +359,7 @@ class Stepper:
         """Go on with these images only. Without the graph for it a GPU's states go over the host."""
         device, graph = self._decoder.device, self._decoder.select
         if graph is not None:
-            path = self._decoder.path.with_name(SELECT_FILE)
+            path = self._decoder.path.with_name(self._decoder.path.name.replace("decoder", "select", 1))
             inputs = {"rows": np.ascontiguousarray(rows, np.int64), **self._tensors}
             out = _run(graph, device, path, inputs, dict.fromkeys((f"selected.{n}" for n in self._tensors), True))
             self._tensors = {name: out[f"selected.{name}"] for name in self._tensors}
