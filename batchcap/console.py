@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import sys
 import time
@@ -290,12 +289,14 @@ def _summary_lines(summary: Summary, where: str) -> Iterable[str]:
 
 def show_captions(rows: Sequence[tuple[str, str, float | None]], title: str) -> None:
     """Pictures, their captions, and p = exp(log_prob) of each; None where there is no caption."""
+    from batchcap.formats import probability
+
     table = Table(title=_text(title), title_justify="left")
     table.add_column("picture", style="cyan", no_wrap=True)
     table.add_column("caption")
     table.add_column("p", justify="right", no_wrap=True)
     for picture, caption, log_prob in rows:
-        table.add_row(_text(picture), _text(caption), "" if log_prob is None else f"{math.exp(log_prob):.3g}")
+        table.add_row(_text(picture), _text(caption), probability(log_prob, digits=3))
     _out().print(table)
 
 

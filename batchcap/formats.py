@@ -25,7 +25,6 @@ _JSONL_START: Final = b'{"path":"'
 _CSV_START: Final = b"path,member,path_b64,"
 # Python's csv module reads no field of more than 131,072 characters, and an escaped one can be twice as long.
 _LONGEST_MESSAGE: Final = 60_000
-_SIX_DIGITS: Final = Context(prec=6, Emin=MIN_EMIN)
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -178,7 +177,7 @@ class Csv:
             ranks += _caption_fields(captions[rank] if rank < len(captions) else None)
         return [
             *(_escape(record.path), _escape(record.member), _escape(record.path_b64), _escape(record.caption)),
-            *(_text(record.log_prob), _text(record.score), _p(record.log_prob)),
+            *(_text(record.log_prob), _text(record.score), probability(record.log_prob)),
             *(("", "", "") if error is None else _error_fields(error)),
             *ranks,
             *(_text(record.width), _text(record.height), _text(record.bytes), _text(record.mtime_us)),
@@ -285,9 +284,9 @@ def _text(value: float | None) -> str:
     return "" if value is None else repr(value)
 
 
-def _p(log_prob: float | None) -> str:
-    """exp(log_prob), however small: a float of it would be 0 below exp(-745)."""
-    return "" if log_prob is None else format(Decimal(log_prob).exp(_SIX_DIGITS), "g")
+def probability(log_prob: float | None, digits: int = 6) -> str:
+    """p = exp(log_prob) with ``digits`` significant digits, however small (a float of it would be 0); None is empty."""
+    return "" if log_prob is None else format(Decimal(log_prob).exp(Context(prec=digits, Emin=MIN_EMIN)), "g")
 
 
 def _float(field: str) -> float | None:
@@ -306,7 +305,7 @@ def _int(field: str) -> int | None:
 def _caption_fields(caption: Caption | None) -> tuple[str, str, str, str]:
     if caption is None:
         return "", "", "", ""
-    return _escape(caption.caption), repr(caption.log_prob), repr(caption.score), _p(caption.log_prob)
+    return _escape(caption.caption), repr(caption.log_prob), repr(caption.score), probability(caption.log_prob)
 
 
 def _error_fields(error: Failure) -> tuple[str, str, str]:

@@ -491,6 +491,18 @@ def test_doctor_fails_where_no_device_works(tmp_path: Path) -> None:
     assert "does not work" in shown.stdout
 
 
+def test_the_table_of_captions_shows_p(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [("a.jpg", "two dogs", -8.31), ("b.jpg", "failed: truncated", None), ("c.jpg", "a long story", -2000.0)]
+    console.show_captions(rows, "out.jsonl")
+    lines = [line for line in capsys.readouterr().out.splitlines() if ".jpg" in line]
+    cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+    assert cells == [
+        ["a.jpg", "two dogs", "0.000246"],
+        ["b.jpg", "failed: truncated", ""],
+        ["c.jpg", "a long story", "2.58e-869"],
+    ]
+
+
 def test_bench(tiny_bundle: Path, tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
     options = ("--images", "5", "--repeats", "2", "--batch-size", "4", "--device", "cpu", "--json", file)
