@@ -11,7 +11,8 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from batchcap import onnxfile
+from batchcap import bundlefiles
+from batchcap.bundlefiles import FileEntry
 from batchcap.errors import BundleError, OptionError
 from batchcap.options import Precision, VariantName
 from batchcap.preprocess import Preprocess
@@ -26,9 +27,14 @@ VOCABULARY_FILE: Final = "vocabulary.txt"
 CARD_FILE: Final = "MODEL_CARD.md"
 _VARIANT_FILE: Final = re.compile(r"(?:encoder|decoder|select)\.(.+)\.onnx")
 _REQUIRED: Final = (ENCODER_FILE, DECODER_FILE, VOCABULARY_FILE, CARD_FILE)
+_MAX_MANIFEST: Final = 4 * 1024 * 1024
+# Far above any captioner; what is larger asks for memory, not for captions.
+_MAX_WORDS: Final = 1_000_000
+_MAX_SIDE: Final = 8192
 _EMBEDDED: Final = Path(__file__).parent / "models"
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
+Side = Annotated[int, msgspec.Meta(ge=1, le=1024)]
 Token = Annotated[int, msgspec.Meta(ge=0)]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
 
@@ -91,13 +97,6 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         return self.changed / self.images
 
 
-class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a file of the bundle must be."""
-
-    bytes: Annotated[int, msgspec.Meta(ge=0)]
-    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-
-
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The content of ``bundle.json``."""
 
@@ -106,9 +105,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     version: str
     preprocess: Preprocess
     tokens: Tokens
-    vocabulary_size: Count
+    vocabulary_size: Annotated[int, msgspec.Meta(ge=1, le=_MAX_WORDS)]
     generation: Generation = Generation()
-    attention_grid: tuple[Count, Count] | None = None
+    attention_grid: tuple[Side, Side] | None = None
     """Rows and columns of the regions that ``attention`` weighs; None where the decoder gives none."""
     provenance: Provenance
     tools: dict[str, str] = {}
@@ -191,7 +190,7 @@ def open_bundle(model: str | Path) -> Bundle:
     folder = _EMBEDDED / model if isinstance(model, str) and model in embedded_names() else Path(model)
     path = folder / MANIFEST_FILE
     try:
-        text = path.read_bytes()
+        text = bundlefiles.read_small(path, _MAX_MANIFEST)
     except (FileNotFoundError, NotADirectoryError):
         what = "has no bundle.json" if folder.is_dir() else "is a file" if folder.exists() else "no such folder"
         names = ", ".join(embedded_names())
@@ -221,15 +220,13 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
             continue
         if not path.is_file() or path.is_symlink():
             raise BundleError(f"{path}: a bundle holds plain files only.")
-        files[path.name] = FileEntry(bytes=path.stat().st_size, sha256=_sha256(path))
+        files[path.name] = bundlefiles.entry_of(path)
+    problem = bundlefiles.name_problem(files)
+    if problem:
+        raise BundleError(f"{folder}: {problem}.")
     full = msgspec.structs.replace(manifest, files=files)
     text = msgspec.json.format(msgspec.json.encode(full, order="sorted"), indent=2)
     (folder / MANIFEST_FILE).write_bytes(text + b"\n")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _Version(msgspec.Struct):
@@ -249,7 +246,7 @@ def _parse(path: Path, text: bytes) -> Manifest:
         # msgspec forbids unknown fields in its own structs only.
         known = {field.name for field in dataclasses.fields(Preprocess)}
         unknown = sorted(msgspec.json.decode(text)["preprocess"].keys() - known)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{path}: {error}.", "Export the model again.") from None
     if unknown:
         raise BundleError(f"{path}: unknown field `{unknown[0]}` - at `$.preprocess`.", "Export the model again.")
@@ -266,6 +263,8 @@ def _check(path: Path, manifest: Manifest) -> None:
         "center-crop": how.height <= how.resize_height and how.width <= how.resize_width,
         "pad": how.height >= how.resize_height and how.width >= how.resize_width,
     }
+    if max(sides) > _MAX_SIDE:
+        raise BundleError(f"{path}: pictures of {max(sides)} rows or columns are too large - at `$.preprocess`.")
     if min(sides) < 1 or not fits[how.fit]:
         raise BundleError(
             f"{path}: a resize to {how.resize_height}x{how.resize_width} and fit `{how.fit}` cannot give"
@@ -299,41 +298,19 @@ def _check_variants(path: Path, manifest: Manifest) -> None:
 
 
 def _verify_files(folder: Path, manifest: Manifest) -> None:
-    """Every listed file is there and unaltered, and no graph takes its weights from a file that is not listed."""
+    """Every listed file is there and unaltered, and no graph needs anything that is not listed."""
+    path = folder / MANIFEST_FILE
     for name in _REQUIRED:
         if name not in manifest.files:
-            raise BundleError(f"{folder / MANIFEST_FILE}: {name} is not listed - at `$.files`.")
+            raise BundleError(f"{path}: {name} is not listed - at `$.files`.")
+    problem = bundlefiles.name_problem(manifest.files)
+    if problem:
+        raise BundleError(f"{path}: {problem} - at `$.files`.")
     for name, entry in manifest.files.items():
-        if name in (".", "..", MANIFEST_FILE) or any(c in name for c in "/\\:\0"):
-            raise BundleError(f"{folder / MANIFEST_FILE}: {name!r} is no plain file name - at `$.files`.")
-        _verify_file(folder / name, entry)
+        bundlefiles.verify_file(folder / name, entry)
     for name in manifest.files:
         if name.endswith(".onnx"):
-            _verify_external(folder / name, manifest)
-
-
-def _verify_file(path: Path, entry: FileEntry) -> None:
-    fix = "Copy the bundle again, or export the model again."
-    try:
-        size = path.stat().st_size
-        same = size == entry.bytes and _sha256(path) == entry.sha256
-    except FileNotFoundError:
-        raise BundleError(f"{path}: is missing.", fix) from None
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be read: {error.strerror or error}.") from None
-    if not same:
-        how = f"{size} bytes instead of {entry.bytes}" if size != entry.bytes else "its SHA-256 differs"
-        raise BundleError(f"{path}: was altered since the bundle was made ({how}).", fix)
-
-
-def _verify_external(path: Path, manifest: Manifest) -> None:
-    """Weights may lie outside an ONNX file; a path that leaves the folder would open any file of this computer."""
-    try:
-        files = onnxfile.external_files(path)
-    except ValueError as error:
-        raise BundleError(f"{path}: is no ONNX file ({error}).", "Export the model again.") from None
-    for name in sorted(files - manifest.files.keys()):
-        raise BundleError(f"{path}: takes weights from {name!r}, which is no file of the bundle.", "Do not use it.")
+            bundlefiles.verify_references(folder / name, manifest.files)
 
 
 def _open_vocabulary(folder: Path, manifest: Manifest) -> Vocabulary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ class Graph(Protocol):
 
 
 _FREE: Final = -1
+# 1 GiB of float32 an image: a tensor that is declared larger asks for memory, not for captions.
+_MAX_NUMBERS: Final = 2**28
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,9 @@ def _verify(path: Path, side: str, found: Sequence[Tensor], wanted: Mapping[str,
             raise BundleError(f"{what} is {tensor.type}, not {want.type}.")
         if len(tensor.shape) != len(want.sizes):
             raise BundleError(f"{what} has {len(tensor.shape)} dimensions, not {len(want.sizes)}.")
+        numbers = math.prod(size for size in tensor.shape if isinstance(size, int))
+        if numbers > _MAX_NUMBERS:
+            raise BundleError(f"{what} has {numbers:,} numbers an image: more than any captioner needs.")
         for axis, (size, expected) in enumerate(zip(tensor.shape, want.sizes, strict=True)):
             if _fixed(size) and expected is not None and size != expected:
                 free = "any size" if expected == _FREE else str(expected)

@@ -244,7 +244,9 @@ def test_external_weights_are_found_wherever_a_tensor_can_stand(tmp_path: Path) 
     model.functions.append(function)
     model.training_info.add().algorithm.initializer.append(outside())
     onnx.save(model, tmp_path / "m.onnx")
-    assert onnxfile.external_files(tmp_path / "m.onnx") == set("abcdefg")
+    found = onnxfile.references(tmp_path / "m.onnx")
+    assert found.files == set("abcdefg")
+    assert found.operators == {("", "Constant"), ("", "If"), ("odd", "Odd")}
 
 
 def test_a_bundle_holds_plain_files_only(folder: Path) -> None:

@@ -19,7 +19,7 @@ FILES = sorted(PACKAGE.glob("*.py"))
 FLOORS = (
     ("errors", "records", "options", "interrupts"),
     (
-        *("vocabulary", "onnxfile", "preprocess", "bundle", "contract", "sessions"),
+        *("vocabulary", "onnxfile", "bundlefiles", "preprocess", "bundle", "contract", "sessions"),
         *("steps", "rules", "sampling", "im2txt", "search"),
     ),
     ("sources", "loading", "formats", "resume", "journal", "stream", "wording", "captioner"),
