@@ -74,7 +74,7 @@ def references(path: Path) -> References:
 def _text(data: mmap.mmap, start: int, end: int) -> str:
     if end - start > _MAX_TEXT:
         raise ValueError(f"it has a name of {end - start:,} bytes")
-    return data[start:end].decode("utf-8", "replace")
+    return data[start:end].decode("utf-8")  # its error is a ValueError too
 
 
 def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
