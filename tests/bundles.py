@@ -91,6 +91,7 @@ def build_bundle(
     memory: bool = True,
     attention: bool = True,
     past: bool = True,
+    select: bool = False,
     generation: Generation | None = None,
 ) -> Path:
     """Write a bundle of about 10 kB and return its folder, which must not exist.
@@ -105,12 +106,16 @@ def build_bundle(
         memory: the colour is a memory; else it is one more state.
         attention: the decoder has the output.
         past: one more state, int64 and growing from an empty axis: all tokens so far.
+        select: with the graph by which images leave the batch.
         generation: the defaults.
     """
     tables = tables or random_tables(words=len(words))
     folder.mkdir(parents=True)
     onnx.save(_encoder(tables, size, pixels, memory, past), folder / "encoder.onnx")
-    onnx.save(_decoder(tables, memory, attention, past), folder / "decoder.onnx")
+    decoder = _decoder(tables, memory, attention, past)
+    onnx.save(decoder, folder / "decoder.onnx")
+    if select:
+        onnx.save(_select(decoder), folder / "select.onnx")
     Vocabulary(words).save(folder / "vocabulary.txt")
     (folder / "MODEL_CARD.md").write_text(f"# {name}\n\nA table, for tests.\n", encoding="utf-8")
     manifest = Manifest(
@@ -244,3 +249,14 @@ def _decoder(tables: Tables, memory: bool, attention: bool, past: bool) -> onnx.
         "looks": _looks(len(tables.logits)),
     }
     return _model(nodes, inputs, outputs, constants)
+
+
+def _select(decoder: onnx.ModelProto) -> onnx.ModelProto:
+    carried = [tensor for tensor in decoder.graph.input if tensor.name.startswith(("state.", "memory."))]
+    nodes = [helper.make_node("Gather", [t.name, "rows"], [f"selected.{t.name}"], axis=0) for t in carried]
+    outputs = []
+    for tensor in carried:
+        dims = [d.dim_param or d.dim_value for d in tensor.type.tensor_type.shape.dim]
+        kind = tensor.type.tensor_type.elem_type
+        outputs.append(helper.make_tensor_value_info(f"selected.{tensor.name}", kind, ["S", *dims[1:]]))
+    return _model(nodes, [helper.make_tensor_value_info("rows", TensorProto.INT64, ["S"]), *carried], outputs, {})

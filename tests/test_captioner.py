@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import batchcap
+from batchcap import sessions
 from batchcap.bundle import Generation, open_bundle
 from batchcap.captioner import CaptionedImage, Captioner, decoding_options
 from batchcap.errors import BundleError, DeviceError, OptionError
@@ -19,6 +20,7 @@ from batchcap.options import DecodingOptions
 from batchcap.preprocess import apply
 from batchcap.search import candidates_needed, search
 from batchcap.sessions import choose_device
+from batchcap.steps import leave_by_halves
 
 TABLES = random_tables()
 COLOURS = [(250, 10, 10), (10, 250, 10), (10, 10, 250), (128, 3, 77), (90, 90, 90), (255, 255, 0), (0, 255, 255)]
@@ -196,6 +198,31 @@ def test_a_gpu_is_fed_whole_batches(captioner: Captioner) -> None:
     found = search(stepper, 3, captioner.decoding, leaving=None, **settings)[:2]
     scores = [[h.log_prob for h in best] for best in found]
     assert scores == [pytest.approx([c.log_prob for c in best], abs=1e-5) for best in expected]
+
+
+@pytest.mark.parametrize("chosen", [{}, {"search": "sample"}, {"prefix": "a dog"}])
+def test_images_that_leave_by_the_graph_change_no_caption(tmp_path: Path, chosen: dict[str, str]) -> None:
+    """The road of a GPU's finished images, here on the CPU."""
+    folder = build_bundle(tmp_path / "b", select=True)
+    captioner = Captioner.load(folder, "cpu", 16, max_length=12, num_captions=2, **chosen)
+    pictures = [picture(tuple(c), 8, 8) for c in np.random.default_rng(4).integers(0, 256, (16, 3)).tolist()]
+    expected = list(captioner.caption(pictures, attention=True))
+    sizes: list[int] = []
+
+    def leaving(open_: np.ndarray) -> np.ndarray | None:
+        keep = leave_by_halves(open_)
+        sizes.extend([] if keep is None else [len(keep)])
+        return keep
+
+    assert captioner.bundle.select_path is not None
+    captioner._decoder.select = sessions._session(captioner.bundle.select_path, captioner.device, 1)
+    captioner._decoder.leaving = leaving
+    found = list(captioner.caption(pictures, attention=True))
+    assert found == expected
+    for one, other in zip(found, expected, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(one.attention, other.attention, strict=True))
+    assert sizes
+    assert set(sizes) <= {8, 4, 2, 1}
 
 
 def test_time_is_counted(captioner: Captioner) -> None:

@@ -66,6 +66,11 @@ def _captioner(
     return TrainedCaptioner(network, decoder, vocabulary, preprocessing(network))
 
 
+def shapes_of(graph: onnx.GraphProto) -> dict[str, list[str | int]]:
+    tensors = (*graph.input, *graph.output)
+    return {v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in tensors}
+
+
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """64 pictures of soft coloured patches."""
@@ -101,21 +106,30 @@ def test_the_bundle_says_what_the_model_says(
     assert proof.ties <= 1
     assert proof.log_prob < 1e-3
     assert [path.name for path in tmp_path.iterdir()] == ["proof"]
+    select = onnx.load(bundle.folder / "select.onnx").graph
+    assert {node.op_type for node in select.node} == {"Gather"}
+    assert not select.initializer
+    regions = captioner.backbone.grid[0] * captioner.backbone.grid[1]
+    assert shapes_of(select) == {
+        "rows": ["S"],
+        "state.gru": ["B", "P", 64],
+        "memory.regions": ["B", regions, 64],
+        "selected.state.gru": ["S", "P", 64],
+        "selected.memory.regions": ["S", regions, 64],
+    }
     for name in ("encoder.onnx", "decoder.onnx"):
         graph = onnx.load(bundle.folder / name).graph
         assert not {node.op_type for node in graph.node} & {"Loop", "Scan", "If", "BatchNormalization"}
-    tensors = (*graph.input, *graph.output)
-    shapes = {v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in tensors}
-    assert shapes == {
+    assert shapes_of(graph) == {
         "token": ["B", "K"],
         "parent": ["B", "K"],
         "candidates": [1],
         "state.gru": ["B", "P", 64],
-        "memory.regions": ["B", captioner.backbone.grid[0] * captioner.backbone.grid[1], 64],
+        "memory.regions": ["B", regions, 64],
         "log_prob": ["B", "K", "C"],
         "next_token": ["B", "K", "C"],
         "next_state.gru": ["B", "K", 64],
-        "attention": ["B", "K", captioner.backbone.grid[0] * captioner.backbone.grid[1]],
+        "attention": ["B", "K", regions],
     }
     card = (bundle.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert proof.summary() in card
@@ -128,7 +142,7 @@ def test_the_same_model_gives_the_same_files(tmp_path: Path) -> None:
     model = _model("small")
     for name in ("one", "two"):
         bundling._write(model, tmp_path / name, BundleOptions(name="same"), "float32")
-    for file in ("encoder.onnx", "decoder.onnx", "bundle.json"):
+    for file in ("encoder.onnx", "decoder.onnx", "select.onnx", "bundle.json"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 

@@ -15,11 +15,12 @@ from bundles import GRID, build_bundle, random_tables, reseal, rewrite
 from onnx import TensorProto, helper, numpy_helper
 
 from batchcap import sessions
-from batchcap.bundle import open_bundle
+from batchcap.bundle import Bundle, open_bundle
 from batchcap.errors import BundleError, DeviceError, OptionError
-from batchcap.sessions import Device, choose_device, open_sessions, usable_devices
+from batchcap.sessions import Decoder, Device, choose_device, open_sessions, usable_devices
+from batchcap.steps import leave_at_once, leave_by_halves
 
-CPU = choose_device("cpu")
+CPU, GPU = choose_device("cpu"), Device("cuda", 1, "Card")
 LEVELS = np.array([[10, 200, 30], [250, 0, 90], [130, 130, 130]], np.uint8)
 PIXELS = np.broadcast_to(LEVELS[:, None, None, :], (3, 8, 8, 3))
 KINDS = [
@@ -88,6 +89,50 @@ def test_selected_images_go_on_as_if_alone(tmp_path: Path, kind: dict[str, objec
     expected, found = whole.step(token, parent), part.step(token[[2, 0]], parent[[2, 0]])
     assert np.array_equal(found.next_token, expected.next_token[[2, 0]])
     assert found.log_prob == pytest.approx(expected.log_prob[[2, 0]], abs=1e-6)
+
+
+def by_graph(decoder: Decoder, bundle: Bundle) -> Decoder:
+    """As on a GPU: images leave by the graph, by halves; here on the CPU."""
+    assert bundle.select_path is not None
+    decoder.select, decoder.leaving = sessions._session(bundle.select_path, CPU, 1), leave_by_halves
+    return decoder
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_graph_selects_as_numpy_does(tmp_path: Path, kind: dict[str, object]) -> None:
+    bundle = open_bundle(build_bundle(tmp_path / "b", select=True, **kind))
+    encoder, decoder = open_sessions(bundle, CPU)
+    features = encoder(PIXELS.astype(kind.get("pixels", "uint8")))
+    one = decoder.start(features, 4)
+    assert decoder.select is None
+    assert decoder.leaving is leave_at_once
+    other = by_graph(Decoder(decoder.session, CPU, decoder.path), bundle).start(features, 4)
+    token, parent = np.full((3, 1), 1), np.zeros((3, 1), np.int64)
+    random = np.random.default_rng(3)
+    for kept in ([2, 0], [0, 1], [1]):
+        for _ in range(2):
+            expected, found = one.step(token, parent), other.step(token, parent)
+            assert np.array_equal(found.next_token, expected.next_token)
+            assert np.array_equal(found.log_prob, expected.log_prob)
+            parent = random.integers(0, token.shape[1], (len(token), 2))
+            token = random.integers(4, 12, parent.shape)
+        one.select(np.array(kept))
+        other.select(np.array(kept))
+        token, parent = token[kept], parent[kept]
+    # Every state and memory, the growing one and the one of float16 too.
+    assert one._tensors.keys() == other._tensors.keys()
+    for name, tensor in one._tensors.items():
+        assert tensor.data_type() == other._tensors[name].data_type()
+        assert np.array_equal(tensor.numpy(), other._tensors[name].numpy())
+
+
+def test_a_gpu_lets_images_leave_only_by_the_graph(tiny_bundle: Path) -> None:
+    _, decoder = open_sessions(open_bundle(tiny_bundle), CPU)
+    graph = object()
+    assert Decoder(decoder.session, GPU, decoder.path).leaving is None
+    with_graph = Decoder(decoder.session, GPU, decoder.path, graph)
+    assert with_graph.leaving is leave_by_halves
+    assert with_graph.select is graph
 
 
 def test_results_stay_when_the_model_goes_on(tiny_bundle: Path) -> None:
@@ -197,7 +242,7 @@ def flat_token(model: onnx.ModelProto) -> None:
     model.graph.node.insert(0, helper.make_node("Unsqueeze", ["token", "one"], ["inside"]))
 
 
-ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
+ENCODER, DECODER, SELECT = "encoder.onnx", "decoder.onnx", "select.onnx"
 WRONG: list[tuple[str, Callable[[onnx.ModelProto], None], str]] = [
     (ENCODER, rename("input", "image", "pixels"), "has no input `image`"),
     (ENCODER, more_input, "has an input `captured` that nothing feeds or reads"),
@@ -228,14 +273,34 @@ WRONG: list[tuple[str, Callable[[onnx.ModelProto], None], str]] = [
     (DECODER, retype("output", "next_token", TensorProto.INT32), r"output `next_token` is tensor\(int32\)"),
     (DECODER, retype("output", "log_prob", TensorProto.DOUBLE), r"output `log_prob` is tensor\(double\)"),
     (DECODER, retype("output", "next_state.half", TensorProto.FLOAT), r"output `next_state\.half` is tensor\(float\)"),
+    (SELECT, rename("input", "rows", "keep"), "has no input `rows`"),
+    (SELECT, retype("input", "rows", TensorProto.INT32), r"input `rows` is tensor\(int32\), not tensor\(int64\)"),
+    (SELECT, resize("input", "rows", 0, 3), "input `rows` has the size 3 on axis 0, where it needs any size"),
+    (SELECT, more_input, "has an input `captured` that nothing feeds or reads"),
+    (SELECT, lose_input("state.half", np.zeros((1, 1), np.float16)), r"has no input `state\.half`"),
+    (SELECT, resize("input", "state.row", 1, 1), r"input `state\.row` has the size 1 on axis 1, where it needs any"),
+    (SELECT, retype("input", "memory.colour", TensorProto.DOUBLE), r"input `memory\.colour` is tensor\(double\)"),
+    (SELECT, lose_output("selected.memory.colour"), r"has no output `selected\.memory\.colour`"),
+    (
+        SELECT,
+        retype("output", "selected.state.half", TensorProto.FLOAT),
+        r"output `selected\.state\.half` is tensor\(f",
+    ),
+    (SELECT, more_output("copy", "memory.colour", ["B", 3]), "has an output `copy` that nothing feeds or reads"),
 ]
+
+
+@pytest.fixture(scope="module")
+def whole_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with every graph there can be."""
+    return build_bundle(tmp_path_factory.mktemp("bundles") / "whole", select=True)
 
 
 @pytest.mark.parametrize(("file", "change", "problem"), WRONG)
 def test_wrong_tensors(
-    tiny_bundle: Path, tmp_path: Path, file: str, change: Callable[[onnx.ModelProto], None], problem: str
+    whole_bundle: Path, tmp_path: Path, file: str, change: Callable[[onnx.ModelProto], None], problem: str
 ) -> None:
-    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "broken"))
+    folder = Path(shutil.copytree(whole_bundle, tmp_path / "broken"))
     rewrite(folder, file, change)
     with pytest.raises(BundleError, match=f"{re.escape(file)}: {problem}"):
         open_sessions(open_bundle(folder), CPU)
@@ -260,6 +325,14 @@ def test_a_graph_that_fails_while_running(tiny_bundle: Path) -> None:
     stepper = decoder.start(encoder(PIXELS), 4)
     with pytest.raises(BundleError, match=r"decoder\.onnx: its graph failed: "):
         stepper.step(np.full((3, 1), 10_000), np.zeros((3, 1), np.int64))
+
+
+def test_a_select_graph_that_fails_is_named(whole_bundle: Path) -> None:
+    bundle = open_bundle(whole_bundle)
+    encoder, decoder = open_sessions(bundle, CPU)
+    stepper = by_graph(decoder, bundle).start(encoder(PIXELS), 4)
+    with pytest.raises(BundleError, match=r"select\.onnx: its graph failed: "):
+        stepper.select(np.array([5]))
 
 
 def test_the_cpu_prints_nothing(tiny_bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -361,10 +434,11 @@ def test_a_driver_that_onnxruntime_cannot_use(
 
 
 @pytest.mark.skipif(not has_gpu(), reason="needs a GPU")
-def test_a_gpu_says_what_the_cpu_says(tiny_bundle: Path) -> None:
-    outputs = []
+@pytest.mark.parametrize("select", [False, True])
+def test_a_gpu_says_what_the_cpu_says(tmp_path: Path, select: bool) -> None:
+    bundle, outputs = open_bundle(build_bundle(tmp_path / "b", select=select)), []
     for device in (CPU, choose_device("cuda")):
-        encoder, decoder = open_sessions(open_bundle(tiny_bundle), device)
+        encoder, decoder = open_sessions(bundle, device)
         stepper = decoder.start(encoder(PIXELS), 4)
         stepper.step(np.full((3, 1), 1), np.zeros((3, 1), np.int64))
         stepper.step(np.array([[4, 5], [6, 7], [8, 9]]), np.zeros((3, 2), np.int64))
@@ -374,9 +448,6 @@ def test_a_gpu_says_what_the_cpu_says(tiny_bundle: Path) -> None:
     assert np.array_equal(cpu.next_token, gpu.next_token)
     assert cpu.log_prob == pytest.approx(gpu.log_prob, abs=1e-5)
     assert cpu.attention == pytest.approx(gpu.attention, abs=1e-5)
-
-
-GPU = Device("cuda", 1, "Card")
 
 
 @pytest.mark.parametrize(

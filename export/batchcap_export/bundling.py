@@ -23,6 +23,7 @@ from batchcap.bundle import (
     DECODER_FILE,
     ENCODER_FILE,
     MANIFEST_VERSION,
+    SELECT_FILE,
     VOCABULARY_FILE,
     Bundle,
     Generation,
@@ -37,7 +38,7 @@ from batchcap.errors import ExportError, OutputError
 from batchcap.options import DecodingOptions
 from batchcap.preprocess import Preprocess
 from batchcap_export import datasets, images
-from batchcap_export.convert import OPSET, compact, convert_decoder, convert_encoder
+from batchcap_export.convert import OPSET, compact, convert_decoder, convert_encoder, convert_select
 from batchcap_export.evaluate import Scores, score
 from batchcap_export.importers import ImportOptions, open_source
 from batchcap_export.model import CaptionModel, check_model
@@ -248,6 +249,8 @@ def _write(model: CaptionModel, folder: Path, options: BundleOptions, store: str
         graph = convert(model)
         compact(graph, store)
         (folder / name).write_bytes(graph.SerializeToString(deterministic=True))
+    # The decoder came last: what it carries is what leaves with an image.
+    (folder / SELECT_FILE).write_bytes(convert_select(graph).SerializeToString(deterministic=True))
     model.vocabulary.save(folder / VOCABULARY_FILE)
     (folder / CARD_FILE).write_text(f"# {options.name}\n", encoding="utf-8")
     write_manifest(folder, _manifest(model, options))

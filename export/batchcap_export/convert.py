@@ -61,6 +61,24 @@ def convert_decoder(source: CaptionModel) -> onnx.ModelProto:
     return finish(model, axes)
 
 
+def convert_select(decoder: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph by which images leave the batch on a device: all that the decoder carries, gathered on the first axis.
+
+    ``rows`` int64 [S], ``state.*`` [B, P, ...] and ``memory.*`` [B, ...] in; the same with ``selected.`` before their
+    names, of S images, out: a graph cannot give back a tensor under the name of its input. There are no weights in it.
+    """
+    carried = [tensor for tensor in decoder.graph.input if tensor.name.startswith(("state.", "memory."))]
+    outputs = [onnx.ValueInfoProto(name=f"selected.{tensor.name}", type=tensor.type) for tensor in carried]
+    nodes = [helper.make_node("Gather", [t.name, "rows"], [o.name]) for t, o in zip(carried, outputs, strict=True)]
+    rows = helper.make_tensor_value_info("rows", TensorProto.INT64, ["S"])
+    graph = helper.make_graph(nodes, "select", [rows, *carried], outputs)
+    opset = helper.make_opsetid("", OPSET)
+    model = helper.make_model(graph, opset_imports=[opset], ir_version=decoder.ir_version)
+    beams = {tensor.name: ("P",) if tensor.name.startswith("state.") else () for tensor in carried}
+    axes = {name: ("B", *rest) for name, rest in beams.items()}
+    return finish(model, {"rows": ("S",)} | axes | {f"selected.{name}": ("S", *rest) for name, rest in beams.items()})
+
+
 def _state_specs(source: CaptionModel) -> tuple[dict[str, tf.TensorSpec], dict[str, tf.TensorSpec]]:
     """What the decoder carries, from tracing the encoder: states as [B, P, ...], memories as [B, ...]."""
     how = source.preprocess
