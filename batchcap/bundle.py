@@ -14,8 +14,9 @@ import msgspec
 from batchcap import bundlefiles
 from batchcap.bundlefiles import FileEntry
 from batchcap.errors import BundleError, OptionError
-from batchcap.options import Precision, VariantName
+from batchcap.options import Precision, Search, VariantName, has_beam, largest_penalty
 from batchcap.preprocess import Preprocess
+from batchcap.text import Text, has_pieces
 from batchcap.vocabulary import Vocabulary
 
 MANIFEST_VERSION: Final = 1
@@ -51,9 +52,16 @@ class Tokens(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class Generation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How this model captions best; see `batchcap.options.DecodingOptions`."""
 
+    search: Search = "beam"
     beam_size: Annotated[int, msgspec.Meta(ge=1, le=256)] = 3
+    """1 where the search has no beam."""
     max_length: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 20
-    length_penalty: Annotated[float, msgspec.Meta(ge=0, le=2)] = 0.7
+    length_penalty: Annotated[float, msgspec.Meta(ge=0)] = 0.7
+
+    @property
+    def method(self) -> str:
+        """``beam 3``, ``greedy``, ``sample`` or ``im2txt 3``: what people are told."""
+        return f"{self.search} {self.beam_size}" if has_beam(self.search) else self.search
 
 
 class Metric(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -107,6 +115,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     tokens: Tokens
     vocabulary_size: Annotated[int, msgspec.Meta(ge=1, le=_MAX_WORDS)]
     generation: Generation = Generation()
+    text: Text = Text()
+    """How the words are written; scores and comparisons are of the words themselves."""
     attention_grid: tuple[Side, Side] | None = None
     """Rows and columns of the regions that ``attention`` weighs; None where the decoder gives none."""
     provenance: Provenance
@@ -136,6 +146,10 @@ class Bundle:
         """``flickr8k-small@3f9a0c12``, or ``...+int8`` where that is the precision: what a record says of its model."""
         precision = "" if self.precision == "fp32" else f"+{self.precision}"
         return f"{self.manifest.name}@{self.digest[:8]}{precision}"
+
+    def with_text(self, text: Text) -> Bundle:
+        """The same model, its words written as ``text`` says."""
+        return dataclasses.replace(self, manifest=msgspec.structs.replace(self.manifest, text=text))
 
     @property
     def encoder_path(self) -> Path:
@@ -201,6 +215,9 @@ def open_bundle(model: str | Path) -> Bundle:
     manifest = _parse(path, text)
     _verify_files(folder, manifest)
     vocabulary = _open_vocabulary(folder, manifest)
+    scheme = manifest.text.subwords
+    if scheme is not None and not has_pieces(vocabulary.words, scheme):
+        raise BundleError(f"{path}: no word of the vocabulary is marked as {scheme} marks it - at `$.text.subwords`.")
     return Bundle(folder, manifest, vocabulary, hashlib.sha256(text).hexdigest())
 
 
@@ -276,6 +293,16 @@ def _check(path: Path, manifest: Manifest) -> None:
             raise BundleError(
                 f"{path}: token {token} is not among {manifest.vocabulary_size} words - at `$.tokens.{name}`."
             )
+    own = manifest.generation
+    if own.beam_size > 1 and not has_beam(own.search):
+        raise BundleError(
+            f"{path}: {own.search} search has no beam of {own.beam_size}, only of 1 - at `$.generation.beam_size`."
+        )
+    if own.length_penalty > largest_penalty(own.search):
+        raise BundleError(
+            f"{path}: {own.length_penalty:g} is above {largest_penalty(own.search):g}, the most of {own.search} search"
+            " - at `$.generation.length_penalty`."
+        )
     _check_variants(path, manifest)
 
 

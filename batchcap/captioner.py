@@ -18,12 +18,23 @@ from numpy.typing import NDArray
 from batchcap import loading
 from batchcap.bundle import Bundle, Manifest, open_bundle
 from batchcap.errors import BundleError, OptionError
-from batchcap.options import DecodingOptions, Precision, Search, WantedPrecision, check_batch_size, check_precision
+from batchcap.options import (
+    DecodingOptions,
+    Precision,
+    Search,
+    Style,
+    WantedPrecision,
+    check_batch_size,
+    check_precision,
+    has_beam,
+    largest_penalty,
+)
 from batchcap.preprocess import Pixels, apply
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef, Key
 from batchcap.search import Hypothesis, candidates_needed, search
 from batchcap.sessions import Device, choose_device, open_sessions
 from batchcap.steps import Step
+from batchcap.text import Detokenizer, sentence
 from batchcap.wording import banned_tokens, prefix_tokens, read_words
 
 Image: TypeAlias = str | Path | NDArray[np.uint8]
@@ -81,6 +92,8 @@ class Captioner:
         self.bundle, self.decoding, self.device, self.batch_size = bundle, decoding, device, batch_size
         self.seconds = {"encode": 0.0, "search": 0.0}
         self.watch: Callable[[Step], Step] = lambda stepper: stepper
+        unknown, text = bundle.manifest.tokens.unknown, bundle.manifest.text
+        self._detokenize = Detokenizer(bundle.vocabulary.words, text, () if unknown is None else (unknown,))
         self._encoder, self._decoder = open_sessions(bundle, device, threads)
 
     @classmethod
@@ -159,7 +172,7 @@ class Captioner:
             DeviceError: too little memory for the batch, or the device was lost.
             BundleError: what the decoder gives are no log-probabilities.
         """
-        return [self._say(best) for best in self.hypotheses(pixels, count, keys)]
+        return [_captions(self._written(best)) for best in self.hypotheses(pixels, count, keys)]
 
     def hypotheses(
         self, pixels: Pixels, count: int, keys: Sequence[Key] | None = None, *, attention: bool = False
@@ -217,14 +230,19 @@ class Captioner:
             what = f"{self.bundle.label} gives no attention weights."
             raise OptionError(what, "Only a model whose manifest has an attention_grid does.")
 
-    def _say(self, best: Iterable[Hypothesis]) -> tuple[Caption, ...]:
-        say = self.bundle.vocabulary.detokenize
-        return tuple(Caption(say(h.tokens), h.log_prob, h.score) for h in best)
-
     def _captioned(self, path: str | None, best: Sequence[Hypothesis]) -> CaptionedImage:
-        weights = [h.attention for h in best if h.attention is not None]
+        written = self._written(best)
+        weights = [h.attention for h in written.values() if h.attention is not None]
         attention = tuple(weights) if weights else None
-        return CaptionedImage(path, self._say(best), None, tuple(h.tokens for h in best), attention)
+        return CaptionedImage(path, _captions(written), None, tuple(h.tokens for h in written.values()), attention)
+
+    def _written(self, found: Iterable[Hypothesis]) -> dict[str, Hypothesis]:
+        """Text and hypothesis, best first, each text once: tokens that differ may be written alike."""
+        written: dict[str, Hypothesis] = {}
+        for hypothesis in found:
+            said = self._detokenize(hypothesis.tokens)
+            written.setdefault(sentence(said) if self.decoding.style == "sentence" else said, hypothesis)
+        return written
 
     def _streams(self, keys: Sequence[Key] | None, images: int) -> list[int] | None:
         """The random stream of each row: its name's SHA-256; padding has none of its own."""
@@ -261,7 +279,7 @@ class Decoding(TypedDict, total=False):
     """How captions are chosen, as in `DecodingOptions`; None, or nothing, is the bundle's own default."""
 
     search: Search | None
-    """``beam``, ``greedy``, ``sample`` or ``im2txt``."""
+    """``beam``, ``greedy``, ``sample`` or ``im2txt``; where only a beam is chosen, never one without."""
     beam_size: int | None
     num_captions: int | None
     """Captions an image."""
@@ -285,19 +303,29 @@ class Decoding(TypedDict, total=False):
     top_k: int | None
     top_p: float | None
     seed: int | None
+    style: Style | None
+    """``raw``, or ``sentence``: with a capital and a full stop."""
 
 
 def decoding_options(manifest: Manifest, **chosen: Unpack[Decoding]) -> DecodingOptions:
     """How to search: what was chosen, and the bundle's own default wherever nothing was (None).
+
+    A beam chosen without a search is beam search where the bundle's own search has none. Beam search chosen for such a
+    bundle has the usual beam; and no search takes over a length_penalty beyond its own limit.
 
     Raises:
         OptionError: a value that cannot work, alone or with another.
     """
     own = manifest.generation
     given: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
-    given.setdefault("beam_size", own.beam_size if given.get("search", "beam") in ("beam", "im2txt") else 1)
+    if "search" not in given:
+        given["search"] = "beam" if "beam_size" in given and not has_beam(own.search) else own.search
+    if not has_beam(given["search"]):
+        given.setdefault("beam_size", 1)
+    elif has_beam(own.search):
+        given.setdefault("beam_size", own.beam_size)
     given.setdefault("max_length", own.max_length)
-    given.setdefault("length_penalty", own.length_penalty)
+    given.setdefault("length_penalty", min(own.length_penalty, largest_penalty(given["search"])))
     if "ban_file" in given:
         given["ban"] = (*given.get("ban", ()), *read_words(given.pop("ban_file")))
     return DecodingOptions(**given)
@@ -322,6 +350,10 @@ def in_precision(bundle: Bundle, wanted: WantedPrecision, device: Device) -> Bun
     elif device.kind == "cpu" and "int8" in variants and variants["int8"].equivalent:
         chosen = "int8"
     return bundle.at(chosen)
+
+
+def _captions(written: dict[str, Hypothesis]) -> tuple[Caption, ...]:
+    return tuple(Caption(said, h.log_prob, h.score) for said, h in written.items())
 
 
 def good_keys(batch: loading.Batch) -> list[Key]:

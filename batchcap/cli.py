@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from batchcap import __version__, cli_export
 from batchcap.errors import BatchcapError
 from batchcap.interrupts import Interrupted
-from batchcap.options import Format, OnMismatch, RunOptions, Search, WantedPrecision, parse_output
+from batchcap.options import Format, OnMismatch, RunOptions, Search, Style, WantedPrecision, parse_output
 
 
 class GuardedGroup(TyperGroup):
@@ -153,7 +153,9 @@ def run(
         _option("--output", "A .jsonl or .csv file, or - for JSON lines on standard output.", "-o", metavar="FILE"),
     ],
     model: Model = "flickr8k-small",
-    search: Annotated[Search, _option("--search", "How captions are found.", panel=_CAPTIONS)] = "beam",
+    search: Annotated[
+        Search | None, _option("--search", "How captions are found. [dim]Default: the model's[/dim]", panel=_CAPTIONS)
+    ] = None,
     beam_size: BeamSize = None,
     num_captions: Annotated[
         int | None, _option("--num-captions", "Captions an image, best first. [dim]Default: 1[/dim]", panel=_CAPTIONS)
@@ -218,6 +220,9 @@ def run(
         int | None,
         _option("--seed", "Sampling: another seed, other captions. [dim]Default: 0[/dim]", panel=_CAPTIONS),
     ] = None,
+    style: Annotated[
+        Style, _option("--style", "How captions are written; sentence: a capital and a full stop.", panel=_CAPTIONS)
+    ] = "raw",
     device: DeviceName = "auto",
     precision: PrecisionName = "auto",
     batch_size: BatchSize = 32,
@@ -315,6 +320,7 @@ def run(
         "top_k": top_k,
         "top_p": top_p,
         "seed": seed,
+        "style": style,
     }
     from batchcap import console, pipeline
 

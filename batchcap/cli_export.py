@@ -216,6 +216,12 @@ def export(
     length_penalty: Annotated[
         float | None, typer.Option(min=0.0, help="The bundle's default penalty.  [default: the model's]")
     ] = None,
+    text: Annotated[
+        Literal["plain", "english"] | None,
+        typer.Option(
+            help="How captions are written. english: 's, n't and punctuation join their words.  [default: the model's]"
+        ),
+    ] = None,
     vocabulary: Annotated[
         Path | None,
         typer.Option(
@@ -279,6 +285,7 @@ def export(
         beam_size=beam_size,
         max_length=max_length,
         length_penalty=length_penalty,
+        text=text,
         data=data,
         terms=terms,
         min_distinct=min_distinct,

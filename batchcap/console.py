@@ -21,7 +21,7 @@ from batchcap.errors import BatchcapError
 
 if TYPE_CHECKING:
     from batchcap.bench import BenchReport
-    from batchcap.bundle import Bundle, Metric, Variant
+    from batchcap.bundle import Bundle, Manifest, Metric, Variant
     from batchcap.doctor import Diagnosis
     from batchcap.progress import Progress, Summary
     from batchcap.records import Record
@@ -325,8 +325,9 @@ def show_bundle(bundle: Bundle) -> None:
         ("attention", f"{grid[0]}x{grid[1]} regions" if grid else "none"),
         (
             "decoding",
-            f"beam {generation.beam_size}, up to {generation.max_length} words, penalty {generation.length_penalty:g}",
+            f"{generation.method}, up to {generation.max_length} words, penalty {generation.length_penalty:g}",
         ),
+        ("text", _written(manifest)),
         ("trained on", manifest.provenance.data),
         ("terms", manifest.provenance.terms),
         ("opset", str(manifest.opset)),
@@ -342,6 +343,13 @@ def show_bundle(bundle: Bundle) -> None:
     for name, entry in manifest.files.items():
         files.add_row(_text(name), f"{entry.bytes / _MIB:.2f}", entry.sha256[:16])
     console.print(files)
+
+
+def _written(manifest: Manifest) -> str:
+    text = manifest.text
+    attached = {*text.no_space_before, *text.no_space_after}
+    counts = {"without a space": len(attached), "contractions": len(text.contractions)}
+    return ", ".join([text.subwords or "whole words", *(f"{count} {what}" for what, count in counts.items() if count)])
 
 
 def _variants(variants: Mapping[Any, Variant]) -> Table:

@@ -18,6 +18,7 @@ Search = Literal["beam", "greedy", "sample", "im2txt"]
 Precision = Literal["fp32", "fp16", "int8"]
 VariantName = Literal["fp16", "int8"]
 WantedPrecision = Literal["auto", "fp32", "fp16", "int8"]
+Style = Literal["raw", "sentence"]
 
 _FORMATS: Final[dict[str, Format]] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 _SAMPLING: Final = ("temperature", "top_k", "top_p", "seed")
@@ -38,6 +39,19 @@ def check_precision(precision: str) -> None:
     """Raise OptionError for a precision that no bundle has."""
     known = get_args(WantedPrecision)
     _require(precision in known, f"--precision {precision}: no such precision.", f"Use one of {', '.join(known)}.")
+
+
+def has_beam(search: Search) -> bool:
+    """Whether a search follows several hypotheses, so that ``beam_size`` means something."""
+    return search in ("beam", "im2txt")
+
+
+def largest_penalty(search: Search) -> float:
+    """The largest ``length_penalty`` of a search.
+
+    The Show and Tell code has no limit, and its own tests use 3; at 10 the length has long decided alone.
+    """
+    return 10.0 if search == "im2txt" else 2.0
 
 
 def check_batch_size(batch_size: int) -> None:
@@ -78,6 +92,8 @@ class DecodingOptions:
     """Of sampling: only the fewest best tokens that together have this probability may be drawn."""
     seed: int = 0
     """Of sampling: with a picture's name it decides what is drawn."""
+    style: Style = "raw"
+    """How captions are written: ``raw`` as the model says them; ``sentence``: with a capital and a full stop."""
 
     def __post_init__(self) -> None:
         _require(not isinstance(self.ban, str), f"ban={self.ban!r}: is one text.", f"Give a tuple: ({self.ban!r},).")
@@ -91,7 +107,7 @@ class DecodingOptions:
         self._check_sampling()
         _require(1 <= self.beam_size <= 256, f"--beam-size {self.beam_size}: must be from 1 to 256.")
         _require(
-            self.search in ("beam", "im2txt") or self.beam_size == 1,
+            has_beam(self.search) or self.beam_size == 1,
             f"--beam-size {self.beam_size} goes with --search beam.",
             "Greedy search has one beam: leave --beam-size out."
             if self.search == "greedy"
@@ -104,7 +120,10 @@ class DecodingOptions:
             f"Raise the beam: --beam-size {self.num_captions}.",
         )
         _require(1 <= self.max_length <= 1000, f"--max-length {self.max_length}: must be from 1 to 1000.")
-        _require(0.0 <= self.length_penalty <= 2.0, f"--length-penalty {self.length_penalty}: must be from 0 to 2.")
+        _require(
+            0.0 <= self.length_penalty <= largest_penalty(self.search),
+            f"--length-penalty {self.length_penalty}: must be from 0 to {largest_penalty(self.search):g}.",
+        )
         _require(self.min_length >= 0, f"--min-length {self.min_length}: must be at least 0.")
         _require(
             self.min_length <= self.max_length,
@@ -112,6 +131,7 @@ class DecodingOptions:
             f"Raise the other: --max-length {self.min_length}.",
         )
         _require(self.no_repeat_ngram >= 0, f"--no-repeat-ngram {self.no_repeat_ngram}: must be at least 0.")
+        _require(self.style in ("raw", "sentence"), f"--style {self.style}: no such style.", "Use raw or sentence.")
         first = len(self.prefix.split())
         _require(
             first <= self.max_length,

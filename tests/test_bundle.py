@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -15,8 +16,9 @@ from bundles import WORDS, build_bundle, random_tables, reseal, rewrite
 from onnx import TensorProto, helper, numpy_helper
 
 from batchcap import bundle, onnxfile
-from batchcap.bundle import embedded_names, open_bundle, write_manifest
+from batchcap.bundle import Generation, embedded_names, open_bundle, write_manifest
 from batchcap.errors import BundleError
+from batchcap.text import Text
 
 
 @pytest.fixture
@@ -61,6 +63,30 @@ def test_a_name_that_cannot_be_looked_at(name: str, why: str, tmp_path: Path) ->
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(BundleError, match=why):
         open_bundle(tmp_path / name)
+
+
+def test_a_manifest_from_before_a_field_came_is_in_order(folder: Path) -> None:
+    edit(folder, lambda m: (m.pop("text"), m["generation"].pop("search")))
+    opened = open_bundle(folder).manifest
+    assert opened.text == Text()
+    assert opened.generation.search == "beam"
+
+
+def test_what_a_manifest_may_say_of_text_and_search(folder: Path) -> None:
+    text = Text(
+        separator="",
+        no_space_before=(",", "'s"),
+        no_space_after=("(",),
+        contractions={"do n't": "don't"},
+        subwords=None,
+    )
+    own = Generation(search="im2txt", beam_size=4, length_penalty=3.0)
+    reseal(folder, text=text, generation=own)
+    opened = open_bundle(folder)
+    assert opened.manifest.text == text
+    assert opened.manifest.generation == own
+    assert opened.with_text(Text()).manifest == msgspec.structs.replace(opened.manifest, text=Text())
+    assert opened.with_text(Text()).label == opened.label
 
 
 def test_the_digest_follows_every_file(folder: Path) -> None:
@@ -123,6 +149,24 @@ WRONG_FIELDS: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda m: m["tokens"].update(padding=-1), r"at `\$.tokens.padding`"),
     (lambda m: m["generation"].update(beam_size=0), r"at `\$.generation.beam_size`"),
     (lambda m: m["generation"].update(length_penalty=3), r"at `\$.generation.length_penalty`"),
+    (lambda m: m["generation"].update(length_penalty=10.5, search="im2txt"), "10.5 is above 10, the most of im2txt"),
+    (lambda m: m["generation"].update(search="magic"), r"at `\$.generation.search`"),
+    (
+        lambda m: m["generation"].update(search="greedy"),
+        r"greedy search has no beam of 3, only of 1 - at `\$.generation.beam_size`",
+    ),
+    (lambda m: m.update(text=" "), r"at `\$.text`"),
+    (lambda m: m["text"].update(joiner=" "), r"unknown field `joiner` - at `\$.text`"),
+    (lambda m: m["text"].update(separator="a\n"), r"at `\$.text.separator`"),
+    (lambda m: m["text"].update(no_space_before=[",", ""]), r"at `\$.text.no_space_before\[1\]`"),
+    (lambda m: m["text"].update(no_space_after="("), r"at `\$.text.no_space_after`"),
+    (lambda m: m["text"].update(contractions={"do  n't": "don't"}), r"at `key` in `\$.text.contractions`"),
+    (lambda m: m["text"].update(contractions={"do n't": ""}), r"at `\$.text.contractions\[...\]`"),
+    (lambda m: m["text"].update(subwords="bpe"), r"at `\$.text.subwords`"),
+    (
+        lambda m: m["text"].update(subwords="sentencepiece"),
+        r"no word of the vocabulary is marked as sentencepiece marks it - at `\$.text.subwords`",
+    ),
     (lambda m: m.update(attention_grid=[2]), r"at `\$.attention_grid`"),
     (lambda m: m["files"]["encoder.onnx"].update(sha256="x"), r"at `\$.files\[...\].sha256`"),
     (lambda m: m["files"].pop("MODEL_CARD.md"), r"MODEL_CARD.md is not listed - at `\$.files`"),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
-from bundles import build_bundle, random_tables
+from bundles import WORDS, build_bundle, random_tables, reseal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -21,6 +22,7 @@ from batchcap.preprocess import apply
 from batchcap.search import candidates_needed, search
 from batchcap.sessions import choose_device
 from batchcap.steps import leave_by_halves
+from batchcap.text import Text
 
 TABLES = random_tables()
 COLOURS = [(250, 10, 10), (10, 250, 10), (10, 10, 250), (128, 3, 77), (90, 90, 90), (255, 255, 0), (0, 255, 255)]
@@ -271,6 +273,83 @@ def test_defaults_come_from_the_bundle(tmp_path: Path) -> None:
         decoding_options(manifest, num_captions=6)
     with pytest.raises(OptionError, match="goes with --search beam"):
         decoding_options(manifest, search="greedy", beam_size=3)
+
+
+@pytest.mark.parametrize(
+    ("own", "chosen", "search", "beam_size", "length_penalty"),
+    [
+        (Generation(search="greedy", beam_size=1), {}, "greedy", 1, 0.7),
+        (Generation(search="sample", beam_size=1), {}, "sample", 1, 0.7),
+        (Generation(search="sample", beam_size=1), {"seed": 3, "num_captions": 4}, "sample", 1, 0.7),
+        (Generation(search="im2txt", beam_size=5, length_penalty=3), {}, "im2txt", 5, 3),
+        # A search that was chosen: the usual beam where the bundle has none of its own.
+        (Generation(search="greedy", beam_size=1), {"search": "beam"}, "beam", 3, 0.7),
+        (Generation(search="sample", beam_size=1), {"search": "im2txt", "num_captions": 3}, "im2txt", 3, 0.7),
+        (Generation(search="im2txt", beam_size=5), {"search": "beam"}, "beam", 5, 0.7),
+        (Generation(search="im2txt", beam_size=5), {"search": "greedy"}, "greedy", 1, 0.7),
+        # A beam that was chosen means a search that has one.
+        (Generation(search="greedy", beam_size=1), {"beam_size": 4}, "beam", 4, 0.7),
+        (Generation(search="sample", beam_size=1), {"beam_size": 1}, "beam", 1, 0.7),
+        (Generation(search="im2txt", beam_size=5), {"beam_size": 4}, "im2txt", 4, 0.7),
+        # What only the bundle's own search can take.
+        (Generation(search="im2txt", length_penalty=3), {"search": "beam"}, "beam", 3, 2.0),
+        (Generation(search="im2txt", length_penalty=1), {"search": "sample"}, "sample", 1, 1.0),
+    ],
+)
+def test_the_search_comes_from_the_bundle(
+    tiny_bundle: Path, own: Generation, chosen: dict, search: str, beam_size: int, length_penalty: float
+) -> None:
+    manifest = msgspec.structs.replace(open_bundle(tiny_bundle).manifest, generation=own)
+    found = decoding_options(manifest, **chosen)
+    assert (found.search, found.beam_size, found.length_penalty) == (search, beam_size, length_penalty)
+
+
+def test_what_goes_with_no_search_of_the_bundle(tiny_bundle: Path) -> None:
+    greedy = msgspec.structs.replace(
+        open_bundle(tiny_bundle).manifest, generation=Generation(search="greedy", beam_size=1)
+    )
+    with pytest.raises(OptionError, match="--beam-size 4 goes with --search beam"):
+        decoding_options(greedy, search="greedy", beam_size=4)
+    with pytest.raises(OptionError, match=r"--temperature 0\.5 goes with --search sample"):
+        decoding_options(greedy, temperature=0.5)
+    with pytest.raises(OptionError, match="--num-captions 2 is more than --beam-size 1"):
+        decoding_options(greedy, num_captions=2)
+
+
+def test_a_bundle_says_how_its_words_are_written(tmp_path: Path) -> None:
+    words = ("<pad>", "<start>", "<end>", "<unk>", "a", "dog", "'s", "ru", "##ns", "red", "green", "blue")
+    folder = build_bundle(tmp_path / "b", words=words)
+    decoding = {"allow_unknown": True, "max_length": 20, "prefix": "red green <unk> ##ns dog 's ru ##ns"}
+    pictures = [picture(colour) for colour in COLOURS]
+    plain = [i.captions[0] for i in Captioner.load(folder, "cpu", **decoding).caption(pictures)]
+    assert all(caption.caption.startswith(decoding["prefix"]) for caption in plain)
+    reseal(folder, text=Text(no_space_before=("'s",), contractions={"red green": "brown"}, subwords="wordpiece"))
+    raw = [i.captions[0] for i in Captioner.load(folder, "cpu", **decoding).caption(pictures)]
+    said = [i.captions[0] for i in Captioner.load(folder, "cpu", style="sentence", **decoding).caption(pictures)]
+    for tokens, text, sentence in zip(plain, raw, said, strict=True):
+        # The mark for unknown words is a word, whatever follows it.
+        assert text.caption.startswith("brown <unk> ns dog's runs")
+        assert "#" not in text.caption
+        assert sentence.caption == f"B{text.caption[1:]}."
+        assert {(c.log_prob, c.score) for c in (tokens, text, sentence)} == {(tokens.log_prob, tokens.score)}
+
+
+def test_captions_that_are_written_alike_are_one(tiny_bundle: Path, tmp_path: Path) -> None:
+    tables = random_tables()
+    folder = build_bundle(tmp_path / "b", tables, words=(*WORDS[:4], *(f"w{i}" for i in range(8))))
+    decoding = {"num_captions": 6, "beam_size": 6}
+    told = [i.captions for i in Captioner.load(folder, "cpu", **decoding).caption(map(picture, COLOURS))]
+    # Every word is written as w0, so that captions of one length are one.
+    reseal(folder, text=Text(contractions={f"w{i}": "w" for i in range(8)}))
+    found = [i.captions for i in Captioner.load(folder, "cpu", **decoding).caption(map(picture, COLOURS))]
+    fewer = 0
+    for captions, best in zip(told, found, strict=True):
+        first = {}
+        for caption in captions:
+            first.setdefault(len(caption.caption.split()), caption.score)
+        assert [(len(c.caption.split()), c.score) for c in best] == list(first.items())
+        fewer += len(best) < len(captions)
+    assert fewer
 
 
 @pytest.mark.parametrize("size", [0, -1, 4097])

@@ -21,6 +21,7 @@ from photos import break_photo, write_photos
 from typer.testing import CliRunner, Result
 
 from batchcap import __version__, console, pipeline, sessions
+from batchcap.bundle import Generation
 from batchcap.cli import app
 from batchcap.errors import DeviceError
 from batchcap.progress import Progress, StageSeconds, Tally
@@ -207,6 +208,26 @@ def test_the_environment_sets_decoding_too(call: Callable[..., Result], monkeypa
     assert len(records(expected)) == COUNT
 
 
+def test_sentences(call: Callable[..., Result]) -> None:
+    raw, sentences = records(call(output="-").stdout), records(call("--style", "sentence", output="-").stdout)
+    assert [s["caption"] for s in sentences] == [r["caption"][0].upper() + r["caption"][1:] + "." for r in raw]
+    assert sentences[0]["decoding"] != raw[0]["decoding"]
+
+
+def test_the_search_of_the_bundle(photos: Path, tmp_path: Path) -> None:
+    own = build_bundle(tmp_path / "b", generation=Generation(search="greedy", beam_size=1, max_length=6))
+
+    def decoding(*more: str) -> str:
+        done = invoke("run", photos, "-o", "-", "--model", own, "--device", "cpu", *more)
+        return {record["decoding"].split("-")[0] for record in records(done.stdout)}.pop()
+
+    assert decoding() == "greedy"
+    assert decoding("--beam-size", "4") == "beam4"
+    assert decoding("--search", "beam") == "beam3"
+    assert decoding("--search", "im2txt", "--length-penalty", "3") == "im2txt3"
+    assert "greedy, up to 6 words" in invoke("info", own).stdout
+
+
 def test_root_changes_the_paths(call: Callable[..., Result], photos: Path) -> None:
     paths = [record["path"] for record in records(call("--root", photos.parent, output="-").stdout)]
     assert paths[0] == "photos/0000.jpg"
@@ -326,6 +347,8 @@ def test_a_bad_bundle(
         (("--limit", "0"), 2, "--limit 0", "at least 1"),
         (("--batch-size", "0"), 2, "--batch-size 0", "1 to 4096"),
         (("--length-penalty", "-1"), 2, "--length-penalty -1", "0 to 2"),
+        (("--length-penalty", "3"), 2, "--length-penalty 3", "0 to 2"),
+        (("--style", "title"), 2, "title", "sentence"),
         (("--search", "magic"), 2, "magic", "beam"),
         (("--no-such-option",), 2, "--no-such-option", "--help"),
     ],
@@ -470,7 +493,7 @@ def test_a_bug_is_one_panel_too(call: Callable[..., Result], monkeypatch: pytest
 def test_info(tiny_bundle: Path, tmp_path: Path) -> None:
     shown = invoke("info", tiny_bundle)
     assert shown.exit_code == 0
-    for text in ("tiny@", "8x8", "12 words", "2x3 regions", "beam 3", "decoder.onnx"):
+    for text in ("tiny@", "8x8", "12 words", "2x3 regions", "beam 3,", "whole words", "decoder.onnx"):
         assert text in shown.stdout
     missing = invoke("info", tmp_path / "nowhere")
     assert missing.exit_code == 1

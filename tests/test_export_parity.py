@@ -26,9 +26,11 @@ from batchcap_export.datasets import SPECIAL
 from batchcap_export.model import CaptionModel
 from batchcap_export.reference import reference_captions
 from batchcap_export.stepping import TrainedCaptioner
+from batchcap_export.texts import ENGLISH
 from batchcap_export.train import TrainOptions, caption_features, preprocessing, trained_model
 
 WORDS = 300
+MARKS = ENGLISH.no_space_before
 NOWHERE = Path("nowhere")
 OPTIONS = TrainOptions(images=NOWHERE, captions=NOWHERE, train_split=NOWHERE, dev_split=NOWHERE)
 
@@ -62,7 +64,8 @@ def _captioner(
         decoder.words.kernel.assign(decoder.words.kernel * 12)
     if learned_state:
         decoder.first_state.assign(random.normal(0, 0.5, 64))
-    vocabulary = Vocabulary((*SPECIAL, *(f"word{i}" for i in range(WORDS - len(SPECIAL)))))
+    others = (*SPECIAL, *MARKS)
+    vocabulary = Vocabulary((*others, *(f"word{i}" for i in range(WORDS - len(others)))))
     return TrainedCaptioner(network, decoder, vocabulary, preprocessing(network))
 
 
@@ -98,7 +101,7 @@ def test_the_bundle_says_what_the_model_says(
 ) -> None:
     captioner = _captioner(backbone, size, tied, learned_state)
     said: list[str] = []
-    options = BundleOptions(name="proof", store=store, max_length=12)
+    options = BundleOptions(name="proof", store=store, max_length=12, text="english")
     bundle, proof = export_model(as_model(captioner), tmp_path / "proof", options, photos, said.append)
     assert proof.images == 64
     assert proof.distinct >= 32
@@ -134,8 +137,12 @@ def test_the_bundle_says_what_the_model_says(
     card = (bundle.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert proof.summary() in card
     runtime = Captioner.load(bundle.folder, device="cpu", batch_size=8)
-    captions = [c.captions[0].caption for c in runtime.caption(photos[:5])]
-    assert all(caption.startswith("word") for caption in captions)
+    written = [c.captions[0].caption for c in runtime.caption(photos)]
+    assert not any(f" {mark}" in caption for caption in written for mark in MARKS)
+    # Compared and scored are the words themselves.
+    words = bundling._captions(bundle, photos)
+    assert {word for caption in words for word in caption.split()} <= set(captioner.vocabulary.words)
+    assert any(f" {mark}" in caption for caption in words for mark in MARKS)
 
 
 def test_the_same_model_gives_the_same_files(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from oracles import END, INF, START, Model, allowed, decodings, leavings, prefixed_models, same, same_looks
 
 from batchcap.captioner import Captioner
@@ -64,6 +65,12 @@ def test_the_published_lengths() -> None:
     assert found(3, max_length=3) == [([0, 2, 6, 1], 0.18), ([0, 4, 10, 1], 0.16), ([0, 3, 8, 1], 0.15)]
 
 
+def test_the_published_length_factor() -> None:
+    """At 3 the longest is the best: log(0.06) / 5 ** 3 is above log(0.18) / 4 ** 3."""
+    longest, *others = ([0, 4, 9, 11, 1], 0.06), ([0, 2, 6, 1], 0.18), ([0, 4, 10, 1], 0.16), ([0, 3, 8, 1], 0.15)
+    assert found(4, length_penalty=3.0) == [longest, *others]
+
+
 def test_start_and_end_count_in_the_length() -> None:
     options = DecodingOptions(search="im2txt", beam_size=4, num_captions=4, length_penalty=2.0)
     for best in published().search(options):
@@ -101,10 +108,12 @@ def naive(model: Model, image: int, options: DecodingOptions) -> list[Hypothesis
 
 
 @settings(deadline=None, max_examples=300)
-@given(prefixed_models(), decodings(), leavings)
-def test_equals_the_naive_search(model: Model, options: DecodingOptions, leaving: Leaving | None) -> None:
+@given(prefixed_models(), decodings(), st.sampled_from([0.0, 0.7, 2.0, 3.0, 10.0]), leavings)
+def test_equals_the_naive_search(
+    model: Model, options: DecodingOptions, factor: float, leaving: Leaving | None
+) -> None:
     model = replace(model, prefix=model.prefix[: options.max_length])
-    options = replace(options, search="im2txt")
+    options = replace(options, search="im2txt", length_penalty=factor)
     for image, best in enumerate(model.search(options, leaving=leaving, attention=True)):
         same(best, naive(model, image, options))
         same_looks(best, image)

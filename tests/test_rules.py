@@ -198,6 +198,9 @@ def test_all_tokens_that_are_no_words_are_banned(tiny_bundle: Path) -> None:
         ({"min_length": 21}, "--min-length 21 is more than --max-length 20. Raise the other: --max-length 21"),
         ({"no_repeat_ngram": -1}, "--no-repeat-ngram -1: must be at least 0"),
         ({"ban": "dog"}, "ban='dog': is one text"),
+        ({"length_penalty": 2.1}, "--length-penalty 2.1: must be from 0 to 2"),
+        ({"length_penalty": 10.1, "search": "im2txt"}, "--length-penalty 10.1: must be from 0 to 10"),
+        ({"style": "title"}, "--style title: no such style. Use raw or sentence"),
     ],
 )
 def test_options_that_cannot_work(options: dict, message: str) -> None:
@@ -215,6 +218,7 @@ def test_every_option_is_part_of_the_label() -> None:
         {"ban": ("b",)},
         {"allow_unknown": True},
         {"no_repeat_ngram": 2},
+        {"style": "sentence"},
     ]
     labels = {DecodingOptions(**one).label for one in [{}, *changed]}
     assert len(labels) == len(changed) + 1

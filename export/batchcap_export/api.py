@@ -9,6 +9,7 @@ from typing import Any
 from batchcap.bundle import Bundle, Generation, Tokens
 from batchcap.errors import ExportError
 from batchcap.preprocess import Preprocess
+from batchcap.text import Text
 from batchcap.vocabulary import Vocabulary
 from batchcap_export import images as pictures
 from batchcap_export.bundling import BundleOptions, Say, export_model
@@ -31,6 +32,7 @@ def caption_model(
     beams: bool = False,
     grid: tuple[int, int] | None = None,
     generation: Generation | None = None,
+    text: Text | None = None,
     architecture: str = "custom",
     parameters: int = 0,
     recipe: Mapping[str, Any] | None = None,
@@ -51,6 +53,7 @@ def caption_model(
             Without it the memory is copied for every beam, which costs time where there is any.
         grid: rows and columns of the regions that the attention weighs.
         generation: how the model captions best.
+        text: how its words are written; None is with a blank between.
         architecture, recipe: what the manifest says of the model.
         parameters: its weights, all together.
         original: what a bundle is compared with, where ``encode`` and ``step`` are rewritten; None: themselves.
@@ -68,6 +71,7 @@ def caption_model(
         architecture=architecture,
         grid=grid,
         generation=generation or Generation(),
+        text=text or Text(),
         parameters=parameters,
         recipe=dict(recipe or {}),
         original=original,

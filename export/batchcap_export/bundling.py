@@ -37,6 +37,8 @@ from batchcap.captioner import Captioner, decoding_options
 from batchcap.errors import ExportError, OutputError
 from batchcap.options import DecodingOptions
 from batchcap.preprocess import Preprocess
+from batchcap.sessions import choose_device
+from batchcap.text import Text
 from batchcap_export import datasets, images
 from batchcap_export.convert import OPSET, compact, convert_decoder, convert_encoder, convert_select
 from batchcap_export.evaluate import Scores, score
@@ -45,6 +47,7 @@ from batchcap_export.model import CaptionModel, check_model
 from batchcap_export.model_card import model_card
 from batchcap_export.parity import MIN_IMAGES, Parity, check_parity, copying_cost
 from batchcap_export.rounding import Storage
+from batchcap_export.texts import TEXTS, TextName
 from batchcap_export.train import load_run, trained_model
 
 Say = Callable[[str], None]
@@ -63,6 +66,8 @@ class BundleOptions:
     """Default of the bundle, as the next two; None is the model's own."""
     max_length: int | None = None
     length_penalty: float | None = None
+    text: TextName | None = None
+    """How the bundle writes its words; None is the model's own."""
     data: str = ""
     """What it learnt from, in words."""
     terms: str = ""
@@ -273,6 +278,7 @@ def _manifest(model: CaptionModel, options: BundleOptions) -> Manifest:
         provenance=Provenance(
             architecture=model.architecture, data=options.data, terms=options.terms, recipe=dict(model.recipe)
         ),
+        text=model.text if options.text is None else TEXTS[options.text],
         tools=tools,
         opset=OPSET,
         files={},
@@ -284,8 +290,9 @@ def _pixels(how: Preprocess, files: Sequence[Path]) -> NDArray[Any]:
 
 
 def _captions(bundle: Bundle, files: Sequence[Path]) -> list[str]:
-    """The runtime's captions of these files, with the bundle's defaults."""
-    captioned = Captioner.load(bundle.folder, device="cpu").caption(files)
+    """The runtime's captions of these files, with the bundle's defaults, as the words that scores are made of."""
+    words = bundle.with_text(Text(subwords=bundle.manifest.text.subwords))
+    captioned = Captioner(words, decoding_options(bundle.manifest), choose_device("cpu")).caption(files)
     captions = []
     for image in captioned:
         if image.failure is not None:

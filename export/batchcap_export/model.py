@@ -12,6 +12,7 @@ import tensorflow as tf
 from batchcap.bundle import Generation, Tokens
 from batchcap.errors import ExportError
 from batchcap.preprocess import Preprocess
+from batchcap.text import Text
 from batchcap.vocabulary import Vocabulary
 
 Tensors: TypeAlias = dict[str, Any]
@@ -60,6 +61,8 @@ class CaptionModel:
     """Rows and columns of the regions that ``step`` weighs; None where it returns no attention."""
     generation: Generation = field(default_factory=Generation)
     """How it captions best, unless the export is told otherwise."""
+    text: Text = field(default_factory=Text)
+    """How its words are written, unless the export is told otherwise."""
     parameters: int = 0
     """Weights, all together."""
     recipe: Mapping[str, Any] = field(default_factory=dict)

@@ -17,7 +17,7 @@ An image captioner as a batchcap bundle (format {format_version}, opset {opset})
 | input | {pixels}, {width}x{height}, `{method}`, `{fit}` |
 | vocabulary | {vocabulary_size:,} tokens |
 | attention | {grid} |
-| default decoding | beam {beam_size}, at most {max_length} words, length penalty {length_penalty:g} |
+| default decoding | {search}, at most {max_length} words, length penalty {length_penalty:g} |
 
 ## Data
 
@@ -63,7 +63,7 @@ def model_card(manifest: Manifest, weights: int, parity: Parity, options: dict[s
         fit=how.fit,
         vocabulary_size=manifest.vocabulary_size,
         grid=f"{grid[0]}x{grid[1]} regions" if grid else "none",
-        beam_size=manifest.generation.beam_size,
+        search=manifest.generation.method,
         max_length=manifest.generation.max_length,
         length_penalty=manifest.generation.length_penalty,
         data=provenance.data or "Not stated.",

@@ -16,6 +16,7 @@ from batchcap import sessions
 from batchcap.bundle import Bundle
 from batchcap.captioner import Captioner, decoding_options
 from batchcap.errors import ExportError
+from batchcap.text import Text
 from batchcap.wording import banned_tokens
 from batchcap_export.model import CaptionModel, Runnable, gather_beams
 from batchcap_export.reference import ReferenceCaption, reference_captions
@@ -95,7 +96,7 @@ def check_parity(
     decoding = decoding_options(bundle.manifest, search="beam", beam_size=_BEAMS, num_captions=1)
     banned = banned_tokens(bundle, decoding)
     expected = reference_captions(original, pixels, decoding, tokens.start, tokens.end, banned)
-    runtime = Captioner(bundle, decoding, sessions.choose_device("cpu"))
+    runtime = Captioner(bundle.with_text(Text()), decoding, sessions.choose_device("cpu"))
     texts = [bundle.vocabulary.detokenize(e.tokens) for e in expected]
     captions = []
     for start in range(0, len(pixels), 32):
