@@ -67,10 +67,13 @@ class Detokenizer:
         for run in sorted(text.contractions, key=lambda run: -run.count(" ")):
             first = self._runs.setdefault(run.split(" ", maxsplit=1)[0], [])
             first.append((run.split(" "), text.contractions[run]))
+        self._special = self._no_space_before | self._no_space_after | self._runs.keys()
 
     def __call__(self, ids: Iterable[int]) -> str:
         """The text; empty where there are no tokens, or only marks of pieces."""
         words = [word for word in "".join([self._pieces[i] for i in ids]).split(_BORDER) if word]
+        if self._special.isdisjoint(words):  # most captions
+            return self._separator.join(words)
         written: list[str] = []
         at, joined = 0, True
         while at < len(words):
