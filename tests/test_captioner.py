@@ -341,14 +341,17 @@ def test_captions_that_are_written_alike_are_one(tiny_bundle: Path, tmp_path: Pa
     told = [i.captions for i in Captioner.load(folder, "cpu", **decoding).caption(map(picture, COLOURS))]
     # Every word is written as w0, so that captions of one length are one.
     reseal(folder, text=Text(contractions={f"w{i}": "w" for i in range(8)}))
-    found = [i.captions for i in Captioner.load(folder, "cpu", **decoding).caption(map(picture, COLOURS))]
+    found = list(Captioner.load(folder, "cpu", **decoding).caption(map(picture, COLOURS), attention=True))
     fewer = 0
-    for captions, best in zip(told, found, strict=True):
+    for captions, image in zip(told, found, strict=True):
+        best, tokens_of = image.captions, image.tokens
+        assert [len(weights) for weights in image.attention] == [len(tokens) for tokens in tokens_of]
         first = {}
         for caption in captions:
             first.setdefault(len(caption.caption.split()), caption.score)
         assert [(len(c.caption.split()), c.score) for c in best] == list(first.items())
         fewer += len(best) < len(captions)
+        assert all(len(tokens) == len(c.caption.split()) for tokens, c in zip(tokens_of, best, strict=True))
     assert fewer
 
 
