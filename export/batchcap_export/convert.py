@@ -130,10 +130,10 @@ def finish(model: onnx.ModelProto, axes: Mapping[str, tuple[str, ...]]) -> onnx.
         axes: for each input and output the names of its first axes; further unknown axes stay unnamed.
     """
     _order(model)
-    loops = sorted({node.op_type for node in model.graph.node} & _LOOPS)
+    loops = sorted({f"{node.op_type} ({node.name})" for node in model.graph.node if node.op_type in _LOOPS})
     if loops:
         raise ExportError(
-            f"The converted graph holds {', '.join(loops)}.",
+            f"The converted graph holds {', '.join(loops)}: the name tells the layer.",
             "A step must be straight: call the recurrent layer's cell.",
         )
     for tensor in (*model.graph.input, *model.graph.output):

@@ -43,7 +43,8 @@ def open_source(source: str, options: ImportOptions) -> CaptionModel:
     """The captioner in a file or folder.
 
     Args:
-        source: ``FILE.py`` or ``FILE.py:FUNCTION``: see `importers.hook`.
+        source: ``FILE.py`` or ``FILE.py:FUNCTION``: see `importers.hook`. A ``.keras`` or ``.h5`` file or a SavedModel
+            folder: see `importers.keras_models`.
         options: what the source does not say; those that it has no use for are errors.
 
     Raises:
@@ -59,10 +60,20 @@ def open_source(source: str, options: ImportOptions) -> CaptionModel:
         raise ExportError(
             f"{source}: no such file or folder.", "Name a run folder of batchcap train, or a saved model."
         )
+    if options.decoder is not None or is_keras(Path(source)):
+        from batchcap_export.importers import keras_models
+
+        return keras_models.load(Path(source), options)
     raise ExportError(
         f"{source}: is nothing that can be exported.",
-        "Name a run folder of batchcap train, or a Python file with a function captioner().",
+        "Name a run folder of batchcap train, a .keras or .h5 file, a SavedModel folder, or a Python file with a "
+        "function captioner().",
     )
+
+
+def is_keras(path: Path) -> bool:
+    """Whether it is named or laid out as a network that Keras saves: ``.keras``, ``.h5``, or a SavedModel folder."""
+    return path.suffix.lower() in (".keras", ".h5", ".hdf5") or (path / "saved_model.pb").is_file()
 
 
 def take_only(source: str, options: ImportOptions, *used: str) -> None:

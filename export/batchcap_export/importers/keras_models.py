@@ -1,0 +1,30 @@
+"""Captioners that Keras has saved: an encoder and the decoder of one step, or a whole training model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from batchcap.errors import ExportError
+from batchcap_export.importers import ImportOptions, pairs
+from batchcap_export.importers.networks import open_network
+from batchcap_export.importers.vocabulary import read_vocabulary
+from batchcap_export.model import CaptionModel
+
+
+def load(source: Path, options: ImportOptions) -> CaptionModel:
+    """A saved Keras captioner.
+
+    Args:
+        source: the encoder, where ``options.decoder`` is given; else a training model.
+
+    Raises:
+        ExportError: something is missing or does not fit.
+    """
+    if options.vocabulary is None:
+        raise ExportError(
+            f"{source}: a saved network does not hold its words.", "Name the file that does: --vocabulary FILE."
+        )
+    vocabulary = read_vocabulary(options.vocabulary)
+    network = open_network(source)
+    assert options.decoder is not None
+    return pairs.pair(network, open_network(options.decoder), vocabulary, options)

@@ -1,0 +1,106 @@
+"""Captioners as people save them with Keras: real architectures at reduced size, with weights that make captions vary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+from PIL import Image
+
+WORDS, UNITS, SIZE = 60, 24, 32
+SPECIAL = ("", "[UNK]", "<start>", "<end>")
+VOCABULARY = (*SPECIAL, *(f"word{index}" for index in range(WORDS - len(SPECIAL))))
+
+
+def write_pictures(folder: Path, count: int = 64) -> Path:
+    """Pictures of soft coloured patches."""
+    folder.mkdir()
+    random = np.random.default_rng(2)
+    for index in range(count):
+        patches = random.integers(0, 256, (random.integers(2, 6), random.integers(2, 6), 3)).astype(np.uint8)
+        Image.fromarray(patches).resize((80, 60), Image.Resampling.BICUBIC).save(folder / f"{index:02}.jpg", quality=90)
+    return folder
+
+
+def write_vocabulary(folder: Path) -> Path:
+    """The words one a line; the first, of padding, is empty."""
+    file = folder / "vocabulary.txt"
+    file.write_text("".join(f"{word}\n" for word in VOCABULARY), encoding="utf-8")
+    return file
+
+
+def small_network(image: Any) -> Any:
+    """A convolutional network of three layers: [B, 32, 32, 3] -> [B, 4, 4, 32]."""
+    x = image
+    for filters in (8, 16, 32):
+        x = layers.Conv2D(filters, 3, strides=2, padding="same", activation="relu")(x)
+    return x
+
+
+def spread(model: keras.Model, layer: str, scale: str = "0..1", gain: float = 1.0) -> None:
+    """Give a Dense layer of a random encoder the weights that make its output differ from picture to picture."""
+    dense = model.get_layer(layer)
+    random = np.random.default_rng(5)
+    patches = random.integers(0, 256, (24, 3, 3, 3)).astype(np.float32)
+    height, width = model.inputs[0].shape[1:3]
+    pixels = keras.ops.image.resize(patches, (height, width))
+    pixels = {"0..1": pixels / 255.0, "-1..1": pixels / 127.5 - 1.0, "0..255": pixels}[scale]
+    before = keras.Model(model.inputs, dense.input)
+    features = np.asarray(before(pixels, training=False))
+    features = features.reshape(-1, features.shape[-1])
+    kernel = random.normal(0, 1, dense.kernel.shape) / np.sqrt(dense.kernel.shape[0])
+    kernel *= gain / max(features.std(axis=0).mean(), 1e-6)
+    dense.kernel.assign(kernel)
+    dense.bias.assign(-(features.mean(axis=0) @ kernel))
+
+
+def loud(*found: keras.Layer, gain: float = 12.0) -> None:
+    """Make the first weights of layers large, so that words matter."""
+    for layer in found:
+        layer.weights[0].assign(layer.weights[0] * gain)
+
+
+def lab(
+    network: Any = small_network, size: int = SIZE, recurrent: str = "gru", words: int | None = None, **settings: Any
+) -> tuple[keras.Model, keras.Model, keras.Model]:
+    """The "image captioning with visual attention" lab: encoder, prediction decoder and training model, one set of layers.
+
+    Args:
+        network: image -> map.
+        recurrent: gru or lstm.
+        words: how long the decoder's word input is declared; None: any length.
+        settings: of the recurrent layer.
+    """
+    keras.utils.set_random_seed(3)
+    image = keras.Input((size, size, 3), name="image")
+    features = network(image)
+    regions = layers.Reshape((features.shape[1] * features.shape[2], features.shape[3]))(features)
+    encoded = layers.Dense(UNITS, activation="relu", name="regions")(regions)
+    encoder = keras.Model(image, encoded, name="encoder")
+    spread(encoder, "regions", gain=3.0)
+    word = keras.Input((words,), name="words")
+    embedding = layers.Embedding(WORDS, UNITS)
+    kind = layers.GRU if recurrent == "gru" else layers.LSTM
+    layer = kind(UNITS, return_sequences=True, return_state=True, name=f"decoder_{recurrent}", **settings)
+    attention, norm, dense = layers.Attention(), layers.LayerNormalization(), layers.Dense(WORDS, name="logits")
+
+    def logits(output: Any, memory: Any) -> Any:
+        return dense(norm(layers.Add()([output, attention([output, memory])])))
+
+    training = keras.Model([image, word], logits(layer(embedding(word))[0], encoded))
+    names = [f"{recurrent}_state_input"] if recurrent == "gru" else ["hidden_input", "carry_input"]
+    before = [keras.Input((UNITS,), name=name) for name in names]
+    memory = keras.Input(encoded.shape[1:], name="encoder_output")
+    output, *after = layer(embedding(word), initial_state=before if len(before) > 1 else before[0])
+    decoder = keras.Model([word, *before, memory], [logits(output, memory), *after], name="decoder")
+    loud(embedding, dense)
+    return encoder, decoder, training
+
+
+def reordered(decoder: keras.Model, inputs: Sequence[int], outputs: Sequence[int]) -> keras.Model:
+    """The same decoder with its tensors in another order."""
+    return keras.Model([decoder.inputs[i] for i in inputs], [decoder.outputs[i] for i in outputs])

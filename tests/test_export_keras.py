@@ -1,0 +1,73 @@
+"""Saved Keras encoders and decoders: the whole way to a bundle, and what is said of those that do not fit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("tensorflow", reason="the export extra is not installed")
+
+import captioners
+import keras
+import onnx
+from captioners import UNITS, WORDS
+from test_cli_export import call
+
+from batchcap.bundle import Bundle
+from batchcap_export import images
+from batchcap_export.bundling import BundleOptions, export_model
+from batchcap_export.importers import ImportOptions, open_source
+from batchcap_export.parity import Parity
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return captioners.write_pictures(tmp_path_factory.mktemp("pictures") / "photos")
+
+
+def exported(folder: Path, pictures: Path, source: Path, **options: Any) -> tuple[Bundle, Parity]:
+    """The bundle of a saved model, checked as every bundle must be."""
+    options = {"scale": "0..1", "vocabulary": captioners.write_vocabulary(folder), **options}
+    model = open_source(str(source), ImportOptions(**options))
+    how = BundleOptions(name="proof", max_length=8)
+    bundle, proof = export_model(model, folder / "proof", how, images.find_images(pictures), lambda _: None)
+    assert proof.images == 64
+    assert proof.distinct >= 32
+    assert proof.identical + proof.ties == 64
+    assert proof.ties <= 1
+    assert proof.log_prob < 1e-3
+    for name in ("encoder.onnx", "decoder.onnx"):
+        model = onnx.load(bundle.folder / name)
+        assert not {node.op_type for node in model.graph.node} & {"Loop", "Scan", "If"}
+        assert [entry.version for entry in model.opset_import if not entry.domain] == [18]
+    return bundle, proof
+
+
+def shapes(bundle: Bundle, file: str = "decoder.onnx") -> dict[str, list[Any]]:
+    graph = onnx.load(bundle.folder / file).graph
+    tensors = (*graph.input, *graph.output)
+    return {v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in tensors}
+
+
+def test_the_lab_on_the_command_line(tmp_path: Path, pictures: Path) -> None:
+    encoder, decoder, _ = captioners.lab()
+    encoder.save(tmp_path / "encoder.keras")
+    decoder.save(tmp_path / "decoder.keras")
+    done = call(
+        "export", tmp_path / "encoder.keras", "--decoder", tmp_path / "decoder.keras", "--scale", "0..1",
+        "--vocabulary", captioners.write_vocabulary(tmp_path), "--images", pictures, "-o", tmp_path / "lab",
+        "--max-length", 8,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    assert "64 of 64 captions identical" in done.stdout
+    graph = onnx.load(tmp_path / "lab" / "decoder.onnx").graph
+    assert [tensor.name for tensor in graph.input][3:] == ["state.gru_state_input", "memory.encoder_output"]
+    ran = call("run", pictures, "-o", tmp_path / "c.jsonl", "--model", tmp_path / "lab", "-q")
+    assert ran.exit_code == 0, ran.stderr
+    records = [json.loads(line) for line in (tmp_path / "c.jsonl").read_text().splitlines()]
+    assert len(records) == 64
+    assert len({record["caption"] for record in records}) >= 32
+    assert all(word.startswith("word") for record in records for word in record["caption"].split())
