@@ -1,4 +1,4 @@
-"""Captioners as people save them with Keras: real architectures at reduced size, with weights that make captions vary."""
+"""Captioners as people save them with Keras: real architectures, reduced, with weights that make captions vary."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def loud(*found: keras.Layer, gain: float = 12.0) -> None:
 def lab(
     network: Any = small_network, size: int = SIZE, recurrent: str = "gru", words: int | None = None, **settings: Any
 ) -> tuple[keras.Model, keras.Model, keras.Model]:
-    """The "image captioning with visual attention" lab: encoder, prediction decoder and training model, one set of layers.
+    """The "image captioning with visual attention" lab: encoder, prediction decoder and training model share layers.
 
     Args:
         network: image -> map.

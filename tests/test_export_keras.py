@@ -11,9 +11,7 @@ import pytest
 pytest.importorskip("tensorflow", reason="the export extra is not installed")
 
 import captioners
-import keras
 import onnx
-from captioners import UNITS, WORDS
 from test_cli_export import call
 
 from batchcap.bundle import Bundle

@@ -26,5 +26,6 @@ def load(source: Path, options: ImportOptions) -> CaptionModel:
         )
     vocabulary = read_vocabulary(options.vocabulary)
     network = open_network(source)
-    assert options.decoder is not None
+    if options.decoder is None:
+        raise ExportError(f"{source}: is an encoder without a decoder.", "Name the other half: --decoder FILE.")
     return pairs.pair(network, open_network(options.decoder), vocabulary, options)
