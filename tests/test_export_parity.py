@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import tensorflow as tf
 from batchcap.captioner import Captioner
 from batchcap.errors import ExportError, OutputError
 from batchcap.options import DecodingOptions
+from batchcap.text import Text
 from batchcap.vocabulary import Vocabulary
 from batchcap_export import bundling, convert, parity
 from batchcap_export.architectures import AttentionGRU
@@ -151,6 +153,12 @@ def test_the_same_model_gives_the_same_files(tmp_path: Path) -> None:
         bundling._write(model, tmp_path / name, BundleOptions(name="same"), "float32")
     for file in ("encoder.onnx", "decoder.onnx", "select.onnx", "bundle.json"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_how_words_are_written_is_the_model_s_unless_the_export_is_told() -> None:
+    model = replace(_model("small"), text=ENGLISH)
+    assert bundling._manifest(model, BundleOptions(name="own")).text == ENGLISH
+    assert bundling._manifest(model, BundleOptions(name="told", text="plain")).text == Text()
 
 
 def test_a_wrong_graph_leaves_no_bundle(photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
