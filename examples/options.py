@@ -56,6 +56,7 @@ def examples(plain: str, folder: Path) -> list[str]:
         "--search sample --top-k 10",
         "--search sample --top-p 0.9",
         "--search im2txt",
+        "--style sentence",
     ]
 
 
