@@ -14,7 +14,6 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -26,8 +25,9 @@ from batchcap.console import Steps
 from batchcap.loading import load
 from batchcap.options import DecodingOptions
 from batchcap.search import candidates_needed, search
-from batchcap.sessions import Decoder, Features, choose_device, open_sessions
+from batchcap.sessions import Features, choose_device, open_sessions
 from batchcap.sources import discover
+from batchcap.text import Detokenizer
 from batchcap.wording import banned_tokens
 from batchcap_export.datasets import CaptionedImages, read_captions, read_split
 from batchcap_export.evaluate import score
@@ -70,6 +70,10 @@ class Sweep:
 
     def __init__(self, bundle: Bundle, data: CaptionedImages) -> None:
         self.bundle, self.data, self.metric = bundle, data, ""
+        unknown = bundle.manifest.tokens.unknown
+        self._detokenize = Detokenizer(
+            bundle.vocabulary.words, bundle.manifest.text, () if unknown is None else (unknown,)
+        )
         encoder, self._decoder = open_sessions(bundle, choose_device("cpu"))
         self._features: list[Features] = []
         with closing(load(discover(data.files), bundle.manifest.preprocess, BATCH)) as batches, Steps() as steps:
@@ -86,24 +90,27 @@ class Sweep:
         """Search with one combination, and score it."""
         options = DecodingOptions(**asdict(setting))
         started = time.process_time()
-        captions = [
-            text for features in self._features for text in _search(self.bundle, self._decoder, features, options)
-        ]
+        captions = [text for features in self._features for text in self._search(features, options)]
         seconds = time.process_time() - started
         scores = score(captions, self.data.references)
         self.metric = scores.signature
         words = sum(len(caption.split()) for caption in captions) / len(captions)
-        milliseconds = 1e3 * seconds / len(captions)
-        return Row(setting, scores.bleu[3], scores.cider, words, scores.distinct, milliseconds)
+        return Row(setting, scores.bleu[3], scores.cider, words, scores.distinct, 1e3 * seconds / len(captions))
 
-
-def _search(bundle: Bundle, decoder: Decoder, features: Features, options: DecodingOptions) -> list[str]:
-    """The best caption of each image."""
-    banned, size, tokens = banned_tokens(bundle, options), len(bundle.vocabulary), bundle.manifest.tokens
-    stepper = decoder.start(features, candidates_needed(options, size, banned))
-    begin = partial(search, stepper, features.images, options, start=tokens.start, end=tokens.end)
-    found = begin(vocabulary_size=size, banned=banned)
-    return [bundle.vocabulary.detokenize(best[0].tokens) for best in found]
+    def _search(self, features: Features, options: DecodingOptions) -> list[str]:
+        """The best caption of each image."""
+        bundle, size, tokens = self.bundle, len(self.bundle.vocabulary), self.bundle.manifest.tokens
+        banned = banned_tokens(bundle, options)
+        found = search(
+            self._decoder.start(features, candidates_needed(options, size, banned)),
+            features.images,
+            options,
+            start=tokens.start,
+            end=tokens.end,
+            vocabulary_size=size,
+            banned=banned,
+        )
+        return [self._detokenize(best[0].tokens) for best in found]
 
 
 def best_of(rows: Sequence[Row]) -> Row:
