@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -201,6 +202,23 @@ def open_bundle(model: str | Path) -> Bundle:
     Raises:
         BundleError: it is no bundle, or not what its manifest says; the message names the file.
     """
+    folder, manifest, digest = read_manifest(model)
+    for problem in file_problems(folder, manifest):
+        raise problem
+    vocabulary = _open_vocabulary(folder, manifest)
+    scheme = manifest.text.subwords
+    if scheme is not None and not has_pieces(vocabulary.words, scheme):
+        path = folder / MANIFEST_FILE
+        raise BundleError(f"{path}: no word of the vocabulary is marked as {scheme} marks it - at `$.text.subwords`.")
+    return Bundle(folder, manifest, vocabulary, digest)
+
+
+def read_manifest(model: str | Path) -> tuple[Path, Manifest, str]:
+    """The folder of a bundle, what its manifest says, and the digest of that; no other file is looked at.
+
+    Raises:
+        BundleError: it is no bundle, or its manifest is not in order.
+    """
     folder = _EMBEDDED / model if isinstance(model, str) and model in embedded_names() else Path(model)
     path = folder / MANIFEST_FILE
     try:
@@ -212,13 +230,26 @@ def open_bundle(model: str | Path) -> Bundle:
         raise BundleError(f"{model}: not a bundle ({what}).", f"Name the folder of a bundle{known}.") from None
     except OSError as error:
         raise BundleError(f"{path}: cannot be read: {error.strerror or error}.") from None
-    manifest = _parse(path, text)
-    _verify_files(folder, manifest)
-    vocabulary = _open_vocabulary(folder, manifest)
-    scheme = manifest.text.subwords
-    if scheme is not None and not has_pieces(vocabulary.words, scheme):
-        raise BundleError(f"{path}: no word of the vocabulary is marked as {scheme} marks it - at `$.text.subwords`.")
-    return Bundle(folder, manifest, vocabulary, hashlib.sha256(text).hexdigest())
+    return folder, _parse(path, text), hashlib.sha256(text).hexdigest()
+
+
+def file_problems(folder: Path, manifest: Manifest) -> Iterator[BundleError]:
+    """Every way in which the files differ from the manifest: one missing, altered, or in need of what is not listed."""
+    path = folder / MANIFEST_FILE
+    for name in _REQUIRED:
+        if name not in manifest.files:
+            yield BundleError(f"{path}: {name} is not listed - at `$.files`.")
+    names = bundlefiles.name_problem(manifest.files)
+    if names:  # none of them is opened then
+        yield BundleError(f"{path}: {names} - at `$.files`.")
+        return
+    for name, entry in manifest.files.items():
+        try:
+            bundlefiles.verify_file(folder / name, entry)
+            if name.endswith(".onnx"):
+                bundlefiles.verify_references(folder / name, manifest.files)
+        except BundleError as problem:
+            yield problem
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -322,22 +353,6 @@ def _check_variants(path: Path, manifest: Manifest) -> None:
         match = _VARIANT_FILE.fullmatch(file)
         if match is not None and match[1] not in variants:
             raise BundleError(f"{path}: {file}, but there is no `$.variants.{match[1]}`.", "Export the model again.")
-
-
-def _verify_files(folder: Path, manifest: Manifest) -> None:
-    """Every listed file is there and unaltered, and no graph needs anything that is not listed."""
-    path = folder / MANIFEST_FILE
-    for name in _REQUIRED:
-        if name not in manifest.files:
-            raise BundleError(f"{path}: {name} is not listed - at `$.files`.")
-    problem = bundlefiles.name_problem(manifest.files)
-    if problem:
-        raise BundleError(f"{path}: {problem} - at `$.files`.")
-    for name, entry in manifest.files.items():
-        bundlefiles.verify_file(folder / name, entry)
-    for name in manifest.files:
-        if name.endswith(".onnx"):
-            bundlefiles.verify_references(folder / name, manifest.files)
 
 
 def _open_vocabulary(folder: Path, manifest: Manifest) -> Vocabulary:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from batchcap import __version__, cli_export
+from batchcap import __version__, cli_export, cli_verify
 from batchcap.errors import BatchcapError
 from batchcap.interrupts import Interrupted
 from batchcap.options import Format, OnMismatch, RunOptions, Search, Style, WantedPrecision, parse_output
@@ -414,4 +414,5 @@ def bench(
         write_report(report, json_file)
 
 
+cli_verify.register(app)
 cli_export.register(app)

@@ -16,7 +16,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _EXTRA = "pip install 'batchcap[export,eval]'"
 
 
-def _need_export() -> None:
+def need_export() -> None:
     """The export stage, or an error that says which extra to install."""
     # TensorFlow tells of its processor flags and of every GPU that is not there; what matters is raised as well.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -76,7 +76,7 @@ def distill(
     seed: Annotated[int, typer.Option(min=0)] = 1,
 ) -> None:
     """Train the `small` backbone to give the features of a teacher network."""
-    _need_export()
+    need_export()
     from batchcap.console import Steps
     from batchcap_export.distill import DistillOptions, Pictures, distill_folders
 
@@ -144,7 +144,7 @@ def train(
     ] = False,
 ) -> None:
     """Train a captioner on a frozen backbone, and score it on the dev pictures."""
-    _need_export()
+    need_export()
     from batchcap.console import Steps
     from batchcap_export.train import TrainOptions
     from batchcap_export.train import train as train_captioner
@@ -179,6 +179,51 @@ def train(
     bleu = "/".join(f"{value:.3f}" for value in scores.bleu)
     typer.echo(f"{output}: BLEU-1..4 {bleu}, CIDEr {scores.cider:.3f} ({scores.signature})")
     typer.echo(f"Next: batchcap export {output} -o BUNDLE")
+
+
+# What a saved model does not say of itself; `verify` asks for it too.
+OriginVocabulary = Annotated[
+    Path | None,
+    typer.Option(
+        help="Of a saved model: its words by id. Text (one a line), JSON, or a .keras file with TextVectorization."
+    ),
+]
+OriginDecoder = Annotated[Path | None, typer.Option(help="Of a saved encoder: the saved decoder that makes one step.")]
+OriginMap = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="TENSOR=ROLE",
+        help="Of a saved model: what a tensor is (image, word, logits, attention, state.NAME, memory.NAME, unused) "
+        "where its name and shape do not tell. Repeatable.",
+    ),
+]
+OriginSize = Annotated[
+    int | None, typer.Option(min=1, help="Of a saved model: rows and columns of its input.  [default: its own]")
+]
+OriginScale = Annotated[
+    Literal["0..255", "0..1", "-1..1", "caffe", "torch"] | None,
+    typer.Option(
+        help="Of a saved model: the pixels that it wants. 0..255 where it scales them itself; caffe and torch as "
+        "in keras.applications."
+    ),
+]
+OriginResize = Annotated[
+    Literal["bilinear", "bilinear-antialias", "bilinear-tf1"] | None,
+    typer.Option(help="Of a saved model: how its pictures were resized.  [default: bilinear, as tf.image.resize]"),
+]
+OriginStart = Annotated[
+    str | None, typer.Option(help="Of a saved model: the token before the first word.  [default: <start>]")
+]
+OriginEnd = Annotated[
+    str | None, typer.Option(help="Of a saved model: the token after the last word.  [default: <end>]")
+]
+OriginUnknown = Annotated[
+    str | None, typer.Option(help="Of a saved model: the token for other words.  [default: <unk> or [UNK]]")
+]
+OriginPadding = Annotated[
+    str | None, typer.Option(help="Of a saved model: the token that fills short captions.  [default: <pad>]")
+]
 
 
 def export(
@@ -222,50 +267,16 @@ def export(
             help="How captions are written. english: 's, n't and punctuation join their words.  [default: the model's]"
         ),
     ] = None,
-    vocabulary: Annotated[
-        Path | None,
-        typer.Option(
-            help="Of a saved model: its words by id. Text (one a line), JSON, or a .keras file with TextVectorization."
-        ),
-    ] = None,
-    decoder: Annotated[
-        Path | None, typer.Option(help="Of a saved encoder: the saved decoder that makes one step.")
-    ] = None,
-    map_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--map",
-            metavar="TENSOR=ROLE",
-            help="Of a saved model: what a tensor is (image, word, logits, attention, state.NAME, memory.NAME, unused) "
-            "where its name and shape do not tell. Repeatable.",
-        ),
-    ] = None,
-    size: Annotated[
-        int | None, typer.Option(min=1, help="Of a saved model: rows and columns of its input.  [default: its own]")
-    ] = None,
-    scale: Annotated[
-        Literal["0..255", "0..1", "-1..1", "caffe", "torch"] | None,
-        typer.Option(
-            help="Of a saved model: the pixels that it wants. 0..255 where it scales them itself; caffe and torch as "
-            "in keras.applications."
-        ),
-    ] = None,
-    resize: Annotated[
-        Literal["bilinear", "bilinear-antialias", "bilinear-tf1"] | None,
-        typer.Option(help="Of a saved model: how its pictures were resized.  [default: bilinear, as tf.image.resize]"),
-    ] = None,
-    start: Annotated[
-        str | None, typer.Option(help="Of a saved model: the token before the first word.  [default: <start>]")
-    ] = None,
-    end: Annotated[
-        str | None, typer.Option(help="Of a saved model: the token after the last word.  [default: <end>]")
-    ] = None,
-    unknown: Annotated[
-        str | None, typer.Option(help="Of a saved model: the token for other words.  [default: <unk> or [UNK]]")
-    ] = None,
-    padding: Annotated[
-        str | None, typer.Option(help="Of a saved model: the token that fills short captions.  [default: <pad>]")
-    ] = None,
+    vocabulary: OriginVocabulary = None,
+    decoder: OriginDecoder = None,
+    map_: OriginMap = None,
+    size: OriginSize = None,
+    scale: OriginScale = None,
+    resize: OriginResize = None,
+    start: OriginStart = None,
+    end: OriginEnd = None,
+    unknown: OriginUnknown = None,
+    padding: OriginPadding = None,
     data: Annotated[str, typer.Option(help="What the model learnt from, for its card.")] = "",
     terms: Annotated[str, typer.Option(help="Under which terms it may be used, for its card.")] = "",
     min_distinct: Annotated[
@@ -273,7 +284,7 @@ def export(
     ] = 0.5,
 ) -> None:
     """Turn a captioner into a bundle, proven to say the same words. If it does not, no bundle remains."""
-    _need_export()
+    need_export()
     from batchcap.console import say
     from batchcap_export.bundling import BundleOptions, export_run, export_source
     from batchcap_export.importers import ImportOptions

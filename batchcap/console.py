@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from batchcap.doctor import Diagnosis
     from batchcap.progress import Progress, Summary
     from batchcap.records import Record
+    from batchcap.verify import Check
 
 LINE_SECONDS: Final = 30.0
 _MIB: Final = 1024 * 1024
@@ -384,6 +385,18 @@ def show_diagnosis(diagnosis: Diagnosis) -> None:
     console.print(_facts("Devices, each tried with one image", rows))
     console.print()
     console.print(_text(diagnosis.gpu), soft_wrap=True)
+
+
+def show_check(check: Check) -> None:
+    """One line of `batchcap verify`."""
+    mark = Text("ok    ", "green") if check.passed else Text("FAILED", "bold red")
+    _out().print(mark, _text(f"{check.name:<14}"), _text(check.result), soft_wrap=True)
+
+
+def show_verdict(failed: Sequence[str]) -> None:
+    """The last line of `batchcap verify`."""
+    names = ", ".join(dict.fromkeys(failed))
+    _out().print(_text(f"{_several(len(failed), 'check')} failed: {names}." if failed else "All holds."))
 
 
 def _figure(value: float) -> str:

@@ -1,0 +1,104 @@
+"""The command `verify`. What is behind it is imported when it runs; TensorFlow only for ``--origin``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from batchcap import cli_export
+from batchcap.errors import OptionError
+
+if TYPE_CHECKING:
+    from batchcap.verify import Check
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command()(verify)
+
+
+def verify(
+    bundle: Annotated[
+        str, typer.Argument(metavar="BUNDLE", help="Folder of a bundle, or the name of an embedded one.")
+    ],
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            "--images",
+            metavar="FOLDER",
+            help="Caption the first 64 pictures here.  [default: a few generated ones]",
+            readable=False,
+        ),
+    ] = None,
+    origin: Annotated[
+        str | None,
+        typer.Option(
+            "--origin",
+            metavar="SOURCE",
+            help="What the bundle was exported from, as `batchcap export` takes it: repeat the comparison over 64 "
+            "pictures. A bundle holds no paths, so only you can say where it is. Needs TensorFlow.",
+        ),
+    ] = None,
+    vocabulary: cli_export.OriginVocabulary = None,
+    decoder: cli_export.OriginDecoder = None,
+    map_: cli_export.OriginMap = None,
+    size: cli_export.OriginSize = None,
+    scale: cli_export.OriginScale = None,
+    resize: cli_export.OriginResize = None,
+    start: cli_export.OriginStart = None,
+    end: cli_export.OriginEnd = None,
+    unknown: cli_export.OriginUnknown = None,
+    padding: cli_export.OriginPadding = None,
+) -> None:
+    """Check that a bundle is whole, keeps its contract, and computes true log-probabilities; on the CPU.
+
+    Every check is a line with its figure. --images checks whole captions of
+    your pictures: the same at other batch sizes and in reverse order, and as
+    likely as they are said to be when every word is scored by itself.
+
+    Exit codes: 0 all holds; 1 something does not; 2 wrong usage.
+    """
+    how = {
+        "vocabulary": vocabulary,
+        "decoder": decoder,
+        "map": tuple(map_) if map_ else None,
+        "size": size,
+        "scale": scale,
+        "resize": resize,
+        "start": start,
+        "end": end,
+        "unknown": unknown,
+        "padding": padding,
+    }
+    given = [name for name, value in how.items() if value is not None]
+    if origin is None and given:
+        raise OptionError(f"--{given[0]} says something of the origin.", "Add --origin SOURCE, or leave it out.")
+    if origin is not None:
+        cli_export.need_export()
+    from batchcap import console
+    from batchcap.verify import verify as checks
+
+    failed = _show(checks(bundle, images))
+    if origin is not None and not failed:
+        from batchcap_export.importers import ImportOptions
+        from batchcap_export.origin import compare
+
+        failed = _show(compare(bundle, origin, ImportOptions(**how), images, console.say))
+    console.show_verdict(failed)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _show(checks: Iterable[Check]) -> list[str]:
+    """Print every check as it ends; the names of those that failed."""
+    from batchcap import console
+
+    failed = []
+    for check in checks:
+        console.show_check(check)
+        if not check.passed:
+            failed.append(check.name)
+    return failed

@@ -1,0 +1,95 @@
+"""``batchcap verify --origin``: a finished bundle beside what it was exported from, once more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from batchcap import preprocess
+from batchcap.bundle import Bundle, open_bundle
+from batchcap.errors import ExportError
+from batchcap.verify import Check
+from batchcap_export import datasets, images
+from batchcap_export.importers import ImportOptions, open_source
+from batchcap_export.model import CaptionModel, check_model
+from batchcap_export.parity import MIN_IMAGES, check_parity
+from batchcap_export.rounding import Storage
+from batchcap_export.train import load_run, trained_model
+
+
+def compare(
+    model: str | Path, source: str, how: ImportOptions, folder: Path | None, say: Callable[[str], None]
+) -> Iterator[Check]:
+    """Compare a bundle with the captioner it came from, as `batchcap export` did.
+
+    Args:
+        model: the bundle, which is in order.
+        source: a run folder, or what `importers.open_source` takes.
+        how: what the source does not say of itself.
+        folder: the first 64 pictures here are captioned by both; None takes a run's dev pictures.
+        say: gets a line for every caption that differs by a tie.
+
+    Raises:
+        ExportError: the source cannot be opened, or there are too few pictures.
+    """
+    bundle = open_bundle(model)
+    origin, files = _open(source, how, folder)
+    files = files[:MIN_IMAGES]
+    if len(files) < MIN_IMAGES:
+        raise ExportError(f"The comparison needs {MIN_IMAGES} images, not {len(files)}.", "Name a folder: --images.")
+    check_model(origin)
+    said = _said_otherwise(bundle, origin)
+    yield Check("origin", not said, said or f"{source}: the same words, special tokens and pixels")
+    if said:
+        return
+    store = _stored_as(bundle)
+    if store != "float32":
+        if origin.rounded is None:
+            yield Check("parity", False, f"{source}: cannot be rounded to {store}, as the bundle's weights are")
+            return
+        origin = origin.rounded(store)
+    pixels = np.stack([preprocess.apply(images.read_image(file), bundle.manifest.preprocess) for file in files])
+    try:
+        parity = check_parity(origin, bundle, pixels, say, min_distinct=0.0)
+    except ExportError as error:
+        yield Check("parity", False, str(error))
+        return
+    yield Check("parity", True, parity.summary())
+
+
+def _open(source: str, how: ImportOptions, folder: Path | None) -> tuple[CaptionModel, list[Path]]:
+    """The captioner, and the pictures to compare on."""
+    found = images.find_images(folder) if folder is not None else []
+    if not (Path(source) / "recipe.json").is_file():
+        return open_source(source, how), found
+    captioner, trained, _ = load_run(Path(source))
+    if folder is None:
+        captions = datasets.read_captions(trained.captions)
+        found = list(datasets.read_split(trained.images, captions, trained.dev_split).files)
+    return trained_model(captioner, trained, {}), found
+
+
+def _said_otherwise(bundle: Bundle, origin: CaptionModel) -> str:
+    """What the bundle says of itself that the origin says otherwise; empty: nothing."""
+    manifest, words = bundle.manifest, bundle.vocabulary.words
+    if len(words) != len(origin.vocabulary):
+        return f"the bundle has {len(words)} words, the origin {len(origin.vocabulary)}"
+    for index, (here, there) in enumerate(zip(words, origin.vocabulary.words, strict=True)):
+        if here != there:
+            return f"word {index} is {here!r} in the bundle and {there!r} in the origin"
+    if manifest.tokens != origin.tokens:
+        return f"the special tokens are {manifest.tokens} in the bundle and {origin.tokens} in the origin"
+    if manifest.preprocess != origin.preprocess:
+        return f"pixels are made by {manifest.preprocess} in the bundle and by {origin.preprocess} in the origin"
+    return ""
+
+
+def _stored_as(bundle: Bundle) -> Storage:
+    """How `convert.compact` laid the big weights down: the name of each says it."""
+    names = [tensor.name for tensor in onnx.load(bundle.decoder_path).graph.initializer]
+    if any(name.endswith(".int8") for name in names):
+        return "int8"
+    return "float16" if any(name.endswith(".float16") for name in names) else "float32"
