@@ -196,7 +196,8 @@ def prefixed_models(draw: st.DrawFn, max_words: int = 6, max_images: int = 5) ->
 
 
 leavings = st.sampled_from([None, leave_at_once, leave_by_halves])
-penalties = st.sampled_from([0.0, 0.3, 0.7, 1.0, 1.5, 2.0])
+PENALTIES = [0.0, 0.3, 0.7, 1.0, 1.5, 2.0]
+penalties = st.sampled_from(PENALTIES)
 
 
 @st.composite
@@ -221,6 +222,52 @@ def same(found: list[Hypothesis], expected: list[Hypothesis]) -> None:
 def model_of(*log_prob: list[float], following: list[list[int]] | None = None, images: int = 2) -> Model:
     table = np.array(log_prob, np.float32)
     return Model(table, np.zeros(table.shape, int) if following is None else np.array(following), (0,) * images)
+
+
+def adversaries(length: int) -> dict[str, list[tuple[list[float], int | list[int]]]]:
+    """Tables that a search can trip over at a max_length of ``length``.
+
+    Each is a list of rows: the log-probabilities of <start>, <end>, 2, 3 and 4, and the row that all, or each, of these
+    lead to. All numbers are sums of powers of two: equal totals are equal to the last bit.
+    """
+    dead = [-INF] * 5
+    return {
+        "ties everywhere": [([-INF, -1.0, -1.0, -1.0, -1.0], 0)],
+        "<end> at once, and certain": [([-INF, 0.0, -0.5, -0.5, -0.5], 0)],
+        "<end> always last": [([-INF, -8.0, -0.5, -1.0, -2.0], 0)],
+        "no <end>": [([-INF, -INF, -0.5, -1.0, -1.0], 0)],
+        "no <end> before the last": [
+            *(([-INF, -INF, -0.5, -0.5, -1.0], i + 1) for i in range(length)),
+            ([-0.25] * 5, length),
+        ],
+        "one word": [([-INF, -1.0, -0.5, -INF, -INF], 0)],
+        "one word and no <end>": [([-INF, -INF, -0.5, -INF, -INF], 0)],
+        "<end> alone": [([-INF, -0.5, -INF, -INF, -INF], 0)],
+        "nothing": [(dead, 0)],
+        "the best word leads nowhere": [
+            ([-INF, -INF, -0.25, -1.0, -4.0], [0, 0, 1, 2, 2]),
+            (dead, 1),
+            ([-INF, -0.5, -INF, -4.0, -INF], 2),
+        ],
+        # Only its first word costs anything: no bound may forget how long it can become.
+        "a sleeper": [
+            ([-INF, -1.0, -1.5, -INF, -INF], [0, 0, 1, 1, 1]),
+            *(([-INF, -INF, 0.0, -INF, -INF], i + 1) for i in range(1, length)),
+            ([-INF, 0.0, -INF, -INF, -INF], length),
+        ],
+        "narrow, then wide": [([-INF, -INF, -0.5, -INF, -INF], [0, 0, 1, 1, 1]), ([-INF, -2.0, -1.0, -1.0, -1.0], 1)],
+    }
+
+
+def adversarial_model(length: int) -> Model:
+    """All of them in one batch."""
+    log_prob, following, rows = [], [], []
+    for table in adversaries(length).values():
+        rows.append(len(log_prob))
+        for line, leads_to in table:
+            log_prob.append(line)
+            following.append([rows[-1] + to for to in ([leads_to] * 5 if isinstance(leads_to, int) else leads_to)])
+    return Model(np.array(log_prob, np.float32), np.array(following), tuple(rows))
 
 
 def tokens(found: list[list[Hypothesis]]) -> list[list[tuple[int, ...]]]:

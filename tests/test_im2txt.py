@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,25 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import END, INF, START, Model, allowed, decodings, leavings, prefixed_models, same, same_looks
+from oracles import (
+    END,
+    INF,
+    PENALTIES,
+    START,
+    Model,
+    adversarial_model,
+    allowed,
+    decodings,
+    leavings,
+    prefixed_models,
+    same,
+    same_looks,
+)
 
 from batchcap.captioner import Captioner
 from batchcap.options import DecodingOptions
 from batchcap.search import Hypothesis
-from batchcap.steps import Leaving
+from batchcap.steps import Leaving, leave_by_halves
 
 # The fake model of the Show and Tell code's own tests: twelve words, 0 starts and 1 ends. Everything expected of it
 # below is what those tests publish, whose sentences begin with 0.
@@ -117,6 +131,23 @@ def test_equals_the_naive_search(
     for image, best in enumerate(model.search(options, leaving=leaving, attention=True)):
         same(best, naive(model, image, options))
         same_looks(best, image)
+
+
+@pytest.mark.parametrize("beams", [1, 2, 3, 40])
+def test_adversaries_in_one_batch(beams: int) -> None:
+    model = adversarial_model(5)
+    for penalty, least in itertools.product(PENALTIES, (0, 1, 5)):
+        options = DecodingOptions(
+            search="im2txt",
+            beam_size=beams,
+            num_captions=beams,
+            max_length=5,
+            length_penalty=penalty,
+            min_length=least,
+        )
+        for image, best in enumerate(model.search(options, leaving=leave_by_halves, attention=True)):
+            same(best, naive(model, image, options))
+            same_looks(best, image)
 
 
 @settings(deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,10 +16,12 @@ from hypothesis import strategies as st
 from oracles import (
     END,
     INF,
+    PENALTIES,
     REGIONS,
     START,
     Model,
     Stepper,
+    adversarial_model,
     allowed,
     decodings,
     exhaustive,
@@ -129,6 +132,51 @@ def test_ended_beams_never_starve_the_living(model: Model, beams: int, length: i
     # The best beam's <end> is always the first of all.
     assert all(len(best) >= min(beams, length + 1) for best in found)
     assert all(h.finished for best in found for h in best)
+
+
+@pytest.mark.parametrize("penalty", PENALTIES)
+@pytest.mark.parametrize("beams", [1, 2, 3, 8, 40])
+def test_adversaries_in_one_batch(beams: int, penalty: float) -> None:
+    """Exactly the naive search, which is never done early, whatever ends first and how few there are."""
+    length = 5
+    model = adversarial_model(length)
+    for least, count, leaving in itertools.product(
+        (0, 1, length), sorted({1, beams}), (None, leave_at_once, leave_by_halves)
+    ):
+        options = DecodingOptions(
+            beam_size=beams, num_captions=count, max_length=length, length_penalty=penalty, min_length=least
+        )
+        for image, found in enumerate(model.search(options, leaving=leaving, attention=True)):
+            same(found, naive(model, image, options))
+            same_looks(found, image)
+
+
+@pytest.mark.parametrize("penalty", PENALTIES)
+@pytest.mark.parametrize("least", [0, 1, 3])
+def test_adversaries_against_all_sequences(penalty: float, least: int) -> None:
+    length = 3
+    model, beams = adversarial_model(length), 3 ** (length + 1) + 1
+    options = DecodingOptions(
+        beam_size=beams, num_captions=beams, max_length=length, length_penalty=penalty, min_length=least
+    )
+    for image, found in enumerate(model.search(options)):
+        expected = exhaustive(model, image, options)
+        if not expected:
+            assert not any(h.finished for h in found)
+            continue
+        assert [h.score for h in found] == pytest.approx([h.score for h in expected])
+        assert {h.tokens for h in found} == {h.tokens for h in expected}
+
+
+@pytest.mark.parametrize(("penalty", "steps"), [(0.0, 1), (0.5, 1), (1.0, 1), (1.5, 3), (2.0, 8)])
+def test_done_exactly_when_the_bound_says_so(penalty: float, steps: int) -> None:
+    # <end> costs 0.5, a word 4: -0.5 is to beat, and after n words the bound is -4 n / 8 ** penalty (equal at 1.0).
+    model = model_of([-INF, -0.5, -4.0])
+    options = DecodingOptions(beam_size=1, max_length=7, length_penalty=penalty)
+    found, stepper = model.watched_search(options)
+    assert len(stepper.fed) == steps
+    # At 2.0 the longest, (7 * 4 + 0.5) / 64, beats all.
+    assert tokens(found) == [[(2,) * 7 if penalty == 2 else ()]] * 2
 
 
 def test_an_end_that_comes_first_finishes_and_the_rest_lives_on() -> None:
