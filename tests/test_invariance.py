@@ -131,8 +131,9 @@ def test_113_photos(
     _compare(_caption(captioner, photos, batch_size, order), expected_of_photos, photos, capsys)
 
 
-# One picture a batch has no order among its pictures. Every other size and order comes once at least.
-@pytest.mark.parametrize(("batch_size", "order"), [(1, "given"), (7, "reversed"), (32, "shuffled"), (64, "given")])
+# What is expected was made at 32 in the order given: so every size and every order is here, once each. The photos above
+# have them all with each other.
+@pytest.mark.parametrize(("batch_size", "order"), [(1, "given"), (7, "reversed"), (64, "shuffled")])
 def test_1000_images(
     batch_size: int,
     order: str,
