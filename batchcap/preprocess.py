@@ -186,7 +186,7 @@ def decode_image(data: bytes | memoryview, jpeg_dct: Literal["accurate", "fast"]
             is_jpeg = image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L")
             decoded = _decode_jpeg(data, image, jpeg_dct) if is_jpeg else _to_rgb(image)
             # After decoding: PNG may keep its EXIF behind the pixels, and Pillow turns a TIFF by itself.
-            turn = _UPRIGHT.get(_orientation(image))
+            turn = _UPRIGHT.get(orientation(image))
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -228,7 +228,8 @@ def _decode_jpeg(data: bytes | memoryview, image: Image.Image, jpeg_dct: str) ->
     return decoded
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
+    """How the camera was held: the EXIF orientation of an open picture, 1 where it says none that counts."""
     try:
         value = image.getexif().get(_EXIF_ORIENTATION, 1)
     except _PARSE_ERRORS:

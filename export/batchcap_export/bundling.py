@@ -43,14 +43,13 @@ from batchcap_export import datasets, images
 from batchcap_export.convert import OPSET, compact, convert_decoder, convert_encoder, convert_select
 from batchcap_export.evaluate import Scores, score
 from batchcap_export.importers import ImportOptions, open_source
-from batchcap_export.model import CaptionModel, check_model
+from batchcap_export.model import CaptionModel, Say, check_model
 from batchcap_export.model_card import model_card
 from batchcap_export.parity import MIN_IMAGES, Parity, check_parity, copying_cost
 from batchcap_export.rounding import Storage
 from batchcap_export.texts import TEXTS, TextName
 from batchcap_export.train import load_run, trained_model
 
-Say = Callable[[str], None]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
@@ -215,7 +214,9 @@ def export_source(
         raise ExportError(
             f"{source}: there are no pictures to compare with.", f"Name a folder of at least {MIN_IMAGES}: --images."
         )
-    return export_model(model, output, options, images.find_images(folder), say)[1]
+    pictures, prove = images.find_images(folder), model.prove
+    checks: list[Check] = [] if prove is None else [lambda bundle: prove(bundle, pictures, say)]
+    return export_model(model, output, options, pictures, say, checks=checks)[1]
 
 
 def _copies(folder: Path, dev: datasets.CaptionedImages) -> list[Evaluation]:

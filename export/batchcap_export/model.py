@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
-from batchcap.bundle import Generation, Tokens
+from batchcap.bundle import Bundle, Generation, Metric, Tokens
 from batchcap.errors import ExportError
 from batchcap.preprocess import Preprocess
 from batchcap.text import Text
@@ -25,6 +26,10 @@ attention [B, K, R] or None."""
 RowStep: TypeAlias = Callable[[Any, Tensors, Tensors], tuple[Any, ...]]
 """Tokens int64 [N], states [N, ...], memories [N, ...] -> logits [N, V], next states [N, ...] and, if it has one,
 attention [N, R]: a step that knows no beams."""
+Say: TypeAlias = Callable[[str], None]
+"""Hears what is going on."""
+Proof: TypeAlias = Callable[[Bundle, Sequence[Path], Say], Sequence[Metric]]
+"""Measures a finished bundle on the pictures of the comparison, or raises."""
 
 
 class Runnable(Protocol):
@@ -74,6 +79,8 @@ class CaptionModel:
     """``step`` copies the memory for every beam (see `beams_from_rows`): it works, and costs time."""
     rounded: Callable[[str], CaptionModel] | None = None
     """Gives the model with weights rounded to a `rounding.Storage`; None where it cannot be rounded."""
+    prove: Proof | None = None
+    """What must hold of the finished bundle besides parity."""
 
 
 def gather_beams(state: Any, parent: Any) -> Any:

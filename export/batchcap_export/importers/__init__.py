@@ -56,6 +56,13 @@ def open_source(source: str, options: ImportOptions) -> CaptionModel:
 
         take_only(source, options)
         return hook.load(Path(f"{file}.py" if colon else source), function or "captioner")
+    from batchcap_export.importers import show_and_tell
+
+    if source.endswith(".pb") or show_and_tell.find_checkpoint(Path(source)) is not None:
+        from batchcap_export.importers import im2txt
+
+        take_only(source, options, "vocabulary", "start", "end", "unknown")
+        return im2txt.load(Path(source), options)
     if not Path(source).exists():
         raise ExportError(
             f"{source}: no such file or folder.", "Name a run folder of batchcap train, or a saved model."

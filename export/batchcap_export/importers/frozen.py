@@ -1,0 +1,309 @@
+"""The frozen graph of the Show and Tell code: loaded, checked, and cut into an encoder of batches and a step.
+
+The graph captions one JPEG file at a time. It is cut where the picture, decoded and resized, enters the network; what
+comes before is done by `batchcap.preprocess`, which must give the same numbers.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+from PIL import Image
+
+from batchcap import preprocess
+from batchcap.errors import ExportError
+from batchcap.preprocess import Preprocess
+
+IMAGE, WORD, STATE = "image_feed", "input_feed", "lstm/state_feed"
+INITIAL, SOFTMAX, NEXT = "lstm/initial_state", "softmax", "lstm/state"
+_NAMES = (IMAGE, WORD, STATE, INITIAL, SOFTMAX, NEXT)
+_VARIABLES = frozenset({"Variable", "VariableV2", "VarHandleOp"})
+_METHODS = {False: "bilinear-tf1", True: "bilinear"}
+_DCT = {"": "fast", "INTEGER_FAST": "fast", "INTEGER_ACCURATE": "accurate"}
+# In units of -1..1: the order of two float32 products.
+_SAME_PIXELS = 2e-6
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenGraph:
+    """A graph that is in order, and where to cut it."""
+
+    definition: Any
+    """The GraphDef as it is."""
+    entrance: str
+    """The operation whose first output [1, H, W, 3] enters the network."""
+    logits: str
+    """The tensor under the softmax."""
+    width: int
+    """Numbers in the state: twice the units of the LSTM."""
+    words: int
+    """Outputs of the softmax."""
+    preprocess: Preprocess
+
+
+def load_graph(path: Path) -> Any:
+    """The GraphDef of a file.
+
+    Raises:
+        ExportError: it cannot be read, or holds none.
+    """
+    definition = tf.compat.v1.GraphDef()
+    try:
+        definition.ParseFromString(path.read_bytes())
+    except OSError as error:
+        raise ExportError(f"{path}: cannot be read: {error.strerror or error}.") from error
+    except DecodeError as error:
+        raise ExportError(f"{path}: is no graph of TensorFlow.", "Name the frozen graph, show-and-tell.pb.") from error
+    if not definition.node:
+        raise ExportError(f"{path}: is a graph without nodes, or no frozen graph.", "Name show-and-tell.pb.")
+    return definition
+
+
+def inspect_graph(definition: Any, where: str) -> FrozenGraph:
+    """Check that a graph is that of the Show and Tell code, and find where to cut it.
+
+    Args:
+        where: its file, for errors.
+
+    Raises:
+        ExportError: a tensor is missing or of another type; it is not frozen; or it prepares pictures in a way that
+            `batchcap.preprocess` does not know.
+    """
+    graph = tf.Graph()
+    try:
+        with graph.as_default():
+            tf.graph_util.import_graph_def(definition, name="")
+    except ValueError as error:
+        raise ExportError(f"{where}: TensorFlow cannot load this graph: {error}.") from error
+    _check_names(graph, where)
+    softmax = graph.get_operation_by_name(SOFTMAX)
+    if softmax.type != "Softmax":
+        raise ExportError(f"{where}: the tensor {SOFTMAX} comes from {softmax.type}, not from Softmax.")
+    logits = softmax.inputs[0]
+    width, words = graph.get_tensor_by_name(f"{STATE}:0").shape[-1], logits.shape[-1]
+    if width is None or words is None:
+        raise ExportError(f"{where}: the sizes of {STATE} and {SOFTMAX} are not in the graph.")
+    entrance = _entrance(graph, where)
+    how = _preparation(graph, entrance, where)
+    return FrozenGraph(definition, entrance.name, logits.name, width, words, how)
+
+
+def _check_names(graph: Any, where: str) -> None:
+    operations = {operation.name: operation for operation in graph.get_operations()}
+    if held := sorted(o.name for o in operations.values() if o.type in _VARIABLES):
+        raise ExportError(
+            f"{where}: is not frozen: {held[0]} and {len(held) - 1} more are variables.",
+            "Name the folder with the checkpoint (model.ckpt-*) instead.",
+        )
+    missing = [name for name in _NAMES if name not in operations]
+    if missing:
+        fed = [name for name, operation in operations.items() if operation.type == "Placeholder"]
+        ends = [o.name for o in operations.values() if o.outputs and not any(t.consumers() for t in o.outputs)]
+        raise ExportError(
+            f"{where}: has no tensor {', '.join(missing)}. It takes {_few(fed)} and gives {_few(ends)}.",
+            f"An inference graph of im2txt has {', '.join(_NAMES)}; a training graph has not.",
+        )
+    types = {IMAGE: tf.string, WORD: tf.int64, STATE: tf.float32, INITIAL: tf.float32, NEXT: tf.float32}
+    for name, wanted in types.items():
+        if (given := operations[name].outputs[0].dtype) != wanted:
+            raise ExportError(f"{where}: the tensor {name} is {given.name}, not {wanted.name}.")
+
+
+def _few(names: Iterable[str]) -> str:
+    listed = sorted(names)
+    return ", ".join(listed[:12]) + (f" and {len(listed) - 12} more" if len(listed) > 12 else "") or "nothing"
+
+
+def _entrance(graph: Any, where: str) -> Any:
+    """The operation that gives the picture to the first convolution on its way to the initial state."""
+    image, initial = graph.get_operation_by_name(IMAGE), graph.get_operation_by_name(INITIAL)
+    convolutions = {o for o in _downstream(image) & _upstream(initial) if o.type == "Conv2D"}
+    names = sorted({o.inputs[0].name for o in convolutions if not (_upstream(o) - {o}) & convolutions})
+    if len(names) != 1:
+        raise ExportError(
+            f"{where}: the picture must enter the network by one tensor; found: {', '.join(names) or 'no convolution'}."
+        )
+    entrance = graph.get_tensor_by_name(names[0]).op
+    if image in _upstream(initial, stop=entrance):
+        raise ExportError(f"{where}: the picture reaches {INITIAL} by another way than {entrance.name}.")
+    return entrance
+
+
+def _upstream(operation: Any, stop: Any = None) -> set[Any]:
+    """The operation and all that it is computed from, not looking behind ``stop``."""
+    return _reached(operation, lambda o: [] if o is stop else [given.op for given in o.inputs])
+
+
+def _downstream(operation: Any) -> set[Any]:
+    """The operation and all that is computed from it."""
+    return _reached(operation, lambda o: [user for made in o.outputs for user in made.consumers()])
+
+
+def _reached(operation: Any, following: Callable[[Any], Iterable[Any]]) -> set[Any]:
+    reached, waiting = {operation}, [operation]
+    while waiting:
+        fresh = set(following(waiting.pop())) - reached
+        reached |= fresh
+        waiting.extend(fresh)
+    return reached
+
+
+def _preparation(graph: Any, entrance: Any, where: str) -> Preprocess:
+    """What the graph does with a JPEG file before the network, as `batchcap.preprocess` calls it.
+
+    The operations tell which modes these are; three pictures, prepared by the graph and here, prove it.
+    """
+    before = _upstream(entrance)
+    decoded, resized = (
+        [operation for operation in before if operation.type == kind] for kind in ("DecodeJpeg", "ResizeBilinear")
+    )
+    if len(decoded) != 1 or len(resized) != 1:
+        raise ExportError(
+            f"{where}: pictures are not prepared by one DecodeJpeg and one ResizeBilinear "
+            f"({len(decoded)} and {len(resized)})."
+        )
+    size, dct = tf.get_static_value(resized[0].inputs[1]), decoded[0].get_attr("dct_method").decode()
+    shape = entrance.outputs[0].shape
+    if size is None or dct not in _DCT or shape.rank != 4 or None in (shape[1], shape[2]):
+        raise ExportError(f"{where}: the sizes of pictures, or how JPEG is decoded, are not in the graph.")
+    (rows, columns), height, width = size.tolist(), int(shape[1]), int(shape[2])
+    how = Preprocess(
+        height=height,
+        width=width,
+        resize_height=rows,
+        resize_width=columns,
+        method=_METHODS[resized[0].get_attr("half_pixel_centers")],  # type: ignore[arg-type]
+        fit="stretch" if (rows, columns) == (height, width) else "center-crop" if rows >= height else "pad",
+        pixels="float32",
+        jpeg_dct=_DCT[dct],  # type: ignore[arg-type]
+    )
+    with tf.compat.v1.Session(graph=graph) as session:
+        for data in _probes():
+            there = session.run(entrance.outputs[0], {f"{IMAGE}:0": data})[0]
+            here = np.asarray(scaled(preprocess.apply(preprocess.decode_image(data, how.jpeg_dct), how)))
+            off = float(np.abs(there - here).max()) if there.shape == here.shape else np.inf
+            if not off <= _SAME_PIXELS:
+                raise ExportError(
+                    f"{where}: prepares pictures otherwise than by a {how.method} resize to {rows}x{columns}, "
+                    f"{how.fit} to {height}x{width} and levels in -1..1 (off by {off:.3g}).",
+                    "Export it by a Python file that does it: see examples/custom_captioner.py.",
+                )
+    return how
+
+
+def _probes() -> list[bytes]:
+    """Three JPEG files: a landscape, a portrait, and a small one in grey."""
+    random, files = np.random.default_rng(0), []
+    for rows, columns, mode in ((375, 500, "RGB"), (500, 333, "RGB"), (61, 90, "L")):
+        patches = Image.fromarray(random.integers(0, 256, (7, 7, 3)).astype(np.uint8)).convert(mode)
+        file = io.BytesIO()
+        patches.resize((columns, rows), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
+        files.append(file.getvalue())
+    return files
+
+
+def scaled(levels: Any) -> Any:
+    """0..255 to -1..1, by the original's own float32 steps."""
+    return (levels * np.float32(1 / 255) - np.float32(0.5)) * np.float32(2.0)
+
+
+def encoder(frozen: FrozenGraph) -> Callable[[Any], Any]:
+    """Pixels float32 [B, H, W, 3] in 0..255 -> the state before ``<S>`` [B, S]; by the graph's own operations.
+
+    What was made for a batch of one is freed: reshapes to it, and zeros that are joined to what the image gives.
+    """
+    part = _cut(frozen, INITIAL)
+    fixed, repeated = _made_for_one(part, frozen)
+    how = frozen.preprocess
+
+    def encode(image: Any) -> Any:
+        count = tf.shape(image)[0]
+        given = {f"{frozen.entrance}:0": scaled(image)}
+        given |= {name: tf.constant(shape, kind) for name, (shape, kind) in fixed.items()}
+        given |= {name: tf.repeat(tf.constant(one), count, axis=0) for name, one in repeated.items()}
+        state = tf.graph_util.import_graph_def(part, input_map=given, return_elements=[f"{INITIAL}:0"], name="")[0]
+        return tf.ensure_shape(state, [None, frozen.width])
+
+    return _wrapped(encode, tf.TensorSpec([None, how.height, how.width, 3], tf.float32))
+
+
+def single_encoder(frozen: FrozenGraph) -> Callable[[Any], Any]:
+    """Pixels float32 [1, H, W, 3] in 0..255 -> the state [1, S], by the graph as it is."""
+    part, how = _cut(frozen, INITIAL), frozen.preprocess
+
+    def encode(image: Any) -> Any:
+        given = {f"{frozen.entrance}:0": scaled(image)}
+        return tf.graph_util.import_graph_def(part, input_map=given, return_elements=[f"{INITIAL}:0"], name="")[0]
+
+    return _wrapped(encode, tf.TensorSpec([1, how.height, how.width, 3], tf.float32))
+
+
+def stepper(frozen: FrozenGraph) -> Callable[[Any, Any], tuple[Any, Any]]:
+    """Words int64 [N] and states [N, S] -> logits [N, W] and states [N, S], by the graph as it is."""
+    part = _part(frozen.definition, frozen.logits.partition(":")[0], NEXT)
+
+    def step(word: Any, state: Any) -> tuple[Any, Any]:
+        given = {f"{WORD}:0": word, f"{STATE}:0": state}
+        made = tf.graph_util.import_graph_def(
+            part, input_map=given, return_elements=[frozen.logits, f"{NEXT}:0"], name=""
+        )
+        return tuple(made)
+
+    return _wrapped(step, tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, frozen.width], tf.float32))
+
+
+def _wrapped(function: Callable[..., Any], *signature: Any) -> Any:
+    """As a function that runs at once, and inside another one."""
+    return tf.compat.v1.wrap_function(function, signature)
+
+
+def _cut(frozen: FrozenGraph, result: str) -> Any:
+    """The part of the graph between the entrance, now a placeholder, and ``result``."""
+    how, definition = frozen.preprocess, tf.compat.v1.GraphDef()
+    definition.CopyFrom(frozen.definition)
+    node = next(node for node in definition.node if node.name == frozen.entrance)
+    with tf.Graph().as_default() as alone:
+        tf.compat.v1.placeholder(tf.float32, [1, how.height, how.width, 3], "entrance")
+    node.CopyFrom(alone.as_graph_def().node[0])
+    node.name = frozen.entrance
+    return _part(definition, result)
+
+
+def _part(definition: Any, *results: str) -> Any:
+    """What a graph needs for the operations ``results``, and nothing else."""
+    nodes = {node.name: node for node in definition.node}
+    needed, waiting = set(results), list(results)
+    while waiting:
+        # An input is `name`, `name:output`, or `^name` where only the order of execution matters.
+        given = {name.lstrip("^").partition(":")[0] for name in nodes[waiting.pop()].input}
+        waiting.extend(given - needed)
+        needed |= given
+    kept = [node for node in definition.node if node.name in needed]
+    return tf.compat.v1.GraphDef(node=kept, versions=definition.versions, library=definition.library)
+
+
+def _made_for_one(part: Any, frozen: FrozenGraph) -> tuple[dict[str, tuple[list[int], Any]], dict[str, NDArray[Any]]]:
+    """Tensors that hold a batch of one: shapes to reshape to, freed, and rows [1, ...] that have to be repeated."""
+    fixed: dict[str, tuple[list[int], Any]] = {}
+    alone: dict[str, Any] = {}
+    with tf.Graph().as_default() as graph:
+        tf.graph_util.import_graph_def(part, name="")
+    of_image = _downstream(graph.get_operation_by_name(frozen.entrance))
+    for operation in of_image:
+        out = operation.outputs[0] if operation.outputs else None
+        if operation.type == "Reshape" and operation.inputs[1].op not in of_image and out.shape[0] == 1:
+            shape = operation.inputs[1]
+            fixed[shape.name] = [-1, *out.shape[1:].as_list()], shape.dtype
+        elif operation.type in ("ConcatV2", "Concat") and out.shape.rank and out.shape[0] == 1:
+            beside = [given for given in operation.inputs if given.op not in of_image]
+            alone |= {given.name: given for given in beside if given.shape.rank == out.shape.rank}
+    with tf.compat.v1.Session(graph=graph) as session:
+        return fixed, session.run(alone)

@@ -1,0 +1,169 @@
+"""What the Show and Tell code itself prints for a JPEG file, and the proof that a bundle says the same.
+
+The reference is the frozen graph as it is, run by a session of TensorFlow 1 from the files' bytes, one picture and one
+step at a time, and a caption generator written from the published semantics, in plain Python. It shares no code with
+`batchcap.im2txt`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from PIL import Image
+
+from batchcap import preprocess
+from batchcap.bundle import Bundle, Metric
+from batchcap.captioner import Captioner
+from batchcap.errors import ExportError
+from batchcap_export import images
+from batchcap_export.importers import frozen
+from batchcap_export.model import Say
+
+_BEAMS = 3
+_LONGEST = 20
+_LEAST = 1e-12
+_MIN_PHOTOS = 64
+_MOST_PHOTOS = 512
+_IDENTICAL = 0.98
+_LOG_PROB = 1e-3
+
+
+@dataclass(order=True, slots=True)
+class _Caption:
+    """A row of words that begins with ``<S>``; captions compare by what they are worth."""
+
+    log_prob: float
+    ids: list[int] = field(compare=False)
+    state: NDArray[np.float32] = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """A line that the tool prints, without its number."""
+
+    text: str
+    log_prob: float
+    """The natural logarithm of its p."""
+    complete: bool
+    """It ended with ``</S>``. Of others the tool prints all but the last word; here all stand."""
+
+
+class Tool:
+    """The original's way from a JPEG file to captions: three beams, 20 words with ``<S>``, no length normalization."""
+
+    def __init__(self, definition: Any, words: Sequence[str], *, start: str, end: str, unknown: str) -> None:
+        self._words, self._unknown = list(words), unknown
+        self._start, self._end = start, end
+        self._definition = definition
+
+    def captions(self, files: Sequence[Path]) -> list[list[Printed]]:
+        """For each file its captions, best first."""
+        graph = tf.Graph()
+        with graph.as_default():
+            tf.graph_util.import_graph_def(self._definition, name="")
+        with tf.compat.v1.Session(graph=graph) as session:
+            return [[self._printed(c) for c in self._beam_search(session, file.read_bytes())] for file in files]
+
+    def _beam_search(self, session: Any, data: bytes) -> list[_Caption]:
+        state = session.run(f"{frozen.INITIAL}:0", {f"{frozen.IMAGE}:0": data})[0]
+        end = self._words.index(self._end)
+        partial = [_Caption(0.0, [self._words.index(self._start)], state)]
+        complete: list[_Caption] = []
+        for _ in range(_LONGEST - 1):
+            softmax, states = session.run(
+                [f"{frozen.SOFTMAX}:0", f"{frozen.NEXT}:0"],
+                {
+                    f"{frozen.WORD}:0": np.array([caption.ids[-1] for caption in partial]),
+                    f"{frozen.STATE}:0": np.array([caption.state for caption in partial]),
+                },
+            )
+            following: list[_Caption] = []
+            for caption, chances, after in zip(partial, softmax, states, strict=True):
+                for word in np.argsort(-chances, kind="stable")[:_BEAMS].tolist():
+                    if chances[word] < _LEAST:
+                        continue
+                    longer = _Caption(caption.log_prob + math.log(chances[word]), [*caption.ids, word], after)
+                    _keep_best(complete if word == end else following, longer)
+            partial = following
+            if not partial:
+                break
+        return sorted(complete or partial, reverse=True)
+
+    def _printed(self, caption: _Caption) -> Printed:
+        ids = caption.ids[1:]
+        complete = bool(ids) and ids[-1] == self._words.index(self._end)
+        said = [self._words[i] if i < len(self._words) else self._unknown for i in ids[: -1 if complete else None]]
+        return Printed(" ".join(said), caption.log_prob, complete)
+
+
+def _keep_best(kept: list[_Caption], caption: _Caption) -> None:
+    """Add to a heap of the best; of equal ones those stay that came first."""
+    if len(kept) < _BEAMS:
+        heapq.heappush(kept, caption)
+    else:
+        heapq.heappushpop(kept, caption)
+
+
+def prove(tool: Tool, bundle: Bundle, files: Sequence[Path], say: Say) -> list[Metric]:
+    """The finished bundle, run by the runtime, must print what the original tool prints for the same JPEG files.
+
+    Args:
+        files: pictures; what is no JPEG, or is turned by its EXIF data (which the original does not heed), is left out.
+
+    Raises:
+        ExportError: fewer than 64 are left, fewer than 98% of the captions are identical, or their log-probabilities
+            are further apart than 1e-3 at the median.
+    """
+    photos = [file for file in files if _upright_jpeg(file)][:_MOST_PHOTOS]
+    if len(photos) < _MIN_PHOTOS:
+        raise ExportError(
+            f"The comparison with the original tool needs {_MIN_PHOTOS} JPEG files that stand upright, "
+            f"not {len(photos)} of {len(files)} pictures.",
+            "Name a folder with more: --images.",
+        )
+    say(f"comparing with the original tool on {len(photos)} JPEG files")
+    expected = tool.captions(photos)
+    runtime = Captioner.load(bundle.folder, device="cpu", num_captions=_BEAMS, allow_unknown=True)
+    apart, same, furthest = [], 0, 0.0
+    for file, want, image in zip(photos, expected, runtime.caption(photos), strict=True):
+        got = image.captions
+        if not got or got[0].caption != want[0].text:
+            say(f"{file.name}: {got[0].caption if got else image.failure!r}, the original: {want[0].text!r}")
+            continue
+        same += [c.caption for c in got] == [w.text for w in want]
+        apart.append(abs(got[0].log_prob - want[0].log_prob))
+    identical, middle, furthest = len(apart), median(apart or [math.inf]), max(apart, default=math.inf)
+    plain = Captioner.load(bundle.folder, device="cpu")
+    by_default = sum(
+        image.captions[0].caption == want[0].text if image.captions else False
+        for image, want in zip(plain.caption(photos), expected, strict=True)
+    )
+    cut = sum(not want[0].complete for want in expected)
+    text = (
+        f"{identical} of {len(photos)} captions as the original tool prints them from the JPEG files "
+        f"({len({want[0].text for want in expected})} distinct, {cut} cut after {_LONGEST - 1} words; all three "
+        f"captions: {same}; by default, without unknown words: {by_default}), "
+        f"log_prob within {middle:.1e} at the median and {furthest:.1e} at most"
+    )
+    say(text)
+    if identical < _IDENTICAL * len(photos) or not middle <= _LOG_PROB:
+        raise ExportError(f"Only {text}.", "The converted graphs do not say what the original says.")
+    return [
+        Metric(name="original_tool", value=identical / len(photos), signature=text),
+        Metric(name="original_tool/log_prob", value=middle, signature="median difference over identical captions"),
+    ]
+
+
+def _upright_jpeg(file: Path) -> bool:
+    images.read_image(file)  # a broken one is an error that names it
+    with Image.open(file) as image:
+        return image.format == "JPEG" and preprocess.orientation(image) == 1
