@@ -17,13 +17,21 @@ HOW = Preprocess(SIZE, SIZE, RESIZED, RESIZED, "bilinear-tf1", "center-crop", "f
 
 
 def random_weights(
-    photos: list[Path], *, width: float = 1.0, words: int = 12000, units: int = 512, embedding: int = 512, seed: int = 0
+    photos: list[Path],
+    *,
+    width: float = 1.0,
+    outputs: int = 12000,
+    words: int = 12000,
+    units: int = 512,
+    embedding: int = 512,
+    seed: int = 0,
 ) -> dict[str, NDArray[np.float32]]:
     """All variables of the network, ``width`` times the published channels.
 
     The statistics of the batch normalization are those that ``photos`` give, as training would leave them: a random
     network without them gives every picture nearly the same features. Word 1 starts a caption, 2 ends it, and one unit
-    counts, so that captions end after some words; word 0 is said by nobody, nor is the start.
+    counts, so that captions end after some words. As after training, the start is never said, nor are word 0 and the
+    outputs behind the first ``words``.
     """
     random, weights = np.random.default_rng(seed), {}
 
@@ -42,18 +50,18 @@ def random_weights(
     features = tf.reduce_mean(inception_v3(pixels / np.float32(127.5) - 1, convolve), [1, 2]).numpy()
     # What all pictures have in common is taken out, the rest is made large: this layer has no bias.
     common, spread = features.mean(axis=0), features.std(axis=0).mean()
-    embed = random.normal(0, 1.5 / (spread * np.sqrt(len(common))), (len(common), embedding))
+    embed = random.normal(0, 3 / (spread * np.sqrt(len(common))), (len(common), embedding))
     weights["image_embedding/weights"] = embed - np.outer(common, common @ embed) / (common @ common)
-    weights["seq_embedding/map"] = random.normal(0, 1.0, (words, embedding))
+    weights["seq_embedding/map"] = random.normal(0, 0.4, (outputs, embedding))
     kernel = random.normal(0, 1.2 / np.sqrt(embedding + units), (embedding + units, 4, units))
+    kernel[embedding:] *= 3
     bias = np.zeros((4, units))
     # Gates in the order input, candidate, forget, output; the last unit adds a tenth a step, and `</S>` follows it.
     kernel[:, :, -1], bias[:, -1] = 0, (6, 0.1, 6, 6)
     weights["lstm/basic_lstm_cell/kernel"] = kernel.reshape(embedding + units, 4 * units)
     weights["lstm/basic_lstm_cell/bias"] = bias.ravel()
-    scores = random.normal(0, 9 / np.sqrt(units), (units, words))
-    scores[-1] = 0
-    scores[:, :3], scores[-1, 2] = 0, 60
-    weights["logits/weights"] = scores
-    weights["logits/biases"] = np.concatenate([[-30, -30, -30], np.zeros(words - 3)])
+    scores, offsets = random.normal(0, 9 / np.sqrt(units), (units, outputs)), np.zeros(outputs)
+    scores[-1], scores[:, :3], offsets[:3], offsets[words:] = 0, 0, -30, -30
+    scores[-1, 2] = 60
+    weights["logits/weights"], weights["logits/biases"] = scores, offsets
     return {name: np.asarray(value, np.float32) for name, value in weights.items()}
