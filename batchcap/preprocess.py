@@ -183,7 +183,8 @@ def decode_image(data: bytes | memoryview, jpeg_dct: Literal["accurate", "fast"]
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise ImageError("decode", "too-large", f"{width}x{height} is more than {MAX_PIXELS} pixels")
-            is_jpeg = image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L")
+            modes = ("RGB", "L", "CMYK") if jpeg_dct == "fast" else ("RGB", "L")
+            is_jpeg = image.format in ("JPEG", "MPO") and image.mode in modes
             decoded = _decode_jpeg(data, image, jpeg_dct) if is_jpeg else _to_rgb(image)
             # After decoding: PNG may keep its EXIF behind the pixels, and Pillow turns a TIFF by itself.
             turn = _UPRIGHT.get(orientation(image))
@@ -216,16 +217,29 @@ def _unidentified(data: bytes | memoryview) -> ImageError:
 
 def _decode_jpeg(data: bytes | memoryview, image: Image.Image, jpeg_dct: str) -> NDArray[np.uint8]:
     """libjpeg-turbo without Pillow's detour; anything it finds odd goes to Pillow, which says what is wrong."""
-    fast = jpeg_dct == "fast"
+    fast, colours = jpeg_dct == "fast", "CMYK" if image.mode == "CMYK" else "RGB"
     decoded: NDArray[np.uint8]
     try:
-        decoded = simplejpeg.decode_jpeg(data, "RGB", fastdct=fast, strict=True)
+        decoded = simplejpeg.decode_jpeg(data, colours, fastdct=fast, strict=True)
     except _SIMPLEJPEG_ERRORS:
-        decoded = np.asarray(image.convert("RGB"))
-        if fast:  # the picture is whole: most oddities need not change which inverse DCT makes its pixels
-            with suppress(*_SIMPLEJPEG_ERRORS):
-                decoded = simplejpeg.decode_jpeg(data, "RGB", fastdct=True, strict=False)
-    return decoded
+        plain = np.asarray(image.convert("RGB"))
+        if not fast:
+            return plain
+        try:  # the picture is whole: most oddities need not change which inverse DCT makes its pixels
+            decoded = simplejpeg.decode_jpeg(data, colours, fastdct=True, strict=False)
+        except _SIMPLEJPEG_ERRORS:
+            return plain
+    return decoded if colours == "RGB" else _inks_to_rgb(decoded, inverted="adobe" in image.info)
+
+
+def _inks_to_rgb(inks: NDArray[np.uint8], *, inverted: bool) -> NDArray[np.uint8]:
+    """CMYK [h, w, 4] to RGB as TensorFlow's decoder does it: a colour times black, over 255, rounded down.
+
+    Adobe's programs write inks inverted, and a marker that tells. Pillow rounds otherwise, by one level.
+    """
+    light = inks if inverted else 255 - inks
+    product: NDArray[np.uint16] = light[..., :3].astype(np.uint16) * light[..., 3:] // 255
+    return product.astype(np.uint8)
 
 
 def orientation(image: Image.Image) -> int:

@@ -165,7 +165,7 @@ def test_fit(fit: str, pixels: str) -> None:
 # --- JPEG -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["420", "444", "progressive", "grey"])
+@pytest.mark.parametrize("kind", ["420", "444", "progressive", "grey", "cmyk", "inks"])
 def test_fast_dct_is_tensorflows_decoder(recorded: dict[str, NDArray[np.generic]], kind: str) -> None:
     data = recorded[f"jpeg_{kind}"].tobytes()
     np.testing.assert_array_equal(decode_image(data, "fast"), recorded[f"decoded_{kind}"])

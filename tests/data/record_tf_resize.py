@@ -54,7 +54,11 @@ def main() -> None:
         "444": jpeg(picture, quality=90, subsampling=0),
         "progressive": jpeg(picture, quality=80, progressive=True),
         "grey": jpeg(picture.convert("L"), quality=85),
+        "cmyk": jpeg(picture.convert("CMYK"), quality=85),
     }
+    # The same file without the marker by which Adobe's programs tell that they write inks inverted.
+    marker = files["cmyk"].index(b"\xff\xee\x00\x0eAdobe")
+    files["inks"] = files["cmyk"][:marker] + files["cmyk"][marker + 16 :]
     for name, data in files.items():
         out[f"jpeg_{name}"] = np.frombuffer(data, np.uint8)
         out[f"decoded_{name}"] = tf.io.decode_jpeg(data, channels=3).numpy()

@@ -22,7 +22,7 @@ from batchcap_export.importers.im2txt_tool import Tool, prove
 from batchcap_export.model import CaptionModel, Original, Tensors, beams_from_rows
 
 STATE = "lstm"
-# What the original does unless its code is changed. It counts `<S>` in its 20 words, `max_length` does not.
+# What the original does unless its code is changed: its 20 words count `<S>`, which `max_length` does not.
 GENERATION = Generation(search="im2txt", beam_size=3, max_length=19, length_penalty=0.0)
 _BYTES = re.compile(r"""b(?:'.*'|".*")""")
 
@@ -148,10 +148,10 @@ def _original_step(
 
 
 def _parameters(definition: Any) -> int:
-    """Numbers in the constants that are large enough to be weights."""
-    sizes = [
-        int(np.prod([dimension.size for dimension in node.attr["value"].tensor.tensor_shape.dim], dtype=np.int64))
+    """Numbers in the constants that are weights: those that are not all the same."""
+    values = (
+        tf.make_ndarray(node.attr["value"].tensor)
         for node in definition.node
         if node.op == "Const" and node.attr["dtype"].type == tf.float32.as_datatype_enum
-    ]
-    return sum(size for size in sizes if size > 1)
+    )
+    return sum(value.size for value in values if value.size and np.ptp(value))

@@ -22,8 +22,10 @@ from PIL import Image
 
 from batchcap import preprocess
 from batchcap.bundle import Bundle, Metric
-from batchcap.captioner import Captioner
+from batchcap.captioner import Captioner, decoding_options
 from batchcap.errors import ExportError
+from batchcap.sessions import choose_device
+from batchcap.text import Text
 from batchcap_export import images
 from batchcap_export.importers import frozen
 from batchcap_export.model import Say
@@ -60,8 +62,11 @@ class Printed:
 class Tool:
     """The original's way from a JPEG file to captions: three beams, 20 words with ``<S>``, no length normalization."""
 
+    unknown: str
+    """What it prints for a word without a name."""
+
     def __init__(self, definition: Any, words: Sequence[str], *, start: str, end: str, unknown: str) -> None:
-        self._words, self._unknown = list(words), unknown
+        self._words, self.unknown = list(words), unknown
         self._start, self._end = start, end
         self._definition = definition
 
@@ -101,7 +106,7 @@ class Tool:
     def _printed(self, caption: _Caption) -> Printed:
         ids = caption.ids[1:]
         complete = bool(ids) and ids[-1] == self._words.index(self._end)
-        said = [self._words[i] if i < len(self._words) else self._unknown for i in ids[: -1 if complete else None]]
+        said = [self._words[i] if i < len(self._words) else self.unknown for i in ids[: -1 if complete else None]]
         return Printed(" ".join(said), caption.log_prob, complete)
 
 
@@ -132,8 +137,18 @@ def prove(tool: Tool, bundle: Bundle, files: Sequence[Path], say: Say) -> list[M
         )
     say(f"comparing with the original tool on {len(photos)} JPEG files")
     expected = tool.captions(photos)
-    runtime = Captioner.load(bundle.folder, device="cpu", num_captions=_BEAMS, allow_unknown=True)
-    apart, same, furthest = [], 0, 0.0
+    # Whatever the bundle's own defaults are, and however it writes its words.
+    search = decoding_options(
+        bundle.manifest,
+        search="im2txt",
+        beam_size=_BEAMS,
+        num_captions=_BEAMS,
+        max_length=_LONGEST - 1,
+        length_penalty=0.0,
+        allow_unknown=True,
+    )
+    runtime = Captioner(bundle.with_text(Text()), search, choose_device("cpu"))
+    apart, same = [], 0
     for file, want, image in zip(photos, expected, runtime.caption(photos), strict=True):
         got = image.captions
         if not got or got[0].caption != want[0].text:
@@ -142,16 +157,16 @@ def prove(tool: Tool, bundle: Bundle, files: Sequence[Path], say: Say) -> list[M
         same += [c.caption for c in got] == [w.text for w in want]
         apart.append(abs(got[0].log_prob - want[0].log_prob))
     identical, middle, furthest = len(apart), median(apart or [math.inf]), max(apart, default=math.inf)
-    plain = Captioner.load(bundle.folder, device="cpu")
+    plain = Captioner(bundle.with_text(Text()), decoding_options(bundle.manifest), choose_device("cpu"))
     by_default = sum(
-        image.captions[0].caption == want[0].text if image.captions else False
+        bool(image.captions) and image.captions[0].caption == want[0].text
         for image, want in zip(plain.caption(photos), expected, strict=True)
     )
     cut = sum(not want[0].complete for want in expected)
     text = (
         f"{identical} of {len(photos)} captions as the original tool prints them from the JPEG files "
         f"({len({want[0].text for want in expected})} distinct, {cut} cut after {_LONGEST - 1} words; all three "
-        f"captions: {same}; by default, without unknown words: {by_default}), "
+        f"captions: {same}; by the bundle's defaults, which leave {tool.unknown} out: {by_default}), "
         f"log_prob within {middle:.1e} at the median and {furthest:.1e} at most"
     )
     say(text)

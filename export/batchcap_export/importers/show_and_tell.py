@@ -1,7 +1,7 @@
 """The inference graph of the Show and Tell code (tensorflow/models, research/im2txt) from the weights alone.
 
-Its structure and the names of its tensors are the original's, with what they imply: one JPEG file at a time, so that the
-image's tensors have a batch of one (see `importers.frozen`, which frees it).
+Its structure and the names of its tensors are the original's, with what they imply: it takes one JPEG file at a time,
+so that the image's tensors have a batch of one (see `importers.frozen`, which frees it).
 """
 
 from __future__ import annotations
