@@ -1,4 +1,4 @@
-"""The Show and Tell network at its published size, with random weights, through ``batchcap export`` as a person runs it.
+"""The Show and Tell network at its published size, with random weights, through ``batchcap export`` as people run it.
 
     python benchmarks/im2txt_bundle.py FOLDER --images PHOTOS [-o results.json]
 
@@ -34,10 +34,9 @@ def make_original(folder: Path, images: Path, outputs: int, words: int) -> None:
     weights = random_weights(find_images(images)[:16], outputs=outputs, words=words + 1)
     (folder / "show-and-tell.pb").write_bytes(inference_graph(weights).SerializeToString())
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        named = {name: tf.compat.v1.get_variable(name, value.shape) for name, value in weights.items()}
-        for name, variable in named.items():
-            variable.load(weights[name], session)
-        tf.compat.v1.train.Saver(named).save(session, str(folder / "model.ckpt"), 1, write_meta_graph=False)
+        variables = [tf.compat.v1.Variable(value, name=name) for name, value in weights.items()]
+        session.run(tf.compat.v1.global_variables_initializer())
+        tf.compat.v1.train.Saver(variables).save(session, str(folder / "model.ckpt"), 1, write_meta_graph=False)
     known = ["a", "<S>", "</S>", *(f"word{number}" for number in range(3, words))]
     lines = (f"{word} {words - number}\n" for number, word in enumerate(known))
     (folder / "word_counts.txt").write_text("".join(lines))

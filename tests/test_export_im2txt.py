@@ -30,6 +30,7 @@ from batchcap_export.bundling import BundleOptions, export_source
 from batchcap_export.importers import ImportOptions, frozen, im2txt, open_source, show_and_tell
 from batchcap_export.importers.im2txt_tool import Tool
 from batchcap_export.importers.inception_v3 import Layer, inception_v3
+from batchcap_export.origin import compare
 
 OUTPUTS, WORDS = 300, ["a", "<S>", "</S>", *(f"word{i}" for i in range(3, 290))]
 JPEGS = 66
@@ -446,6 +447,9 @@ def test_a_bundle_that_says_other_things_is_refused(
     assert any(line.startswith(f"{JPEGS} of {JPEGS} captions as the original") for line in said)
     metrics = json.loads((tmp_path / "b" / "bundle.json").read_text())["provenance"]["metrics"]
     assert {"name": "original_tool", "value": 1.0}.items() <= metrics[1].items()
+    checks = list(compare(tmp_path / "b", str(tmp_path / "tiny.pb"), how, photos, said.append))
+    assert [(check.name, check.passed) for check in checks] == [("origin", True), ("parity", True), ("proof", True)]
+    assert checks[-1].result.startswith(f"{JPEGS} of {JPEGS} captions as the original tool prints them")
 
 
 def test_too_few_jpegs_prove_nothing(photos: Path, tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ def compare(
         model: the bundle, which is in order.
         source: a run folder, or what `importers.open_source` takes.
         how: what the source does not say of itself.
-        folder: the first 64 pictures here are captioned by both; None takes a run's dev pictures.
+        folder: the first 64 pictures here are captioned by both, more where the origin has a proof of its own; None
+            takes a run's dev pictures.
         say: gets a line for every caption that differs by a tie.
 
     Raises:
@@ -37,7 +38,6 @@ def compare(
     """
     bundle = open_bundle(model)
     origin, files = _open(source, how, folder)
-    files = files[:MIN_IMAGES]
     if len(files) < MIN_IMAGES:
         raise ExportError(f"The comparison needs {MIN_IMAGES} images, not {len(files)}.", "Name a folder: --images.")
     check_model(origin)
@@ -51,13 +51,21 @@ def compare(
             yield Check("parity", False, f"{source}: cannot be rounded to {store}, as the bundle's weights are")
             return
         origin = origin.rounded(store)
-    pixels = np.stack([preprocess.apply(images.read_image(file), bundle.manifest.preprocess) for file in files])
+    how_pixels, first = bundle.manifest.preprocess, files[:MIN_IMAGES]
+    pixels = np.stack([preprocess.apply(images.read_image(file), how_pixels) for file in first])
     try:
         parity = check_parity(origin, bundle, pixels, say, min_distinct=0.0)
     except ExportError as error:
         yield Check("parity", False, str(error))
         return
     yield Check("parity", True, parity.summary())
+    if origin.prove is not None:
+        try:
+            metrics = origin.prove(bundle, files, say)
+        except ExportError as error:
+            yield Check("proof", False, str(error))
+            return
+        yield Check("proof", True, "; ".join(metric.signature for metric in metrics))
 
 
 def _open(source: str, how: ImportOptions, folder: Path | None) -> tuple[CaptionModel, list[Path]]:

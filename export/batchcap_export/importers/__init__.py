@@ -44,7 +44,8 @@ def open_source(source: str, options: ImportOptions) -> CaptionModel:
 
     Args:
         source: ``FILE.py`` or ``FILE.py:FUNCTION``: see `importers.hook`. A ``.keras`` or ``.h5`` file or a SavedModel
-            folder: see `importers.keras_models`.
+            folder: see `importers.keras_models`. A ``.pb`` file or a checkpoint of the Show and Tell code: see
+            `importers.im2txt`.
         options: what the source does not say; those that it has no use for are errors.
 
     Raises:
@@ -73,8 +74,8 @@ def open_source(source: str, options: ImportOptions) -> CaptionModel:
         return keras_models.load(Path(source), options)
     raise ExportError(
         f"{source}: is nothing that can be exported.",
-        "Name a run folder of batchcap train, a .keras or .h5 file, a SavedModel folder, or a Python file with a "
-        "function captioner().",
+        "Name a run folder of batchcap train, a .keras or .h5 file, a SavedModel folder, a frozen graph (.pb) or a "
+        "checkpoint (model.ckpt-*) of im2txt, or a Python file with a function captioner().",
     )
 
 
