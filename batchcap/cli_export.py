@@ -107,7 +107,9 @@ def train(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Run folder; the same command goes on where it stopped.")
     ],
-    architecture: Annotated[Literal["attention-gru"], typer.Option(help="The decoder.")] = "attention-gru",
+    architecture: Annotated[
+        Literal["attention-gru", "show-and-tell", "show-attend-tell"], typer.Option(help="The decoder.")
+    ] = "attention-gru",
     backbone: Annotated[
         str, typer.Option(help="small, or a network of keras.applications by name, such as InceptionResNetV2.")
     ] = "small",
@@ -119,16 +121,26 @@ def train(
     ] = None,
     min_count: Annotated[int, typer.Option(min=1, help="A word must occur this often to be learnt.")] = 5,
     max_length: Annotated[int, typer.Option(min=1, help="Words of a caption; longer ones are cut.")] = 20,
-    units: Annotated[int, typer.Option(min=1, help="Width of embedding, GRU and regions.")] = 512,
+    units: Annotated[int, typer.Option(min=1, help="Width of embedding, recurrent layer and attention.")] = 512,
     dropout: Annotated[tuple[float, float, float], typer.Option(help="On word embeddings, regions and output.")] = (
         0.3,
         0.3,
         0.5,
     ),
-    tied: Annotated[bool, typer.Option("--tied", help="One matrix for reading and for choosing words.")] = False,
-    learned_state: Annotated[
-        bool, typer.Option("--learned-state", help="Start from a trained state, not zeros.")
+    tied: Annotated[
+        bool, typer.Option("--tied", help="Of attention-gru: one matrix for reading and for choosing words.")
     ] = False,
+    learned_state: Annotated[
+        bool, typer.Option("--learned-state", help="Of attention-gru: start from a trained state, not zeros.")
+    ] = False,
+    image_as: Annotated[
+        Literal["input", "state"] | None,
+        typer.Option(help="Of show-and-tell: the LSTM reads the picture first, or starts from it.  [default: input]"),
+    ] = None,
+    doubly_stochastic: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Of show-attend-tell: how much all regions shall be looked at.  [default: 1.0]"),
+    ] = None,
     views: Annotated[int, typer.Option(min=1, help="Augmented views of each training picture.")] = 1,
     epochs: Annotated[int, typer.Option(min=1)] = 12,
     patience: Annotated[int, typer.Option(min=1, help="Epochs without a lower dev loss before training stops.")] = 2,
@@ -164,6 +176,8 @@ def train(
         dropout=dropout,
         tied=tied,
         learned_state=learned_state,
+        image_as=image_as,
+        doubly_stochastic=doubly_stochastic,
         views=views,
         epochs=epochs,
         patience=patience,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import msgspec
@@ -65,6 +65,10 @@ class TrainOptions:
     """One matrix for reading and for choosing words."""
     learned_state: bool = False
     """The decoder starts from a trained vector instead of zeros."""
+    image_as: Literal["input", "state"] | None = None
+    """How the picture enters show-and-tell's LSTM; None, here and in the next, is the architecture's own choice."""
+    doubly_stochastic: float | None = None
+    """Weight of show-attend-tell's wish to look at every region equally over the whole caption."""
     views: int = 1
     """Views of each training picture: the whole one, then crops of at least 0.6 of its area, half of them mirrored."""
     epochs: int = 12
@@ -88,11 +92,28 @@ class TrainOptions:
     def __post_init__(self) -> None:
         if self.architecture not in ARCHITECTURES:
             raise ExportError(f"--architecture {self.architecture}: not known.", f"Known: {', '.join(ARCHITECTURES)}.")
+        for name in sorted({name for kind in ARCHITECTURES.values() for name in kind.OWN} - {*self._own()}):
+            if getattr(self, name) not in (None, False):
+                raise ExportError(
+                    f"--{name.replace('_', '-')}: {self.architecture} has nothing of the kind.", "Leave it out."
+                )
         for name in ("min_count", "max_length", "units", "views", "epochs", "patience", "batch_size"):
             if getattr(self, name) < 1:
                 raise ExportError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1.")
         if not all(0 <= rate < 1 for rate in (*self.dropout, self.label_smoothing)):
             raise ExportError("--dropout and --label-smoothing must be from 0 to below 1.")
+        if self.doubly_stochastic is not None and self.doubly_stochastic < 0:
+            raise ExportError(f"--doubly-stochastic {self.doubly_stochastic}: must be at least 0.")
+
+    def _own(self) -> dict[str, Any]:
+        """What was chosen of the options that only this architecture has."""
+        chosen = {name: getattr(self, name) for name in ARCHITECTURES[self.architecture].OWN}
+        return {name: value for name, value in chosen.items() if value is not None}
+
+    def decoder(self, vocabulary_size: int) -> Any:
+        """The decoder that is meant, without weights."""
+        make = ARCHITECTURES[self.architecture]
+        return make(vocabulary_size, self.units, tuple(self.dropout), **self._own(), name="decoder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +174,7 @@ def train(options: TrainOptions, run: Path, report: Report) -> Scores:
 
 def build_decoder(options: TrainOptions, vocabulary_size: int, features: int) -> Any:
     """The decoder that ``options`` describe, with fresh weights."""
-    decoder = ARCHITECTURES[options.architecture](
-        vocabulary_size, options.units, tuple(options.dropout), options.tied, options.learned_state, name="decoder"
-    )
+    decoder = options.decoder(vocabulary_size)
     decoder.build(((None, None, features), (None, None)))
     return decoder
 
@@ -200,7 +219,7 @@ def trained_model(captioner: TrainedCaptioner, options: TrainOptions, recipe: Ma
         ),
         preprocess=captioner.preprocess,
         architecture=options.architecture,
-        grid=captioner.backbone.grid,
+        grid=captioner.backbone.grid if captioner.decoder.attends else None,
         generation=Generation(
             beam_size=options.beam_size, max_length=options.max_length, length_penalty=options.length_penalty
         ),

@@ -7,7 +7,7 @@ vocabulary.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
@@ -27,6 +27,9 @@ class AttentionGRU(keras.Model):
         tied: project on the vocabulary with the embedding's own matrix (Press and Wolf 2017), plus a bias.
         learned_state: the GRU starts from a trained vector instead of zeros.
     """
+
+    OWN: ClassVar[tuple[str, ...]] = ("tied", "learned_state")
+    attends: ClassVar[bool] = True
 
     def __init__(
         self,
