@@ -1,4 +1,4 @@
-"""A whole export of attention-gru: the graphs of the contract, the proof, and `run` on photographs with the result."""
+"""A whole export of each architecture: graphs by the contract, the proof, and captions of pictures by the result."""
 
 from __future__ import annotations
 
@@ -13,62 +13,27 @@ from PIL import Image
 pytest.importorskip("tensorflow", reason="the export extra is not installed")
 
 import onnx
+import onnxruntime as ort
 import tensorflow as tf
+from architectures import MARKS, UNITS, options_of, random_captioner, random_model
 
 from batchcap.captioner import Captioner
 from batchcap.errors import ExportError, OutputError
 from batchcap.options import DecodingOptions
 from batchcap.text import Text
-from batchcap.vocabulary import Vocabulary
 from batchcap_export import bundling, convert, parity
-from batchcap_export.architectures import AttentionGRU
-from batchcap_export.backbones import load_backbone
 from batchcap_export.bundling import BundleOptions, Evaluation, export_model
-from batchcap_export.datasets import SPECIAL
 from batchcap_export.model import CaptionModel
 from batchcap_export.reference import reference_captions
 from batchcap_export.stepping import TrainedCaptioner
 from batchcap_export.texts import ENGLISH
-from batchcap_export.train import TrainOptions, caption_features, preprocessing, trained_model
+from batchcap_export.train import caption_features, trained_model
 
-WORDS = 300
-MARKS = ENGLISH.no_space_before
-NOWHERE = Path("nowhere")
-OPTIONS = TrainOptions(images=NOWHERE, captions=NOWHERE, train_split=NOWHERE, dev_split=NOWHERE)
-
-
-def _model(backbone: str, size: int | None = None, tied: bool = True, learned_state: bool = False) -> CaptionModel:
-    return as_model(_captioner(backbone, size, tied, learned_state))
+OPTIONS = options_of(tied=True)
 
 
 def as_model(captioner: TrainedCaptioner) -> CaptionModel:
     return trained_model(captioner, OPTIONS, {"epochs": 0})
-
-
-def _captioner(
-    backbone: str, size: int | None = None, tied: bool = True, learned_state: bool = False
-) -> TrainedCaptioner:
-    """Real architecture, random weights, scaled so that captions differ from picture to picture."""
-    tf.keras.utils.set_random_seed(11)
-    network = load_backbone(backbone, size=size)
-    decoder = AttentionGRU(WORDS, 64, tied=tied, learned_state=learned_state)
-    decoder.build(((None, None, network.features), (None, None)))
-    decoder.embedding.embeddings.assign(decoder.embedding.embeddings * 12)
-    random = np.random.default_rng(5)
-    # Features of a random network hardly vary: what they have in common is taken out, the rest is made large.
-    probe = random.integers(0, 256, (12, 4, 4, 3)).astype(np.float32)
-    probe = tf.image.resize(probe, (network.height, network.width))
-    features = network.model(probe, training=False).numpy().reshape(-1, network.features)
-    kernel = decoder.regions.kernel / max(features.std(axis=0).mean(), 1e-6)
-    decoder.regions.kernel.assign(kernel)
-    decoder.regions.bias.assign(-(features.mean(axis=0) @ kernel.numpy()))
-    if not tied:
-        decoder.words.kernel.assign(decoder.words.kernel * 12)
-    if learned_state:
-        decoder.first_state.assign(random.normal(0, 0.5, 64))
-    others = (*SPECIAL, *MARKS)
-    vocabulary = Vocabulary((*others, *(f"word{i}" for i in range(WORDS - len(others)))))
-    return TrainedCaptioner(network, decoder, vocabulary, preprocessing(network))
 
 
 def shapes_of(graph: onnx.GraphProto) -> dict[str, list[str | int]]:
@@ -91,20 +56,31 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.mark.parametrize(
-    ("backbone", "size", "tied", "learned_state", "store"),
+    ("architecture", "own", "backbone", "size", "store"),
     [
-        ("small", None, True, False, "int8"),
-        ("small", None, False, True, "float16"),
-        ("InceptionResNetV2", 96, False, False, "float32"),
+        ("attention-gru", {"tied": True}, "small", None, "int8"),
+        ("attention-gru", {"learned_state": True}, "small", None, "float16"),
+        ("attention-gru", {}, "InceptionResNetV2", 96, "float32"),
+        ("show-and-tell", {}, "VGG16", 64, "float32"),
+        ("show-and-tell", {"image_as": "state"}, "small", None, "int8"),
+        ("show-attend-tell", {}, "small", None, "float16"),
     ],
 )
 def test_the_bundle_says_what_the_model_says(
-    photos: list[Path], tmp_path: Path, backbone: str, size: int | None, tied: bool, learned_state: bool, store: Any
+    photos: list[Path],
+    tmp_path: Path,
+    architecture: str,
+    own: dict[str, Any],
+    backbone: str,
+    size: int | None,
+    store: Any,
 ) -> None:
-    captioner = _captioner(backbone, size, tied, learned_state)
+    trained = options_of(architecture, **own)
+    captioner = random_captioner(trained, backbone, size)
     said: list[str] = []
     options = BundleOptions(name="proof", store=store, max_length=12, text="english")
-    bundle, proof = export_model(as_model(captioner), tmp_path / "proof", options, photos, said.append)
+    model = trained_model(captioner, trained, {"epochs": 0})
+    bundle, proof = export_model(model, tmp_path / "proof", options, photos, said.append)
     assert proof.images == 64
     assert proof.distinct >= 32
     assert proof.identical + proof.ties == 64
@@ -114,28 +90,34 @@ def test_the_bundle_says_what_the_model_says(
     select = onnx.load(bundle.folder / "select.onnx").graph
     assert {node.op_type for node in select.node} == {"Gather"}
     assert not select.initializer
-    regions = captioner.backbone.grid[0] * captioner.backbone.grid[1]
+    regions, features = captioner.backbone.grid[0] * captioner.backbone.grid[1], captioner.backbone.features
+    states, memories = {
+        "attention-gru": (["gru"], {"regions": UNITS}),
+        "show-and-tell": (["h", "c"], {}),
+        "show-attend-tell": (["h", "c"], {"values": features, "keys": UNITS}),
+    }[architecture]
+    carried = {f"state.{name}": ["B", "P", UNITS] for name in states}
+    carried |= {f"memory.{name}": ["B", regions, width] for name, width in memories.items()}
     assert shapes_of(select) == {
         "rows": ["S"],
-        "state.gru": ["B", "P", 64],
-        "memory.regions": ["B", regions, 64],
-        "selected.state.gru": ["S", "P", 64],
-        "selected.memory.regions": ["S", regions, 64],
+        **carried,
+        **{f"selected.{name}": ["S", *shape[1:]] for name, shape in carried.items()},
     }
     for name in ("encoder.onnx", "decoder.onnx"):
         graph = onnx.load(bundle.folder / name).graph
         assert not {node.op_type for node in graph.node} & {"Loop", "Scan", "If", "BatchNormalization"}
+    attends = architecture != "show-and-tell"
     assert shapes_of(graph) == {
         "token": ["B", "K"],
         "parent": ["B", "K"],
         "candidates": [1],
-        "state.gru": ["B", "P", 64],
-        "memory.regions": ["B", regions, 64],
+        **carried,
         "log_prob": ["B", "K", "C"],
         "next_token": ["B", "K", "C"],
-        "next_state.gru": ["B", "K", 64],
-        "attention": ["B", "K", regions],
+        **{f"next_state.{name}": ["B", "K", UNITS] for name in states},
+        **({"attention": ["B", "K", regions]} if attends else {}),
     }
+    assert bundle.manifest.attention_grid == (captioner.backbone.grid if attends else None)
     card = (bundle.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert proof.summary() in card
     runtime = Captioner.load(bundle.folder, device="cpu", batch_size=8)
@@ -148,7 +130,7 @@ def test_the_bundle_says_what_the_model_says(
 
 
 def test_the_same_model_gives_the_same_files(tmp_path: Path) -> None:
-    model = _model("small")
+    model = random_model(OPTIONS)
     for name in ("one", "two"):
         bundling._write(model, tmp_path / name, BundleOptions(name="same"), "float32")
     for file in ("encoder.onnx", "decoder.onnx", "select.onnx", "bundle.json"):
@@ -156,14 +138,14 @@ def test_the_same_model_gives_the_same_files(tmp_path: Path) -> None:
 
 
 def test_how_words_are_written_is_the_model_s_unless_the_export_is_told() -> None:
-    model = replace(_model("small"), text=ENGLISH)
+    model = replace(random_model(OPTIONS), text=ENGLISH)
     assert bundling._manifest(model, BundleOptions(name="own")).text == ENGLISH
     assert bundling._manifest(model, BundleOptions(name="told", text="plain")).text == Text()
 
 
 def test_a_wrong_graph_leaves_no_bundle(photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The decoder is converted from other weights than the model that is compared."""
-    captioner = _captioner("small")
+    captioner = random_captioner(OPTIONS)
 
     def spoilt(given: CaptionModel) -> onnx.ModelProto:
         kernel = captioner.decoder.gru.cell.kernel  # type: ignore[attr-defined]
@@ -180,7 +162,7 @@ def test_a_wrong_graph_leaves_no_bundle(photos: list[Path], tmp_path: Path, monk
 
 
 def test_captions_that_are_all_alike_prove_nothing(photos: list[Path], tmp_path: Path) -> None:
-    captioner = _captioner("small")
+    captioner = random_captioner(OPTIONS)
     captioner.decoder.regions.kernel.assign(captioner.decoder.regions.kernel * 0)  # type: ignore[attr-defined]
     with pytest.raises(ExportError, match="captions are distinct"):
         export_model(as_model(captioner), tmp_path / "dull", BundleOptions(name="dull"), photos, lambda _: None)
@@ -188,7 +170,7 @@ def test_captions_that_are_all_alike_prove_nothing(photos: list[Path], tmp_path:
 
 
 def test_what_stands_in_the_way_is_named(photos: list[Path], tmp_path: Path) -> None:
-    model = _model("small")
+    model = random_model(OPTIONS)
     with pytest.raises(ExportError, match="needs 64 images, not 5"):
         export_model(model, tmp_path / "few", BundleOptions(name="few"), photos[:5], lambda _: None)
     (tmp_path / "there").mkdir()
@@ -203,17 +185,23 @@ def test_scores_and_rounding_stand_in_the_manifest(photos: list[Path], tmp_path:
     references = tuple((f"word{i} word{i + 1} word{i + 2} word3",) for i in range(64))
     evaluation = Evaluation("made-up", tuple(photos), references)
     options = BundleOptions(name="scored", store="int8", max_length=6)
-    bundle, _ = export_model(_model("small"), tmp_path / "b", options, photos, lambda _: None, evaluations=[evaluation])
+    bundle, _ = export_model(
+        random_model(OPTIONS), tmp_path / "b", options, photos, lambda _: None, evaluations=[evaluation]
+    )
     metrics = {metric.name: metric for metric in bundle.manifest.provenance.metrics}
     assert {"parity", "made-up/cider", "made-up/bleu_4", "changed_by_rounding"} <= set(metrics)
     assert "int8 weights" in metrics["made-up/cider"].signature
     assert 0 <= metrics["changed_by_rounding"].value <= 64
 
 
-def test_a_captured_constant_is_not_taken_for_an_input() -> None:
+def test_a_captured_constant_is_part_of_the_graph() -> None:
     captured = tf.constant(np.arange(6, dtype=np.float32))
-    with pytest.raises(ExportError, match=r"inputs .* were asked for"):
-        convert._convert(lambda x: {"y": x + captured}, [tf.TensorSpec((None, 6), tf.float32, name="x")], ["x"])
+    spec = tf.TensorSpec((None, 6), tf.float32, name="x")
+    model = convert.finish(convert._convert(lambda x: {"y": x + captured}, [spec], ["x"]), {"x": ("B",), "y": ("B",)})
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    assert [tensor.name for tensor in session.get_inputs()] == ["x"]
+    x = np.ones((2, 6), np.float32)
+    np.testing.assert_array_equal(session.run(["y"], {"x": x})[0], x + captured)
 
 
 def test_a_loop_is_refused() -> None:
@@ -226,7 +214,7 @@ def test_a_loop_is_refused() -> None:
 
 def test_training_and_oracle_caption_alike() -> None:
     """The runtime's search over the Keras decoder against the oracle of parity: two ways to the same definition."""
-    captioner = _captioner("small")
+    captioner = random_captioner(OPTIONS)
     random = np.random.default_rng(8)
     pixels = np.repeat(np.repeat(random.integers(0, 256, (6, 5, 5, 3)), 32, axis=1), 32, axis=2).astype(np.uint8)
     decoding = DecodingOptions(beam_size=4, max_length=8, length_penalty=1.0)

@@ -90,16 +90,25 @@ def _state_specs(source: CaptionModel) -> tuple[dict[str, tf.TensorSpec], dict[s
 
 
 def _convert(function: Callable[..., Any], signature: list[tf.TensorSpec], names: list[str]) -> onnx.ModelProto:
-    model, _ = tf2onnx.convert.from_function(tf.function(function, input_signature=signature), signature, opset=OPSET)
+    traced = tf.function(function, input_signature=signature)
+    model, _ = tf2onnx.convert.from_function(traced, signature, opset=OPSET)
+    _keep_constants(model, traced.get_concrete_function())
     given = [tensor.name for tensor in model.graph.input]
     if len(given) != len(names):
-        # tf2onnx turns a captured constant into an input without a word.
         raise ExportError(
             f"The converted graph has the inputs {', '.join(given)}, but {', '.join(names)} were asked for.",
-            "Keep constants in layers or variables, not in tf.constant.",
+            "Keep what the function needs besides them in layers or variables.",
         )
     _rename(model, dict(zip(given, names, strict=True)))
     return model
+
+
+def _keep_constants(model: onnx.ModelProto, traced: Any) -> None:
+    """Constants that the function took from around it, which the converter turns into inputs without a word."""
+    values = {inner.name: outer for outer, inner in traced.graph.captures if outer.dtype != tf.resource}
+    for tensor in [tensor for tensor in model.graph.input if tensor.name in values]:
+        model.graph.input.remove(tensor)
+        model.graph.initializer.append(numpy_helper.from_array(values[tensor.name].numpy(), tensor.name))
 
 
 def _rename(model: onnx.ModelProto, names: Mapping[str, str]) -> None:

@@ -21,7 +21,10 @@ class Architecture(Protocol):
         """Region features [B, R, F] -> states [B, ...] before the first word, memories [B, ...]."""
 
     def step(self, token: Any, states: Tensors, memories: Tensors) -> tuple[Any, Tensors, Any]:
-        """Tokens [B, K], states [B, K, ...] -> logits [B, K, V], next states [B, K, ...], attention [B, K, R] or None."""
+        """Tokens [B, K], states [B, K, ...] -> logits [B, K, V], next states [B, K, ...], attention [B, K, R] or None.
+
+        It is one step: no loop over a sequence.
+        """
 
 
 ARCHITECTURES = {"attention-gru": AttentionGRU, "show-and-tell": ShowAndTell, "show-attend-tell": ShowAttendTell}

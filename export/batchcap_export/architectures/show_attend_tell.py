@@ -108,10 +108,11 @@ class ShowAttendTell(keras.Model):
 
         Attention and gate follow from the state before the word; memory is not copied for each beam.
         """
-        values, beams = memories["values"], ops.shape(word)[1]
+        values, keys, beams = memories["values"], memories["keys"], ops.shape(word)[1]
         query = self.query(states["h"])
-        energy = self.energy(ops.tanh(memories["keys"][:, None] + query[:, :, None]))
-        attention = ops.softmax(energy[..., 0], axis=-1)
+        energy = self.energy(ops.tanh(keys[:, None] + query[:, :, None]))
+        # The number of regions, which the product forgets, is the graph's to tell.
+        attention = ops.softmax(ops.reshape(energy, (-1, beams, keys.shape[1])), axis=-1)
         context = self.gate(states["h"]) * ops.matmul(attention, values)
         rows = ops.reshape(ops.concatenate([word, context], axis=-1), (-1, self.units + values.shape[-1]))
         _, following = self.cell(rows, [ops.reshape(states[name], (-1, self.units)) for name in ("h", "c")])
