@@ -38,7 +38,7 @@ def options_of(architecture: str = "attention-gru", **own: Any) -> TrainOptions:
 
 
 def random_captioner(options: TrainOptions, backbone: str = "small", size: int | None = None) -> TrainedCaptioner:
-    """A captioner of `WORDS` words, some of them punctuation: no word is likely from the start, and what is seen decides."""
+    """A captioner of `WORDS` words, some of them punctuation; what is seen decides which come."""
     keras.utils.set_random_seed(11)
     network = _varied(load_backbone(backbone, size=size))
     decoder = build_decoder(options, WORDS, network.features)
