@@ -62,6 +62,9 @@ def test_train_export_run(tmp_path: Path) -> None:
     records = [json.loads(line) for line in (tmp_path / "c.jsonl").read_text().splitlines()]
     assert len(records) == 112
     assert {record["model"].split("@")[0] for record in records} == {"two-colours"}
+    verified = call("verify", tmp_path / "two-colours", "--origin", tmp_path / "run")
+    assert verified.exit_code == 0, verified.output
+    assert "64 of 64 captions identical" in verified.stdout
     again = call("export", tmp_path / "run", "-o", tmp_path / "two-colours")
     assert again.exit_code == 1
     assert "exists already" in again.stderr

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -49,6 +46,7 @@ from batchcap_export.parity import MIN_IMAGES, Parity, check_parity, copying_cos
 from batchcap_export.rounding import Storage
 from batchcap_export.texts import TEXTS, TextName
 from batchcap_export.train import load_run, trained_model
+from batchcap_export.workshop import move, workshop
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
@@ -140,7 +138,7 @@ def export_model(
             "Use --store float32.",
         )
     check_model(model)
-    with _workshop(output) as shop:
+    with workshop(output, say) as shop:
         plain: list[str] | None = None
         if model.rounded is not None and options.store != "float32":
             if evaluations:
@@ -162,7 +160,7 @@ def export_model(
         for check in checks:
             metrics += check(bundle)
         bundle = _finish(bundle, metrics, options, model.parameters, parity)
-        folder.rename(output)
+        move(folder, output)
     return open_bundle(output), parity
 
 
@@ -229,23 +227,6 @@ def _copies(folder: Path, dev: datasets.CaptionedImages) -> list[Evaluation]:
         Evaluation(folder.name, tuple(there[dev.files[i].stem] for i in both), references),
         Evaluation(f"{folder.name}-as-trained", tuple(dev.files[i] for i in both), references),
     ]
-
-
-@contextmanager
-def _workshop(output: Path) -> Iterator[Path]:
-    """A hidden folder beside the output, gone at the end: a failed export leaves nothing, a good one moves at once."""
-    if not output.parent.is_dir():
-        raise OutputError(f"{output.parent}: no such folder.", "Make it first.")
-    try:
-        shop = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    except OSError as error:
-        raise OutputError(f"{output.parent}: cannot be written: {error.strerror}.") from error
-    try:
-        yield shop
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be written: {error}.", "Nothing of the bundle remains.") from error
-    finally:
-        shutil.rmtree(shop, ignore_errors=True)
 
 
 def _write(model: CaptionModel, folder: Path, options: BundleOptions, store: str) -> Bundle:
