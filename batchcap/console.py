@@ -390,7 +390,7 @@ def show_diagnosis(diagnosis: Diagnosis) -> None:
 def show_check(check: Check) -> None:
     """One line of `batchcap verify`."""
     mark = Text("ok    ", "green") if check.passed else Text("FAILED", "bold red")
-    _out().print(mark, _text(f"{check.name:<14}"), _text(check.result), soft_wrap=True)
+    _out().print(mark, _text(f"{check.name:<18}"), _text(check.result), soft_wrap=True)
 
 
 def show_verdict(failed: Sequence[str]) -> None:

@@ -33,8 +33,9 @@ _GENERATED: Final = 8
 _BATCHES: Final = (16, 5)
 # How far the probabilities of a word's row may sum up from 1.
 _SUM: Final = 1e-4
-# How far log_prob may move with the company a picture is in: rounding grows with the precision's own.
-_DRIFT: Final[dict[Precision, float]] = {"fp32": 1e-3, "fp16": 5e-2, "int8": 5e-2}
+# How far log_prob may move with the company a picture is in. Measured: 1e-5 at most; what is stored in 16 or 8 bits may
+# fall on the other side of a rounding, and then moves further.
+_DRIFT: Final[dict[Precision, float]] = {"fp32": 1e-3, "fp16": 2e-2, "int8": 2e-2}
 # Distributions that differ by less (natural log-probability) are the same one.
 _SAME: Final = 1e-6
 _LOOPS: Final = frozenset({"Loop", "Scan", "If"})

@@ -45,6 +45,10 @@ def main() -> None:
         raise SystemExit(f"not three captions: {records}")
     if "Nothing new" not in again:
         raise SystemExit(f"the second run did not find its own work: {again}")
+    subprocess.run([command, "verify", model], check=True)
+    origin = subprocess.run([command, "verify", model, "--origin", "x"], check=False, capture_output=True, text=True)
+    if origin.returncode != 1 or "batchcap[export" not in origin.stderr:
+        raise SystemExit(f"verify --origin did not say which extra it needs: {origin}")
     export = subprocess.run([command, "export", "x", "-o", "y"], check=False, capture_output=True, text=True)
     if export.returncode != 1 or "batchcap[export" not in export.stderr:
         raise SystemExit(f"export did not say which extra it needs: {export}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+import batchcap
 from batchcap import onnxfile
 from batchcap.bundle import open_bundle, write_manifest
 from batchcap.contract import verify_encoder
@@ -278,7 +280,7 @@ def mutated(draw: st.DrawFn) -> bytes:
     return bytes(content)
 
 
-@settings(max_examples=400, deadline=1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(mutated())
 @example(EVERYTHING)
 @example(varint((1 << 32) | 7 << 3 | 2) + EVERYTHING[EVERYTHING.index(b"\x3a") + 1 :])
@@ -286,9 +288,13 @@ def test_whatever_onnx_finds_in_a_mutated_file_is_found_here(tmp_path: Path, con
     """No bytes hide a file or an operator from this reader that another reader would see."""
     path = tmp_path / "m.onnx"
     path.write_bytes(content)
+    started = time.process_time()
     try:
         found = onnxfile.references(path)
     except ValueError:
+        found = None
+    assert time.process_time() - started < 1  # seconds of this process alone, whatever else the machine does
+    if found is None:
         return
     try:
         model = onnx.load_model_from_string(content)
@@ -300,7 +306,7 @@ def test_whatever_onnx_finds_in_a_mutated_file_is_found_here(tmp_path: Path, con
     assert operators - own <= found.operators
 
 
-@settings(max_examples=60, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_mutated_bundle_opens_or_says_why_not(tiny_bundle: Path, tmp_path: Path, data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(("bundle.json", "vocabulary.txt", "encoder.onnx", "decoder.onnx")))
@@ -318,6 +324,17 @@ def test_a_mutated_bundle_opens_or_says_why_not(tiny_bundle: Path, tmp_path: Pat
     except BundleError as error:
         problem = error.message
     assert str(folder) in problem
+
+
+@pytest.mark.parametrize("path", sorted(Path(batchcap.__file__).parent.glob("*.py")), ids=lambda path: path.stem)
+def test_the_runtime_reads_no_pickle(path: Path) -> None:
+    """Nor anything else that could hold one, or code."""
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        names = [name.name for name in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert not {name.split(".")[0] for name in names} & {"pickle", "marshal", "shelve", "dill", "joblib"}
+        called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        assert called not in {"np.load", "numpy.load", "eval", "exec"}
 
 
 def test_moving_a_bundle_changes_nothing(tmp_path: Path) -> None:
