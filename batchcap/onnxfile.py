@@ -86,7 +86,7 @@ def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, i
     while at < end:
         key, at = _varint(data, at, end)
         number, kind = key >> 3, key & 7
-        # Other readers cut a longer tag to 32 bits, and would find a field here that was not looked into.
+        # onnxruntime 1.31 cuts a longer tag to 32 bits: it would find a field here that was not looked into.
         if key > _MAX_TAG or number == 0:
             raise ValueError(f"byte {at - 1} ends no protobuf tag")
         if kind == _BYTES:

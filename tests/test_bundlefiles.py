@@ -283,7 +283,6 @@ def mutated(draw: st.DrawFn) -> bytes:
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(mutated())
 @example(EVERYTHING)
-@example(varint((1 << 32) | 7 << 3 | 2) + EVERYTHING[EVERYTHING.index(b"\x3a") + 1 :])
 def test_whatever_onnx_finds_in_a_mutated_file_is_found_here(tmp_path: Path, content: bytes) -> None:
     """No bytes hide a file or an operator from this reader that another reader would see."""
     path = tmp_path / "m.onnx"
