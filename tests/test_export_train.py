@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ import msgspec
 import tensorflow as tf
 
 from batchcap.errors import ExportError
-from batchcap_export.train import MaskedCrossEntropy, TrainOptions, load_run, train
+from batchcap_export.train import Batches, MaskedCrossEntropy, TrainOptions, load_run, train
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +41,8 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> TrainOptions:
     )
 
 
-def _losses(run: Path) -> list[float]:
-    return [row["loss"] for row in msgspec.json.decode((run / "history.json").read_bytes())]
+def _losses(run: Path, name: str = "loss") -> list[float]:
+    return [row[name] for row in msgspec.json.decode((run / "history.json").read_bytes())]
 
 
 def test_a_seed_repeats_the_loss_curve_and_the_run_can_be_loaded(options: TrainOptions, tmp_path: Path) -> None:
@@ -61,6 +62,43 @@ def test_a_seed_repeats_the_loss_curve_and_the_run_can_be_loaded(options: TrainO
     assert recipe.scores["cider"] == scores.cider
     assert captioner.vocabulary.words[:4] == ("<pad>", "<start>", "<end>", "<unk>")
     assert captioner.backbone.features == 256
+
+
+class _PowerCutError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("architecture", ["show-and-tell", "show-attend-tell"])
+def test_each_architecture_learns_and_goes_on_where_it_was_cut(
+    options: TrainOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str
+) -> None:
+    own = replace(options, architecture=architecture, tied=False, epochs=8, dropout=(0.1, 0.1, 0.1))
+    scores = train(own, tmp_path / "whole", lambda *_: None)
+    held_out = _losses(tmp_path / "whole", "val_loss")
+    assert held_out[-1] < held_out[0] * 0.7
+    assert scores.bleu[0] > 0.4
+
+    class Cut(Batches):
+        def __getitem__(self, index: int) -> Any:
+            if index == 1 and self._epoch == 3:
+                raise _PowerCutError
+            return super().__getitem__(index)
+
+        def __init__(self, *given: Any) -> None:
+            self._epoch = given[-1]
+            super().__init__(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("batchcap_export.train.Batches", Cut)
+        with pytest.raises(_PowerCutError):
+            train(own, tmp_path / "cut", lambda *_: None)
+    with pytest.raises(ExportError, match="has not finished"):
+        load_run(tmp_path / "cut")
+    assert train(own, tmp_path / "cut", lambda *_: None) == scores
+    assert _losses(tmp_path / "cut") == _losses(tmp_path / "whole")
+    whole, cut = (load_run(tmp_path / name)[0].decoder for name in ("whole", "cut"))
+    for a, b in zip(whole.get_weights(), cut.get_weights(), strict=True):  # type: ignore[attr-defined]
+        np.testing.assert_array_equal(a, b)
 
 
 def test_a_finished_run_says_its_scores_again_without_training(options: TrainOptions, tmp_path: Path) -> None:

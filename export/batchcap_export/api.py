@@ -13,6 +13,7 @@ from batchcap.text import Text
 from batchcap.vocabulary import Vocabulary
 from batchcap_export import images as pictures
 from batchcap_export.bundling import BundleOptions, Say, export_model
+from batchcap_export.importers.cells import by_cells
 from batchcap_export.model import CaptionModel, Encode, Original, RowStep, Step, beams_from_rows
 
 # Keras writes an empty text for padding, which no line of a vocabulary file can be.
@@ -44,7 +45,8 @@ def caption_model(
         encode: pixels [B, H, W, 3] of ``preprocess``'s type, 0..255 -> ({state: [B, ...]}, {memory: [B, ...]}): what
             the first step starts from, and what all steps look at. Whatever precedes the first word belongs here.
         step: (tokens int64 [N], {state: [N, ...]}, {memory: [N, ...]}) -> (logits [N, V], {state: [N, ...]}) and, as
-            a third, attention [N, R] if there is one. It must be one step: no loop over a sequence.
+            a third, attention [N, R] if there is one. It must be one step: no loop over a sequence. Recurrent layers of
+            Keras may be called on sequences of one word.
         vocabulary: the word of every id, special tokens included; an empty text for padding becomes ``<pad>``.
         preprocess: how a picture becomes pixels: what the model was trained with.
         start, end: the tokens before the first word and after the last.
@@ -56,15 +58,17 @@ def caption_model(
         text: how its words are written; None is with a blank between.
         architecture, recipe: what the manifest says of the model.
         parameters: its weights, all together.
-        original: what a bundle is compared with, where ``encode`` and ``step`` are rewritten; None: themselves.
+        original: what a bundle is compared with, where ``encode`` and ``step`` are rewritten; None: themselves, as
+            Keras runs them.
 
     Raises:
         ExportError: the vocabulary lacks a token, or holds a word twice.
     """
     words = vocabulary if isinstance(vocabulary, Vocabulary) else _vocabulary(vocabulary)
+    on_beams = step if beams else beams_from_rows(step)
     return CaptionModel(
         encode=encode,
-        step=step if beams else beams_from_rows(step),
+        step=by_cells(on_beams),
         vocabulary=words,
         tokens=special_tokens(words, start, end, unknown, padding),
         preprocess=preprocess,
@@ -74,7 +78,7 @@ def caption_model(
         text=text or Text(),
         parameters=parameters,
         recipe=dict(recipe or {}),
-        original=original,
+        original=original or Original(encode, on_beams),
         repeats_memory=not beams,
     )
 
