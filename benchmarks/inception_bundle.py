@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def varied(backbone: Backbone, files: list[Path]) -> Backbone:
-    """Features of a random network hardly vary: what all pictures have in common is taken out, the rest is made large."""
+    """Features of a random network hardly vary: what all have in common is taken out, the rest is made large."""
     pixels = np.stack([preprocess.apply(read_image(file), preprocessing(backbone)) for file in files])
     features = np.asarray(backbone.model(pixels.astype(np.float32), training=False)).reshape(-1, backbone.features)
     scale = 1 / max(float(features.std(axis=0).mean()), 1e-6)
