@@ -104,3 +104,33 @@ def lab(
 def reordered(decoder: keras.Model, inputs: Sequence[int], outputs: Sequence[int]) -> keras.Model:
     """The same decoder with its tensors in another order."""
     return keras.Model([decoder.inputs[i] for i in inputs], [decoder.outputs[i] for i in outputs])
+
+
+def show_and_tell(
+    kind: str, recurrent: str = "lstm", network: Any = small_network, size: int = SIZE, **settings: Any
+) -> keras.Model:
+    """A training model by "Show and Tell": words [B, T] and picture -> logits [B, T, V].
+
+    Args:
+        kind: how the picture gets in: ``first`` (its embedding before the words, on the time axis), ``state`` (as the
+            first state) or ``merge`` (added to the last output; the model says the last next word only).
+    """
+    keras.utils.set_random_seed(4)
+    image = keras.Input((size, size, 3), name="image")
+    features = layers.Flatten()(network(image)) if network is small_network else network(image)
+    picture = layers.Dense(UNITS, name="picture")(features)
+    spread(keras.Model(image, picture), "picture", gain=1.0)
+    word = keras.Input((None,), dtype="int32", name="words")
+    embedding, dense = layers.Embedding(WORDS, UNITS), layers.Dense(WORDS, name="logits", **settings)
+    layer = (layers.LSTM if recurrent == "lstm" else layers.GRU)(UNITS, return_sequences=kind != "merge", name="rnn")
+    words = layers.Dropout(0.3)(embedding(word))
+    if kind == "first":
+        before = layers.Reshape((1, UNITS))(picture)
+        output = layer(layers.Concatenate(axis=1)([before, words]))[:, 1:]
+    elif kind == "state":
+        output = layer(words, initial_state=[picture, layers.Activation("tanh")(picture)])
+    else:
+        output = layers.Add()([layer(words), picture])
+    model = keras.Model([word, image], dense(output))
+    loud(embedding, dense)
+    return model

@@ -67,17 +67,8 @@ def on_beams(key: Key, operation: Any, args: tuple[Any, ...], kwargs: dict[str, 
     """As `plainly`, for several beams at once: sequences [B, K, E] and states [B, K, D] are K beams, not K words."""
     if not isinstance(operation, layers.RNN):
         return plainly(key, operation, args, kwargs)
-    sequence, states, mask = recurrent_arguments(args, kwargs)
-    if states is None or not operation.return_sequences or len(sequence.shape) != 3:
-        raise ValueError(f"{operation.name}: has no place for beams")
-    images, beams = tf.unstack(tf.shape(sequence)[:2])
-    rows = [tf.reshape(state, (-1, state.shape[-1])) for state in states]
-    row_mask = None if mask is None else tf.reshape(mask, (-1, 1))
-    output, following = unroll(operation, tf.reshape(sequence, (-1, 1, sequence.shape[-1])), rows, row_mask)
-    out = [tf.reshape(made, (images, beams, made.shape[-1])) for made in (output, *following)]
-    if mask is not None:
-        setattr(out[0], MASK, mask)
-    return out if operation.return_state else out[0]
+    output, following = unroll_beams(operation, *recurrent_arguments(args, kwargs))
+    return [output, *following] if operation.return_state else output
 
 
 def recurrent_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, list[Any] | None, Any]:
@@ -104,13 +95,16 @@ def check_recurrent(layer: layers.RNN, words: bool = True) -> None:
         raise ExportError(f"{layer.name}: go_backwards reads the last word first.", "It cannot make captions.")
 
 
-def unroll(layer: layers.RNN, sequence: Any, states: Sequence[Any] | None, mask: Any = None) -> tuple[Any, list[Any]]:
+def unroll(
+    layer: layers.RNN, sequence: Any, states: Sequence[Any] | None, mask: Any = None, first: bool = True
+) -> tuple[Any, list[Any]]:
     """What a recurrent layer gives for a sequence of known length, without a loop.
 
     Args:
         sequence: [N, T, E]; T must be known.
         states: [N, D] each; None: the layer's own beginning.
         mask: bool [N, T]; at a False nothing changes.
+        first: nothing came before; otherwise a masked place repeats the output before it, which is the first state.
 
     Returns:
         [N, T, D], or [N, D] if the layer gives its last output only; and the states.
@@ -118,7 +112,7 @@ def unroll(layer: layers.RNN, sequence: Any, states: Sequence[Any] | None, mask:
     check_recurrent(layer, words=sequence.shape[1] != 1)
     begin = layer.get_initial_state(batch_size=tf.shape(sequence)[0])
     current = tree.flatten(begin) if states is None else list(states)
-    output, outputs = None, []
+    output, outputs = None if first or states is None else states[0], []
     steps = [sequence[:, place] for place in range(sequence.shape[1])]
     for place, words in enumerate(reversed(steps) if layer.go_backwards else steps):
         given = [tf.cast(state, layer.cell.compute_dtype) for state in current]
@@ -137,3 +131,23 @@ def unroll(layer: layers.RNN, sequence: Any, states: Sequence[Any] | None, mask:
     if mask is not None:
         setattr(whole, MASK, mask)  # what looks at the outputs leaves the same places out
     return whole, current
+
+
+def unroll_beams(
+    layer: layers.RNN, sequence: Any, states: Sequence[Any] | None, mask: Any = None, first: bool = True
+) -> tuple[Any, list[Any]]:
+    """As `unroll`, one word of K beams at once: sequence [B, K, E], states [B, K, D], mask [B, K].
+
+    Raises:
+        ValueError: the layer has no place for beams.
+    """
+    if states is None or not layer.return_sequences or len(sequence.shape) != 3:
+        raise ValueError(f"{layer.name}: has no place for beams")
+    images, beams = tf.unstack(tf.shape(sequence)[:2])
+    rows = [tf.reshape(state, (-1, state.shape[-1])) for state in states]
+    row_mask = None if mask is None else tf.reshape(mask, (-1, 1))
+    output, following = unroll(layer, tf.reshape(sequence, (-1, 1, sequence.shape[-1])), rows, row_mask, first)
+    out, *after = (tf.reshape(made, (images, beams, made.shape[-1])) for made in (output, *following))
+    if mask is not None:
+        setattr(out, MASK, mask)
+    return out, after

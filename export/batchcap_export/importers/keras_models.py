@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from batchcap.errors import ExportError
-from batchcap_export.importers import ImportOptions, pairs
+from batchcap_export.importers import ImportOptions, pairs, training_model
 from batchcap_export.importers.networks import open_network
 from batchcap_export.importers.vocabulary import read_vocabulary
 from batchcap_export.model import CaptionModel
@@ -27,5 +27,5 @@ def load(source: Path, options: ImportOptions) -> CaptionModel:
     vocabulary = read_vocabulary(options.vocabulary)
     network = open_network(source)
     if options.decoder is None:
-        raise ExportError(f"{source}: is an encoder without a decoder.", "Name the other half: --decoder FILE.")
+        return training_model.cut(network, vocabulary, options)
     return pairs.pair(network, open_network(options.decoder), vocabulary, options)

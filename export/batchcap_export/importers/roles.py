@@ -71,7 +71,7 @@ def match_pair(encoder: Network, decoder: Network, words: int, told: Mapping[str
         if tensor not in {port.name for port in ports}:
             raise ExportError(f"--map {tensor}: no tensor has this name.", f"There are {_listed(ports)}.")
     image = find_image(encoder, told)
-    word = _word(decoder, told)
+    word = find_word(decoder, told)
     logits = find_logits(decoder, words, told)
     inputs = [port for port in decoder.inputs if port != word]
     outputs = [port for port in decoder.outputs if port != logits and not _is(port, told, "unused")]
@@ -143,7 +143,12 @@ def find_image(network: Network, told: Mapping[str, tuple[str, ...]]) -> Port:
     return _one(network, "image", "[B, H, W, 3]", fits, network.inputs, told)
 
 
-def _word(decoder: Network, told: Mapping[str, tuple[str, ...]]) -> Port:
+def find_word(decoder: Network, told: Mapping[str, tuple[str, ...]]) -> Port:
+    """The input with the words: what goes into an Embedding, whole numbers, or what is called so.
+
+    Raises:
+        ExportError: there is none, or more than one.
+    """
     flat = [port for port in decoder.inputs if len(port.shape) in (1, 2)]
     known = [port for port in flat if port.name in decoder.words]
     whole = [port for port in flat if "int" in port.dtype]
