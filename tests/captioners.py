@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,11 @@ def spread(model: keras.Model, layer: str, scale: str = "0..1", gain: float = 1.
     pixels = keras.ops.image.resize(patches, (height, width))
     pixels = {"0..1": pixels / 255.0, "-1..1": pixels / 127.5 - 1.0, "0..255": pixels}[scale]
     before = keras.Model(model.inputs, dense.input)
+    # Random layers shrink what they get: BatchNormalization brings it back, once it has seen some.
+    norms = [layer for layer in model._flatten_layers() if isinstance(layer, layers.BatchNormalization)]
+    for norm in norms:
+        norm.momentum = 0.0
+    before(pixels, training=bool(norms))
     features = np.asarray(before(pixels, training=False))
     features = features.reshape(-1, features.shape[-1])
     kernel = random.normal(0, 1, dense.kernel.shape) / np.sqrt(dense.kernel.shape[0])
@@ -101,6 +107,36 @@ def lab(
     return encoder, decoder, training
 
 
+def with_state(network: Any = small_network, size: int = SIZE, **settings: Any) -> tuple[keras.Model, keras.Model]:
+    """Encoder and decoder by "Show and Tell": the picture's vector is the first state, and nothing else is looked at.
+
+    Args:
+        settings: of the last layer.
+    """
+    keras.utils.set_random_seed(6)
+    image = keras.Input((size, size, 3), name="image")
+    features = network(image)
+    features = layers.GlobalAveragePooling2D()(features) if len(features.shape) == 4 else features
+    encoder = keras.Model(image, layers.Dense(UNITS, name="picture")(features))
+    spread(encoder, "picture", "-1..1")
+    word, state = keras.Input((1,), dtype="int32", name="token"), keras.Input((UNITS,), name="state")
+    embedding, dense = layers.Embedding(WORDS, UNITS), layers.Dense(WORDS, **settings)
+    output, after = layers.GRU(UNITS, return_state=True)(embedding(word), initial_state=state)
+    decoder = keras.Model([state, word], [after, dense(output)])
+    loud(embedding, dense)
+    return encoder, decoder
+
+
+def save(model: keras.Model, file: Path) -> None:
+    """Save as the ending says; without one, as a SavedModel folder."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if file.suffix:
+            model.save(file)
+        else:
+            model.export(file, verbose=False)
+
+
 def reordered(decoder: keras.Model, inputs: Sequence[int], outputs: Sequence[int]) -> keras.Model:
     """The same decoder with its tensors in another order."""
     return keras.Model([decoder.inputs[i] for i in inputs], [decoder.outputs[i] for i in outputs])
@@ -112,21 +148,26 @@ def show_and_tell(
     """A training model by "Show and Tell": words [B, T] and picture -> logits [B, T, V].
 
     Args:
-        kind: how the picture gets in: ``first`` (its embedding before the words, on the time axis), ``state`` (as the
-            first state) or ``merge`` (added to the last output; the model says the last next word only).
+        kind: how the picture gets in: ``first`` (its embedding before the words, on the time axis), ``first-uncut``
+            (the same, with logits for the picture's own step), ``state`` (as the first state), ``each`` (beside every
+            word) or ``merge`` (added to the last output; the model says the last next word only).
     """
-    keras.utils.set_random_seed(4)
+    keras.utils.set_random_seed(8)
     image = keras.Input((size, size, 3), name="image")
     features = layers.Flatten()(network(image)) if network is small_network else network(image)
     picture = layers.Dense(UNITS, name="picture")(features)
-    spread(keras.Model(image, picture), "picture", gain=1.0)
-    word = keras.Input((None,), dtype="int32", name="words")
-    embedding, dense = layers.Embedding(WORDS, UNITS), layers.Dense(WORDS, name="logits", **settings)
+    spread(keras.Model(image, picture), "picture", gain=2.0)
+    word = keras.Input((12 if kind == "each" else None,), dtype="int32", name="words")
+    embedding = layers.Embedding(WORDS, UNITS, mask_zero=kind == "merge")
+    dense = layers.Dense(WORDS, name="logits", **settings)
     layer = (layers.LSTM if recurrent == "lstm" else layers.GRU)(UNITS, return_sequences=kind != "merge", name="rnn")
     words = layers.Dropout(0.3)(embedding(word))
-    if kind == "first":
+    if kind.startswith("first"):
         before = layers.Reshape((1, UNITS))(picture)
-        output = layer(layers.Concatenate(axis=1)([before, words]))[:, 1:]
+        output = layer(layers.Concatenate(axis=1)([before, words]))
+        output = layers.Cropping1D((1, 0))(output) if kind == "first" else output
+    elif kind == "each":
+        output = layer(layers.Concatenate()([words, layers.RepeatVector(12)(picture)]))
     elif kind == "state":
         output = layer(words, initial_state=[picture, layers.Activation("tanh")(picture)])
     else:

@@ -11,7 +11,9 @@ import pytest
 pytest.importorskip("tensorflow", reason="the export extra is not installed")
 
 import captioners
+import keras
 import onnx
+from captioners import UNITS
 from test_cli_export import call
 
 from batchcap.bundle import Bundle
@@ -69,3 +71,55 @@ def test_the_lab_on_the_command_line(tmp_path: Path, pictures: Path) -> None:
     assert len(records) == 64
     assert len({record["caption"] for record in records}) >= 32
     assert all(word.startswith("word") for record in records for word in record["caption"].split())
+
+
+@pytest.mark.parametrize(
+    ("recurrent", "settings", "ending", "inputs", "outputs"),
+    [
+        ("gru", {"reset_after": False}, ".h5", (2, 0, 1), (1, 0)),
+        ("gru", {"words": 20}, ".keras", (1, 2, 0), (0, 1)),
+        ("lstm", {}, ".keras", (2, 1, 3, 0), (2, 0, 1)),
+        ("lstm", {}, "", (3, 0, 2, 1), (1, 2, 0)),
+    ],
+    ids=["h5-gru-before", "keras-gru-20-words", "keras-lstm", "savedmodel-lstm"],
+)
+def test_the_lab_in_any_form_and_order(
+    tmp_path: Path, pictures: Path, recurrent: str, settings: Any, ending: str, inputs: Any, outputs: Any
+) -> None:
+    encoder, decoder, _ = captioners.lab(recurrent=recurrent, **settings)
+    decoder = captioners.reordered(decoder, inputs, outputs)
+    files = tmp_path / f"encoder{ending}", tmp_path / f"decoder{ending}"
+    for model, file in zip((encoder, decoder), files, strict=True):
+        captioners.save(model, file)
+    bundle, _ = exported(tmp_path, pictures, files[0], decoder=files[1])
+    states = ["gru_state_input"] if recurrent == "gru" else ["carry_input", "hidden_input"]
+    found = shapes(bundle)
+    assert {name for name in found if "state" in name.split(".")[0]} == {
+        f"{side}.{name}" for side in ("state", "next_state") for name in states
+    }
+    assert found["memory.encoder_output"] == ["B", 16, UNITS]
+    assert all(found[f"state.{name}"] == ["B", "P", UNITS] for name in states)
+    assert found["log_prob"] == ["B", "K", "C"]
+    assert shapes(bundle, "encoder.onnx")["image"] == ["B", 32, 32, 3]
+    how = bundle.manifest.preprocess
+    assert (how.method, how.pixels, how.jpeg_dct, how.fit) == ("bilinear", "float32", "fast", "stretch")
+
+
+def test_a_vector_as_the_first_state_and_probabilities(tmp_path: Path, pictures: Path) -> None:
+    """MobileNetV2's average, the state of a GRU whose last layer is a softmax; the words come as one [B, 1]."""
+
+    def network(image: Any) -> Any:
+        return keras.applications.MobileNetV2((64, 64, 3), include_top=False, weights=None, pooling="avg")(image)
+
+    encoder, decoder = captioners.with_state(network, 64, activation="softmax")
+    encoder.save(tmp_path / "encoder.keras")
+    decoder.save(tmp_path / "decoder.keras")
+    bundle, _ = exported(
+        tmp_path, pictures, tmp_path / "encoder.keras", decoder=tmp_path / "decoder.keras", scale="-1..1"
+    )
+    found = shapes(bundle)
+    assert found["state.state"] == ["B", "P", UNITS]
+    assert not [name for name in found if name.startswith("memory")]
+    assert bundle.manifest.provenance.recipe == {
+        "encoder": "encoder.keras", "decoder": "decoder.keras", "scale": "-1..1",
+    }  # fmt: skip

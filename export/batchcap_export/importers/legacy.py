@@ -24,7 +24,7 @@ def _with_states(layer: type[layers.RNN]) -> type[layers.RNN]:
         def __call__(self, sequences: Any, initial_state: Any = None, **kwargs: Any) -> Any:
             if isinstance(sequences, (list, tuple)) and initial_state is None:
                 sequences, *initial_state = sequences
-            return super().__call__(sequences, initial_state=initial_state or None, **kwargs)
+            return super().__call__(sequences, initial_state=initial_state, **kwargs)
 
         @classmethod
         def from_config(cls, config: dict[str, Any]) -> Any:

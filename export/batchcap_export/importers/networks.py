@@ -103,7 +103,9 @@ def _config(path: Path) -> dict[str, Any]:
         config: dict[str, Any] = json.loads(text)
         return config
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise ExportError(f"{path}: is no model that Keras has saved: {error}") from error
+        raise ExportError(
+            f"{path}: is no model that Keras has saved: {error}", "Save one: model.save('model.keras')."
+        ) from error
 
 
 def _check_layers(path: Path, config: dict[str, Any]) -> None:

@@ -35,7 +35,8 @@ def open_saved_model(folder: Path) -> Network:
     except (OSError, ValueError, tf.errors.OpError) as error:
         reason = str(error).strip().split("\n")[0]
         raise ExportError(f"{folder}: TensorFlow {tf.__version__} cannot open it: {reason}", HOOK) from error
-    signature = next((loaded.signatures[name] for name in _SIGNATURES if name in loaded.signatures), None)
+    name = next((name for name in _SIGNATURES if name in loaded.signatures), "")
+    signature = loaded.signatures[name] if name else None
     if signature is None or not signature.structured_input_signature[1]:
         raise ExportError(
             f"{folder}: has no serving signature: {', '.join(loaded.signatures) or 'none at all'}.",
@@ -56,11 +57,15 @@ def open_saved_model(folder: Path) -> Network:
     def straight(tensors: Sequence[Any]) -> list[Any]:
         values = {feeds[port.name]: value for port, value in zip(inputs, tensors, strict=True)}
         wanted = [ends[port.name] for port in outputs]
-        return list(tf.graph_util.import_graph_def(once, input_map=values, return_elements=wanted, name=""))
+        found = tf.graph_util.import_graph_def(once, input_map=values, return_elements=wanted, name="")
+        for port, tensor in zip(outputs, found, strict=True):
+            tensor.set_shape(port.shape)
+        return list(found)
 
     def run(tensors: Sequence[Any]) -> list[Any]:
         values = {p.name: tf.cast(value, p.dtype) for p, value in zip(inputs, tensors, strict=True)}
-        found = signature(**values)
+        # By way of the whole: the signature alone does not keep the variables.
+        found = loaded.signatures[name](**values)
         return [found[port.name] for port in outputs]
 
     return Network(

@@ -97,9 +97,9 @@ def _json_words(path: Path, text: str) -> list[str]:
         return found
     if isinstance(found, dict) and found:
         if all(type(value) is int for value in found.values()):
-            return _by_id(path, {int(number): word for word, number in found.items()}, len(found))
+            return _by_id(path, [(number, word) for word, number in found.items()])
         if all(isinstance(value, str) and key.isdecimal() for key, value in found.items()):
-            return _by_id(path, {int(key): word for key, word in found.items()}, len(found))
+            return _by_id(path, [(int(key), word) for key, word in found.items()])
     raise ExportError(f"{path}: is JSON, but no vocabulary.", f"A vocabulary is: {_FORMS}")
 
 
@@ -108,17 +108,24 @@ def _tokenizer_words(path: Path, config: dict[str, Any]) -> list[str]:
     index = json.loads(index) if isinstance(index, str) else index
     kept = config.get("num_words")
     # ``num_words`` counts the id 0, which no word has.
-    words = {number: word for word, number in index.items() if kept is None or number < kept}
-    return _by_id(path, words, len(words))
+    return _by_id(path, [(number, word) for word, number in index.items() if kept is None or number < kept])
 
 
-def _by_id(path: Path, words: dict[int, str], count: int) -> list[str]:
+def _by_id(path: Path, pairs: Sequence[tuple[int, str]]) -> list[str]:
     """The words in the order of their ids; where these start with 1, id 0 is padding."""
-    words = words if 0 in words else {0: PADDING, **words}
+    words: dict[int, str] = {}
+    for number, word in pairs:
+        if number in words:
+            raise ExportError(
+                f"{path}: the words {words[number]!r} and {word!r} have one id, {number}.",
+                "Every id needs a word of its own.",
+            )
+        words[number] = word
+    words.setdefault(0, PADDING)
     missing = next((number for number in range(len(words)) if number not in words), None)
-    if missing is not None or count == 0:
+    if missing is not None or not pairs:
         raise ExportError(
-            f"{path}: no word has the id {missing or 0}, though there are {count} words.",
+            f"{path}: no word has the id {missing or 0}, though there are {len(pairs)} words.",
             "Every id from 0 (or 1, where 0 is padding) to the last needs one word.",
         )
     return [words[number] for number in range(len(words))]
