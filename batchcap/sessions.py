@@ -326,6 +326,11 @@ class Stepper:
         self._tensors = dict(features.tensors)
         self._candidates = np.array([candidates], np.int64)
 
+    @property
+    def carried(self) -> dict[str, NDArray[Any]]:
+        """The states and memories that the next step reads, by name: copies, whatever the device."""
+        return {name: np.array(value.numpy()) for name, value in self._tensors.items()}
+
     def step(
         self,
         token: NDArray[np.int64],

@@ -30,19 +30,18 @@ from batchcap.bundle import (
     open_bundle,
     write_manifest,
 )
-from batchcap.captioner import Captioner, decoding_options
+from batchcap.captioner import decoding_options
 from batchcap.errors import ExportError, OutputError
 from batchcap.options import DecodingOptions
 from batchcap.preprocess import Preprocess
-from batchcap.sessions import choose_device
-from batchcap.text import Text
 from batchcap_export import datasets, images
 from batchcap_export.convert import OPSET, compact, convert_decoder, convert_encoder, convert_select
-from batchcap_export.evaluate import Scores, score
+from batchcap_export.evaluate import Evaluation, Scores, caption_files, score
 from batchcap_export.importers import ImportOptions, open_source
 from batchcap_export.model import CaptionModel, Say, check_model
 from batchcap_export.model_card import model_card
 from batchcap_export.parity import MIN_IMAGES, Parity, check_parity, copying_cost
+from batchcap_export.precision import Precisions, add_variants, prepare_trial
 from batchcap_export.rounding import Storage
 from batchcap_export.texts import TEXTS, TextName
 from batchcap_export.train import load_run, trained_model
@@ -91,15 +90,6 @@ class BundleOptions:
         return generation
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """Photographs with references that the finished bundle is scored on."""
-
-    name: str
-    files: tuple[Path, ...]
-    references: tuple[tuple[str, ...], ...]
-
-
 Check: TypeAlias = Callable[[Bundle], Sequence[Metric]]
 """Measures a finished bundle before it moves to its place, or raises."""
 
@@ -113,6 +103,7 @@ def export_model(
     *,
     evaluations: Sequence[Evaluation] = (),
     checks: Sequence[Check] = (),
+    precisions: Precisions | None = None,
 ) -> tuple[Bundle, Parity]:
     """Convert, compare with the original, score, and only then move the bundle to ``output``.
 
@@ -121,6 +112,7 @@ def export_model(
         evaluations: scored with the bundle's defaults; with rounded weights, the first one also tells how many captions
             the rounding changed.
         checks: more that must hold of the bundle; what they measure stands in the manifest.
+        precisions: what it gets beside float32, judged on the first of ``evaluations`` or on ``parity_images``.
 
     Raises:
         ExportError: a conversion that fails or is not equal.
@@ -137,13 +129,14 @@ def export_model(
             f"--store {options.store}: the weights of a {model.architecture} model cannot be rounded.",
             "Use --store float32.",
         )
+    trial = prepare_trial(precisions or Precisions(), parity_images, evaluations)
     check_model(model)
     with workshop(output, say) as shop:
         plain: list[str] | None = None
         if model.rounded is not None and options.store != "float32":
             if evaluations:
                 say("converting the unrounded model, to count what rounding changes")
-                plain = _captions(_write(model, shop / "unrounded", options, "float32"), evaluations[0].files)
+                plain = caption_files(_write(model, shop / "unrounded", options, "float32"), evaluations[0].files)
             model = replace(model.rounded(options.store), generation=model.generation)
         say("converting")
         folder = shop / "bundle"
@@ -159,6 +152,7 @@ def export_model(
         metrics += _scored(bundle, evaluations, plain, options.store, say)
         for check in checks:
             metrics += check(bundle)
+        bundle = add_variants(bundle, trial, say)
         bundle = _finish(bundle, metrics, options, model.parameters, parity)
         move(folder, output)
     return open_bundle(output), parity
@@ -172,6 +166,8 @@ def export_run(
     scored: bool,
     copies: Sequence[Path],
     say: Say,
+    *,
+    precisions: Precisions | None = None,
 ) -> Parity:
     """Export the run folder of a training.
 
@@ -196,11 +192,18 @@ def export_run(
     said = {k: v for k, v in recipe.options.items() if k not in names}
     said |= {k: Path(str(recipe.options[k])).name for k in names}
     model = trained_model(captioner, trained, said)
-    return export_model(model, output, options, parity_images, say, evaluations=evaluations)[1]
+    return export_model(model, output, options, parity_images, say, evaluations=evaluations, precisions=precisions)[1]
 
 
 def export_source(
-    source: str, how: ImportOptions, output: Path, options: BundleOptions, folder: Path | None, say: Say
+    source: str,
+    how: ImportOptions,
+    output: Path,
+    options: BundleOptions,
+    folder: Path | None,
+    say: Say,
+    *,
+    precisions: Precisions | None = None,
 ) -> Parity:
     """Export a captioner that was made elsewhere: see `importers.open_source`.
 
@@ -214,7 +217,7 @@ def export_source(
         )
     pictures, prove = images.find_images(folder), model.prove
     checks: list[Check] = [] if prove is None else [lambda bundle: prove(bundle, pictures, say)]
-    return export_model(model, output, options, pictures, say, checks=checks)[1]
+    return export_model(model, output, options, pictures, say, checks=checks, precisions=precisions)[1]
 
 
 def _copies(folder: Path, dev: datasets.CaptionedImages) -> list[Evaluation]:
@@ -271,25 +274,13 @@ def _pixels(how: Preprocess, files: Sequence[Path]) -> NDArray[Any]:
     return np.stack([preprocess.apply(images.read_image(file), how) for file in files])
 
 
-def _captions(bundle: Bundle, files: Sequence[Path]) -> list[str]:
-    """The runtime's captions of these files, with the bundle's defaults, as the words that scores are made of."""
-    words = bundle.with_text(Text(subwords=bundle.manifest.text.subwords))
-    captioned = Captioner(words, decoding_options(bundle.manifest), choose_device("cpu")).caption(files)
-    captions = []
-    for image in captioned:
-        if image.failure is not None:
-            raise ExportError(f"{image.path}: {image.failure.message}", "Only whole pictures can be scored.")
-        captions.append(image.captions[0].caption)
-    return captions
-
-
 def _scored(
     bundle: Bundle, evaluations: Sequence[Evaluation], plain: list[str] | None, store: str, say: Say
 ) -> list[Metric]:
     metrics = []
     for index, evaluation in enumerate(evaluations):
         say(f"captioning {len(evaluation.files)} images of {evaluation.name}")
-        captions = _captions(bundle, evaluation.files)
+        captions = caption_files(bundle, evaluation.files)
         label = decoding_options(bundle.manifest).label
         scores = score(captions, evaluation.references, f"{evaluation.name}; {label}; {store} weights")
         metrics += _metrics(evaluation.name, scores)

@@ -7,14 +7,44 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 
-from batchcap.errors import MissingExtraError
+from batchcap.bundle import Bundle
+from batchcap.captioner import Captioner, decoding_options
+from batchcap.errors import ExportError, MissingExtraError
+from batchcap.sessions import choose_device
+from batchcap.text import Text
 from batchcap_export.datasets import standardize
 
 _SIGNATURE = (
     "pycocoevalcap {version}; lower case, punctuation blanked but for apostrophes; {images} images, "
     "{references} references"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Photographs with references that the finished bundle is scored on."""
+
+    name: str
+    files: tuple[Path, ...]
+    references: tuple[tuple[str, ...], ...]
+
+
+def caption_files(bundle: Bundle, files: Sequence[Path], device: str = "cpu") -> list[str]:
+    """The runtime's captions of these files, with the bundle's defaults, as the words that scores are made of.
+
+    Raises:
+        ExportError: a picture cannot be read.
+    """
+    words = bundle.with_text(Text(subwords=bundle.manifest.text.subwords))
+    captioned = Captioner(words, decoding_options(bundle.manifest), choose_device(device)).caption(files)
+    captions = []
+    for image in captioned:
+        if image.failure is not None:
+            raise ExportError(f"{image.path}: {image.failure.message}", "Only whole pictures can be scored.")
+        captions.append(image.captions[0].caption)
+    return captions
 
 
 @dataclass(frozen=True, slots=True)

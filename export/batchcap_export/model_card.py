@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec import UNSET
+
 from batchcap.bundle import Manifest, Metric
 from batchcap_export.parity import Parity
 
@@ -30,6 +32,10 @@ An image captioner as a batchcap bundle (format {format_version}, opset {opset})
 ## Figures
 
 {figures}
+
+## Other precisions
+
+{precisions}
 
 ## Equality with the trained model
 
@@ -69,10 +75,24 @@ def model_card(manifest: Manifest, weights: int, parity: Parity, options: dict[s
         data=provenance.data or "Not stated.",
         terms=provenance.terms or "Not stated: ask whoever trained it before you use it.",
         figures=_figures(provenance.metrics),
+        precisions=_precisions(manifest),
         parity=parity.summary() + ".",
         recipe="\n".join(f"- {key}: {value}" for key, value in provenance.recipe.items()) or "Not stated.",
         tools="\n".join(f"- {key} {value}" for key, value in sorted(manifest.tools.items())),
     )
+
+
+def _precisions(manifest: Manifest) -> str:
+    """What each variant costs against float32."""
+    variants = {} if manifest.variants is UNSET else manifest.variants
+    rows = []
+    for name, variant in variants.items():
+        figures = f"{variant.changed} of {variant.images} captions differ from float32's"
+        if variant.cider is not None and variant.cider_fp32 is not None:
+            figures += f", CIDEr {variant.cider:.4f} instead of {variant.cider_fp32:.4f}"
+        equal = "equivalent" if variant.equivalent else "not equivalent"
+        rows.append(f"- {name}: {figures}; {equal} ({variant.signature})")
+    return "\n".join(rows) or "None: float32 only."
 
 
 def _figures(metrics: list[Metric]) -> str:
