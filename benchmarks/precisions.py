@@ -75,7 +75,8 @@ def main() -> None:
     bundle = open_bundle(chosen.bundle)
     how = bundle.manifest.preprocess
     files = [Path(ref.file) for ref in discover([chosen.photos])][: chosen.images]
-    pixels = np.stack([preprocess.apply(preprocess.decode_image(file.read_bytes()), how) for file in files])
+    decoded = (preprocess.decode_image(file.read_bytes(), how.jpeg_dct) for file in files)
+    pixels = np.stack([preprocess.apply(image, how) for image in decoded])
     batches = [pixels[at : at + chosen.batch_size] for at in range(0, len(pixels), chosen.batch_size)]
     spent = measure(bundle, batches, chosen.rounds, chosen.threads)
     report = {

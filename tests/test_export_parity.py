@@ -22,7 +22,8 @@ from batchcap.errors import ExportError, OutputError
 from batchcap.options import DecodingOptions
 from batchcap.text import Text
 from batchcap_export import bundling, convert, parity
-from batchcap_export.bundling import BundleOptions, Evaluation, export_model
+from batchcap_export.bundling import BundleOptions, export_model
+from batchcap_export.evaluate import Evaluation, caption_files
 from batchcap_export.model import CaptionModel
 from batchcap_export.reference import reference_captions
 from batchcap_export.stepping import TrainedCaptioner
@@ -124,7 +125,7 @@ def test_the_bundle_says_what_the_model_says(
     written = [c.captions[0].caption for c in runtime.caption(photos)]
     assert not any(f" {mark}" in caption for caption in written for mark in MARKS)
     # Compared and scored are the words themselves.
-    words = bundling._captions(bundle, photos)
+    words = caption_files(bundle, photos)
     assert {word for caption in words for word in caption.split()} <= set(captioner.vocabulary.words)
     assert any(f" {mark}" in caption for caption in words for mark in MARKS)
 

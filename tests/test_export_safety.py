@@ -29,15 +29,20 @@ from batchcap_export.importers import ImportOptions, open_source
 from batchcap_export.workshop import workshop
 
 SOURCE = Path(__file__).parent / "tiny_captioner.py"
-FILES = {"MODEL_CARD.md", "bundle.json", "decoder.onnx", "encoder.onnx", "select.onnx", "vocabulary.txt"}
+FILES = {"MODEL_CARD.md", "bundle.json", "vocabulary.txt"} | {
+    f"{graph}{precision}.onnx" for graph in ("encoder", "decoder", "select") for precision in ("", ".fp16", ".int8")
+}
 USER = "somebody-unusual"
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """64 pictures of soft coloured patches."""
-    folder = tmp_path_factory.mktemp("photos")
-    random = np.random.default_rng(2)
+    return write_pictures(tmp_path_factory.mktemp("photos"), 2)
+
+
+def write_pictures(folder: Path, seed: int) -> Path:
+    random = np.random.default_rng(seed)
     for index in range(64):
         patches = random.integers(0, 256, (random.integers(2, 6), random.integers(2, 6), 3)).astype(np.uint8)
         picture = Image.fromarray(patches).resize((80, 60), Image.Resampling.BICUBIC)
@@ -48,6 +53,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def exported(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The same captioner, exported by two processes that have as little in common as can be arranged."""
+    calibration = write_pictures(tmp_path_factory.mktemp("calibration"), 3)
+    more = ["--precision", "fp16", "--precision", "int8", "--calibrate", str(calibration), "--force"]
     folders = (tmp_path_factory.mktemp("first-place"), tmp_path_factory.mktemp("second-place"))
     running = []
     for index, folder in enumerate(folders):
@@ -57,7 +64,7 @@ def exported(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
         inherited = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         running.append(
             subprocess.Popen(
-                [*map(str, command), "--images", str(photos)],
+                [*map(str, command), "--images", str(photos), *more],
                 cwd=folder,
                 env={**os.environ, **inherited, **own},
                 stdout=subprocess.PIPE,

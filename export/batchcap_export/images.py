@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,10 +37,10 @@ def find_images(folder: Path) -> list[Path]:
     return [Path(ref.file) for ref in found]
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
+def read_image(path: Path, jpeg_dct: Literal["accurate", "fast"] = "accurate") -> NDArray[np.uint8]:
     """One picture, upright RGB uint8 [h, w, 3]. A broken one is an error that names it: training data must be whole."""
     try:
-        return preprocess.decode_image(path.read_bytes())
+        return preprocess.decode_image(path.read_bytes(), jpeg_dct)
     except (ImageError, OSError) as error:
         raise ExportError(f"{path}: {error}", "Remove or repair the picture.") from error
 

@@ -160,10 +160,11 @@ def add_variants(bundle: Bundle, trial: Trial, say: Say) -> Bundle:
         variant = _float16(lowered, trial) if name == "fp16" else _int8(lowered, trial, say)
         say(f"{name}: {_cost(variant)}")
         if not variant.equivalent and not trial.how.force:
+            alone = ": it then runs only where it is asked for" if name == "int8" else ""
             more = "More, and more fitting, pictures for --calibrate may help; or leave" if name == "int8" else "Leave"
             raise ExportError(
                 f"--precision {name}: {_cost(variant)}; {_limit(variant, trial.how)}.",
-                f"{more} {name} out, or keep it with --force: int8 then runs only where it is asked for.",
+                f"{more} {name} out, or keep it with --force{alone}.",
             )
         variants[name] = variant
     return replace(bundle, manifest=structs.replace(bundle.manifest, variants=variants)) if variants else bundle
@@ -249,7 +250,7 @@ def _batches(bundle: Bundle, files: Iterable[Path]) -> Iterator[NDArray[Any]]:
     """Pixels [4, H, W, 3]; the last ones may be fewer."""
     how, rest = bundle.manifest.preprocess, iter(files)
     while some := list(islice(rest, _FED)):
-        yield np.stack([preprocess.apply(images.read_image(file), how) for file in some])
+        yield np.stack([preprocess.apply(images.read_image(file, how.jpeg_dct), how) for file in some])
 
 
 def _pixels(bundle: Bundle, files: Iterable[Path]) -> Iterator[Feed]:
