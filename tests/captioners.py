@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 from keras import layers
@@ -89,10 +91,11 @@ def lab(
     encoder = keras.Model(image, encoded, name="encoder")
     spread(encoder, "regions", gain=3.0)
     word = keras.Input((words,), name="words")
-    embedding = layers.Embedding(WORDS, UNITS)
+    embedding = layers.Embedding(WORDS, UNITS, name="embedding")
     kind = layers.GRU if recurrent == "gru" else layers.LSTM
     layer = kind(UNITS, return_sequences=True, return_state=True, name=f"decoder_{recurrent}", **settings)
-    attention, norm, dense = layers.Attention(), layers.LayerNormalization(), layers.Dense(WORDS, name="logits")
+    attention, norm = layers.Attention(name="attention"), layers.LayerNormalization(name="norm")
+    dense = layers.Dense(WORDS, name="logits")
 
     def logits(output: Any, memory: Any) -> Any:
         return dense(norm(layers.Add()([output, attention([output, memory])])))
@@ -175,3 +178,56 @@ def show_and_tell(
     model = keras.Model([word, image], dense(output))
     loud(embedding, dense)
     return model
+
+
+def looking() -> tuple[keras.Model, keras.Model]:
+    """The encoder gives a map [B, 4, 4, D]; the decoder takes regions [B, R, D] and says where it looked."""
+    keras.utils.set_random_seed(5)
+    image = keras.Input((SIZE, SIZE, 3), name="image")
+    encoder = keras.Model(image, layers.Dense(UNITS, activation="relu", name="regions")(small_network(image)))
+    spread(encoder, "regions", gain=3.0)
+    word, state = keras.Input((1,), dtype="int64", name="words"), keras.Input((UNITS,), name="state")
+    memory = keras.Input((None, UNITS), name="features")
+    embedding, dense = layers.Embedding(WORDS, UNITS), layers.Dense(WORDS)
+    output, after = layers.GRU(UNITS, return_sequences=True, return_state=True)(embedding(word), initial_state=state)
+    weights = layers.Softmax(name="alpha")(layers.Dot(axes=2)([output, memory]))
+    looked = layers.Dot(axes=(2, 1))([weights, memory])
+    decoder = keras.Model([word, memory, state], [weights, dense(layers.Concatenate()([output, looked])), after])
+    loud(embedding, dense)
+    return encoder, decoder
+
+
+def as_keras_2(file: Path) -> None:
+    """Rewrite the description in an ``.h5`` file of a functional model to the form in which Keras 2 wrote it."""
+    with h5py.File(file, "r+") as opened:
+        config = json.loads(opened.attrs["model_config"])
+        for layer in config["config"]["layers"]:
+            settings = layer["config"]
+            settings["dtype"] = "float32"
+            settings.pop("quantization_config", None)
+            settings.pop("optional", None)
+            if "batch_shape" in settings:
+                settings["batch_input_shape"] = settings.pop("batch_shape")
+            if layer["class_name"] in ("GRU", "LSTM"):
+                settings["time_major"] = False
+                settings.pop("seed", None)
+            layer["inbound_nodes"] = [_keras_2_node(node) for node in layer["inbound_nodes"]]
+        opened.attrs["model_config"], opened.attrs["keras_version"] = json.dumps(config), "2.8.0"
+
+
+def _keras_2_node(node: dict[str, Any]) -> list[Any]:
+    """A call as a list of [layer, node, tensor, keywords]; initial states stand behind the sequence."""
+    found: list[Any] = []
+
+    def gather(value: Any) -> None:
+        if isinstance(value, dict) and value.get("class_name") == "__keras_tensor__":
+            found.append([*value["config"]["keras_history"], {}])
+        elif isinstance(value, dict):
+            for inner in value.values():
+                gather(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                gather(inner)
+
+    gather([node["args"], node["kwargs"]])
+    return found

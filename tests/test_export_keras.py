@@ -12,11 +12,14 @@ pytest.importorskip("tensorflow", reason="the export extra is not installed")
 
 import captioners
 import keras
+import numpy as np
 import onnx
 from captioners import UNITS
+from keras import layers
 from test_cli_export import call
 
 from batchcap.bundle import Bundle
+from batchcap.errors import ExportError
 from batchcap_export import images
 from batchcap_export.bundling import BundleOptions, export_model
 from batchcap_export.importers import ImportOptions, open_source
@@ -123,3 +126,54 @@ def test_a_vector_as_the_first_state_and_probabilities(tmp_path: Path, pictures:
     assert bundle.manifest.provenance.recipe == {
         "encoder": "encoder.keras", "decoder": "decoder.keras", "scale": "-1..1",
     }  # fmt: skip
+
+
+def test_a_map_is_read_as_regions_and_attention_is_kept(tmp_path: Path, pictures: Path) -> None:
+    encoder, decoder = captioners.looking()
+    encoder.save(tmp_path / "encoder.keras")
+    decoder.save(tmp_path / "decoder.keras")
+    bundle, _ = exported(tmp_path, pictures, tmp_path / "encoder.keras", decoder=tmp_path / "decoder.keras")
+    found = shapes(bundle)
+    assert found["memory.features"] == ["B", 16, UNITS]
+    assert found["attention"][:2] == ["B", "K"]
+    assert bundle.manifest.attention_grid == (4, 4)
+
+
+@pytest.mark.parametrize("recurrent", ["gru", "lstm"])
+def test_the_lab_as_keras_2_wrote_it(tmp_path: Path, recurrent: str) -> None:
+    """Initial states in one list with the sequence, and settings that Keras 3 has no more: the same numbers."""
+    encoder, decoder, _ = captioners.lab(recurrent=recurrent, words=20)
+    for model, name in ((encoder, "encoder.h5"), (decoder, "decoder.h5")):
+        captioners.save(model, tmp_path / name)
+        captioners.as_keras_2(tmp_path / name)
+    options = ImportOptions(
+        vocabulary=captioners.write_vocabulary(tmp_path), decoder=tmp_path / "decoder.h5", scale="0..1"
+    )
+    model = open_source(str(tmp_path / "encoder.h5"), options)
+    image = np.random.default_rng(1).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
+    states, memories = model.encode(image)
+    want_memory = encoder(image / 255)
+    np.testing.assert_allclose(memories["encoder_output"], want_memory, atol=1e-5)
+    zeros = [np.zeros((2, UNITS), np.float32)] * len(states)
+    layer = decoder.get_layer(f"decoder_{recurrent}")
+    words = decoder.get_layer("embedding")(np.array([[5], [9]]))
+    output, *after = layer(words, initial_state=zeros if len(zeros) > 1 else zeros[0])
+    looked = decoder.get_layer("attention")([output, want_memory])
+    want = decoder.get_layer("logits")(decoder.get_layer("norm")(output + looked))
+    logits, following, _ = model.step(np.array([[5], [9]]), {n: s[:, None] for n, s in states.items()}, memories)
+    np.testing.assert_allclose(logits, want, atol=1e-4)
+    names = ["gru_state_input"] if recurrent == "gru" else ["hidden_input", "carry_input"]
+    for name, state in zip(names, after, strict=True):
+        np.testing.assert_allclose(following[name][:, 0], state, atol=1e-5)
+
+
+def test_a_loop_that_stays_is_named(tmp_path: Path, pictures: Path) -> None:
+    """A Bidirectional layer over the regions is no single step, and is not taken apart."""
+    encoder, decoder, _ = captioners.lab()
+    both = layers.Bidirectional(layers.GRU(UNITS, return_sequences=True), merge_mode="sum", name="both")
+    encoder = keras.Model(encoder.inputs, both(encoder.outputs[0]))
+    encoder.save(tmp_path / "encoder.keras")
+    decoder.save(tmp_path / "decoder.keras")
+    with pytest.raises(ExportError, match=r"Loop \(.*both.*gru.*\): the name tells the layer"):
+        exported(tmp_path, pictures, tmp_path / "encoder.keras", decoder=tmp_path / "decoder.keras")
+    assert not (tmp_path / "proof").exists()

@@ -52,10 +52,6 @@ def as_functional(operation: Any) -> keras.Model | None:
 
 def plainly(_: Key, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The call as Keras makes it, but for recurrent layers, whose cells are called for each word."""
-    if isinstance(operation, layers.Bidirectional):
-        raise ExportError(
-            f"{operation.name}: a Bidirectional layer reads what comes after a word.", "It cannot make captions."
-        )
     if not isinstance(operation, layers.RNN):
         return operation(*args, **kwargs)
     sequence, states, mask = recurrent_arguments(args, kwargs)
