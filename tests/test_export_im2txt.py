@@ -188,8 +188,10 @@ def test_a_checkpoint_is_the_same_graph(
         }
         variables = [tf.compat.v1.Variable(value, name=name) for name, value in named.items()]
         session.run(tf.compat.v1.global_variables_initializer())
+        # The code of 2016 wrote one file without an index.
+        saver = tf.compat.v1.train.Saver(variables, write_version=1 if old else 2)
         for step in (9, 10):
-            tf.compat.v1.train.Saver(variables).save(session, str(tmp_path / "model.ckpt"), step, write_meta_graph=old)
+            saver.save(session, str(tmp_path / "model.ckpt"), step, write_meta_graph=old)
     prefix = show_and_tell.find_checkpoint(tmp_path)
     assert prefix == tmp_path / "model.ckpt-10"
     assert show_and_tell.find_checkpoint(tmp_path / "model.ckpt-9") == tmp_path / "model.ckpt-9"
@@ -255,7 +257,10 @@ def tiny(
         tf.tanh(joined, "lstm/initial_state")
         word = tf.compat.v1.placeholder(word_type, [None], "input_feed")
         state = tf.compat.v1.placeholder(tf.float32, [None, 6], "lstm/state_feed")
-        after = tf.tanh(tf.gather(weight(outputs, 6), word) + state @ weight(6, 5) @ weight(5, 6), "lstm/state")
+        after = tf.tanh(
+            tf.raw_ops.Gather(params=weight(outputs, 6), indices=word) + state @ weight(6, 5) @ weight(5, 6),
+            "lstm/state",
+        )
         out(after @ weight(6, outputs), "softmax")
     return graph.as_graph_def()
 
