@@ -256,7 +256,7 @@ def tiny(
             joined += tf.cast(tf.strings.length(data), tf.float32)
         tf.tanh(joined, "lstm/initial_state")
         word = tf.compat.v1.placeholder(word_type, [None], "input_feed")
-        state = tf.compat.v1.placeholder(tf.float32, [None, 6], "lstm/state_feed")
+        state = tf.compat.v1.placeholder(tf.float32, None, "lstm/state_feed")
         after = tf.tanh(
             tf.raw_ops.Gather(params=weight(outputs, 6), indices=word) + state @ weight(6, 5) @ weight(5, 6),
             "lstm/state",
@@ -297,6 +297,7 @@ def test_other_ways_to_resize() -> None:
         ({"resize": lambda image: tf.compat.v1.image.resize_images(image, [40, 36], method=2)}, r"\(1 and 0\)"),
         ({"around": True}, "by another way"),
         ({"frozen_": False}, "is not frozen"),
+        ({"prepare": lambda image: tf.debugging.check_numerics(image / 0.0, "odd")}, "cannot run this graph: .*odd"),
     ],
 )
 def test_a_graph_that_does_not_fit(graph: dict[str, Any], told: str) -> None:
@@ -432,7 +433,10 @@ def test_a_bundle_that_says_other_things_is_refused(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reference runs another graph than the one that was exported; parity does not see that, the tool does."""
-    (tmp_path / "tiny.pb").write_bytes(tiny(outputs=40).SerializeToString())
+    definition = tiny(outputs=40)
+    for node in definition.node:
+        node.device = "/job:worker/device:GPU:7"
+    (tmp_path / "tiny.pb").write_bytes(definition.SerializeToString())
     (tmp_path / "words.txt").write_text("\n".join(["<S>", "</S>", *(f"w{i}" for i in range(38))]))
     load = im2txt.load
 

@@ -10,7 +10,7 @@ import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 import tensorflow as tf
@@ -20,14 +20,18 @@ from PIL import Image
 
 from batchcap import preprocess
 from batchcap.errors import ExportError
-from batchcap.preprocess import Preprocess
+from batchcap.preprocess import Preprocess, ResizeMethod
 
 IMAGE, WORD, STATE = "image_feed", "input_feed", "lstm/state_feed"
 INITIAL, SOFTMAX, NEXT = "lstm/initial_state", "softmax", "lstm/state"
 _NAMES = (IMAGE, WORD, STATE, INITIAL, SOFTMAX, NEXT)
 _VARIABLES = frozenset({"Variable", "VariableV2", "VarHandleOp"})
-_METHODS = {False: "bilinear-tf1", True: "bilinear"}
-_DCT = {"": "fast", "INTEGER_FAST": "fast", "INTEGER_ACCURATE": "accurate"}
+_METHODS: Final[dict[bool, ResizeMethod]] = {False: "bilinear-tf1", True: "bilinear"}
+_DCT: Final[dict[str, Literal["accurate", "fast"]]] = {
+    "": "fast",
+    "INTEGER_FAST": "fast",
+    "INTEGER_ACCURATE": "accurate",
+}
 # In units of -1..1: the order of two float32 products.
 _SAME_PIXELS = 2e-6
 
@@ -64,6 +68,8 @@ def load_graph(path: Path) -> Any:
         raise ExportError(f"{path}: is no graph of TensorFlow.", "Name the frozen graph, show-and-tell.pb.") from error
     if not definition.node:
         raise ExportError(f"{path}: is a graph without nodes, or no frozen graph.", "Name show-and-tell.pb.")
+    for node in definition.node:
+        node.device = ""  # where it was frozen: that machine may have had a GPU
     return definition
 
 
@@ -87,13 +93,17 @@ def inspect_graph(definition: Any, where: str) -> FrozenGraph:
     softmax = graph.get_operation_by_name(SOFTMAX)
     if softmax.type != "Softmax":
         raise ExportError(f"{where}: the tensor {SOFTMAX} comes from {softmax.type}, not from Softmax.")
-    logits = softmax.inputs[0]
-    width, words = graph.get_tensor_by_name(f"{STATE}:0").shape[-1], logits.shape[-1]
-    if width is None or words is None:
-        raise ExportError(f"{where}: the sizes of {STATE} and {SOFTMAX} are not in the graph.")
-    entrance = _entrance(graph, where)
-    how = _preparation(graph, entrance, where)
-    return FrozenGraph(definition, entrance.name, logits.name, width, words, how)
+    logits, entrance = softmax.inputs[0], _entrance(graph, where)
+    # Sizes are read from what comes out: old graphs do not hold those of their placeholders.
+    try:
+        with tf.compat.v1.Session(graph=graph) as session:
+            prepared = [session.run(entrance.outputs[0], {f"{IMAGE}:0": data}) for data in _PROBES]
+            state = session.run(f"{INITIAL}:0", {f"{IMAGE}:0": _PROBES[0]})
+            scores = session.run(logits, {f"{WORD}:0": [0], f"{STATE}:0": state})
+    except tf.errors.OpError as error:
+        raise ExportError(f"{where}: TensorFlow cannot run this graph: {error.message}.") from error
+    how = _preparation(entrance, prepared, where)
+    return FrozenGraph(definition, entrance.name, logits.name, state.shape[-1], scores.shape[-1], how)
 
 
 def _check_names(graph: Any, where: str) -> None:
@@ -156,10 +166,10 @@ def _reached(operation: Any, following: Callable[[Any], Iterable[Any]]) -> set[A
     return reached
 
 
-def _preparation(graph: Any, entrance: Any, where: str) -> Preprocess:
+def _preparation(entrance: Any, prepared: list[NDArray[np.float32]], where: str) -> Preprocess:
     """What the graph does with a JPEG file before the network, as `batchcap.preprocess` calls it.
 
-    The operations tell which modes these are; three pictures, prepared by the graph and here, prove it.
+    The operations tell which modes these are; ``prepared``, the probes as they enter the network, prove it.
     """
     before = _upstream(entrance)
     decoded, resized = (
@@ -171,43 +181,42 @@ def _preparation(graph: Any, entrance: Any, where: str) -> Preprocess:
             f"({len(decoded)} and {len(resized)})."
         )
     size, dct = tf.get_static_value(resized[0].inputs[1]), decoded[0].get_attr("dct_method").decode()
-    shape = entrance.outputs[0].shape
-    if size is None or dct not in _DCT or shape.rank != 4 or None in (shape[1], shape[2]):
-        raise ExportError(f"{where}: the sizes of pictures, or how JPEG is decoded, are not in the graph.")
-    (rows, columns), height, width = size.tolist(), int(shape[1]), int(shape[2])
+    if size is None or dct not in _DCT or prepared[0].ndim != 4:
+        raise ExportError(f"{where}: to what size pictures are resized, or how JPEG is decoded, is not in the graph.")
+    (rows, columns), (height, width) = size.tolist(), prepared[0].shape[1:3]
     how = Preprocess(
         height=height,
         width=width,
         resize_height=rows,
         resize_width=columns,
-        method=_METHODS[resized[0].get_attr("half_pixel_centers")],  # type: ignore[arg-type]
+        method=_METHODS[resized[0].get_attr("half_pixel_centers")],
         fit="stretch" if (rows, columns) == (height, width) else "center-crop" if rows >= height else "pad",
         pixels="float32",
-        jpeg_dct=_DCT[dct],  # type: ignore[arg-type]
+        jpeg_dct=_DCT[dct],
     )
-    with tf.compat.v1.Session(graph=graph) as session:
-        for data in _probes():
-            there = session.run(entrance.outputs[0], {f"{IMAGE}:0": data})[0]
-            here = np.asarray(scaled(preprocess.apply(preprocess.decode_image(data, how.jpeg_dct), how)))
-            off = float(np.abs(there - here).max()) if there.shape == here.shape else np.inf
-            if not off <= _SAME_PIXELS:
-                raise ExportError(
-                    f"{where}: prepares pictures otherwise than by a {how.method} resize to {rows}x{columns}, "
-                    f"{how.fit} to {height}x{width} and levels in -1..1 (off by {off:.3g}).",
-                    "Export it by a Python file that does it: see examples/custom_captioner.py.",
-                )
+    for data, there in zip(_PROBES, prepared, strict=True):
+        here = np.asarray(scaled(preprocess.apply(preprocess.decode_image(data, how.jpeg_dct), how)))
+        off = float(np.abs(there[0] - here).max()) if there.shape[1:] == here.shape else np.inf
+        if not off <= _SAME_PIXELS:
+            raise ExportError(
+                f"{where}: prepares pictures otherwise than by a {how.method} resize to {rows}x{columns}, "
+                f"{how.fit} to {height}x{width} and levels in -1..1 (off by {off:.3g}).",
+                "Export it by a Python file that does it: see examples/custom_captioner.py.",
+            )
     return how
 
 
-def _probes() -> list[bytes]:
-    """Three JPEG files: a landscape, a portrait, and a small one in grey."""
-    random, files = np.random.default_rng(0), []
-    for rows, columns, mode in ((375, 500, "RGB"), (500, 333, "RGB"), (61, 90, "L")):
-        patches = Image.fromarray(random.integers(0, 256, (7, 7, 3)).astype(np.uint8)).convert(mode)
-        file = io.BytesIO()
-        patches.resize((columns, rows), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
-        files.append(file.getvalue())
-    return files
+def _probe(rows: int, columns: int, mode: str) -> bytes:
+    """A JPEG file of soft patches."""
+    random = np.random.default_rng(rows)
+    patches = Image.fromarray(random.integers(0, 256, (7, 7, 3)).astype(np.uint8)).convert(mode)
+    file = io.BytesIO()
+    patches.resize((columns, rows), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+# A landscape, a portrait, and a small one in grey.
+_PROBES: Final = (_probe(375, 500, "RGB"), _probe(500, 333, "RGB"), _probe(61, 90, "L"))
 
 
 def scaled(levels: Any) -> Any:
@@ -252,10 +261,10 @@ def stepper(frozen: FrozenGraph) -> Callable[[Any, Any], tuple[Any, Any]]:
 
     def step(word: Any, state: Any) -> tuple[Any, Any]:
         given = {f"{WORD}:0": word, f"{STATE}:0": state}
-        made = tf.graph_util.import_graph_def(
+        logits, after = tf.graph_util.import_graph_def(
             part, input_map=given, return_elements=[frozen.logits, f"{NEXT}:0"], name=""
         )
-        return tuple(made)
+        return tf.ensure_shape(logits, [None, frozen.words]), tf.ensure_shape(after, [None, frozen.width])
 
     return _wrapped(step, tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, frozen.width], tf.float32))
 
@@ -299,9 +308,10 @@ def _made_for_one(part: Any, frozen: FrozenGraph) -> tuple[dict[str, tuple[list[
     of_image = _downstream(graph.get_operation_by_name(frozen.entrance))
     for operation in of_image:
         out = operation.outputs[0] if operation.outputs else None
-        if operation.type == "Reshape" and operation.inputs[1].op not in of_image and out.shape[0] == 1:
+        if operation.type == "Reshape" and operation.inputs[1].op not in of_image:
             shape = operation.inputs[1]
-            fixed[shape.name] = [-1, *out.shape[1:].as_list()], shape.dtype
+            if out.shape.is_fully_defined() and out.shape.rank and out.shape[0] == 1:
+                fixed[shape.name] = [-1, *out.shape[1:].as_list()], shape.dtype
         elif operation.type in ("ConcatV2", "Concat") and out.shape.rank and out.shape[0] == 1:
             beside = [given for given in operation.inputs if given.op not in of_image]
             alone |= {given.name: given for given in beside if given.shape.rank == out.shape.rank}
