@@ -101,7 +101,8 @@ def inspect_graph(definition: Any, where: str) -> FrozenGraph:
             state = session.run(f"{INITIAL}:0", {f"{IMAGE}:0": _PROBES[0]})
             scores = session.run(logits, {f"{WORD}:0": [0], f"{STATE}:0": state})
     except tf.errors.OpError as error:
-        raise ExportError(f"{where}: TensorFlow cannot run this graph: {error.message}.") from error
+        said = " ".join(error.message.split())
+        raise ExportError(f"{where}: TensorFlow cannot run this graph: {said}.") from error
     how = _preparation(entrance, prepared, where)
     return FrozenGraph(definition, entrance.name, logits.name, state.shape[-1], scores.shape[-1], how)
 
