@@ -307,7 +307,8 @@ def _made_for_one(part: Any, frozen: FrozenGraph) -> tuple[dict[str, tuple[list[
     with tf.Graph().as_default() as graph:
         tf.graph_util.import_graph_def(part, name="")
     of_image = _downstream(graph.get_operation_by_name(frozen.entrance))
-    for operation in of_image:
+    # In the graph's order: a set has another one in every process, and the same input must give the same file.
+    for operation in filter(of_image.__contains__, graph.get_operations()):
         out = operation.outputs[0] if operation.outputs else None
         if operation.type == "Reshape" and operation.inputs[1].op not in of_image:
             shape = operation.inputs[1]
