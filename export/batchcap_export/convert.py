@@ -196,6 +196,8 @@ def _rename_inside(model: onnx.ModelProto) -> None:
     names: dict[str, str] = {}
     for index, node in enumerate(model.graph.node):
         node.name = f"{node.op_type}_{index}"
+        if not node.domain:
+            node.ClearField("domain")  # the converter writes it down empty, or leaves it out, as it happens
         for position, output in enumerate(node.output):
             if output and output not in fixed:
                 names[output] = f"{node.name}:{position}"
