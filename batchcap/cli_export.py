@@ -253,8 +253,9 @@ def export(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="Run folder of batchcap train; a frozen graph (.pb) or checkpoint (model.ckpt-*) of im2txt; or a "
-            "Python file with a function captioner() (FILE.py:NAME: another).",
+            help="Run folder of batchcap train; a saved network of Keras (.keras, .h5, SavedModel); a frozen graph "
+            "(.pb) or checkpoint (model.ckpt-*) of im2txt; or a Python file with a function captioner() "
+            "(FILE.py:NAME: another).",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The bundle folder to make; it must not exist.")],

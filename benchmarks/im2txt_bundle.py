@@ -10,6 +10,7 @@ What is measured is how long it takes, how large the bundle is, and whether it p
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -61,7 +62,14 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, help="also write the figures as JSON")
     chosen = parser.parse_args()
     chosen.folder.mkdir(parents=True, exist_ok=True)
-    make_original(chosen.folder, chosen.images, chosen.outputs, chosen.words)
+    # In a process of its own, so that its memory is free while the export runs.
+    maker = multiprocessing.get_context("spawn").Process(
+        target=make_original, args=(chosen.folder, chosen.images, chosen.outputs, chosen.words)
+    )
+    maker.start()
+    maker.join()
+    if maker.exitcode:
+        sys.exit(maker.exitcode)
     frozen = chosen.folder / "show-and-tell.pb"
     bundle, seconds = export(chosen.folder, frozen, chosen.images, "bundle")
     again, _ = export(chosen.folder, chosen.folder, chosen.images, "from-checkpoint")
