@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import ctypes
+import functools
 import io
 import re
 import sys
@@ -40,6 +41,7 @@ __all__ = [
 _CUDA: Final = "CUDAExecutionProvider"
 _CPU: Final = "CPUExecutionProvider"
 _GPU_FIX: Final = 'Install the GPU libraries: pip install "batchcap[cuda]". Or use --device cpu.'
+_CPUINFO: Final = Path("/proc/cpuinfo")
 # onnxruntime's log severities. Whatever is fatal to us is raised as well, so its printed text is only noise.
 _SILENT: Final = 4
 _WARNING: Final = 2
@@ -176,9 +178,9 @@ def _session(model: Path | bytes, device: Device, threads: int) -> Any:
     options.intra_op_num_threads = threads or usable_cores()
     # Threads that spin while they wait starve the threads that decode pictures.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Where a CPU has no VNNI, sums of uint8 times int8 could overflow: slower products that cannot, so that int8 graphs
-    # caption alike on every x86.
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    if _may_overflow(_CPUINFO):
+        # Slower products of integers that cannot, so that int8 graphs caption here as where they were judged.
+        options.add_session_config_entry("session.x64quantprecision", "1")
     # TF32 would round what the CPU does not. Algorithms by heuristic: trial runs choose differently from run to run.
     cuda = {"device_id": str(device.index), "use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
     providers: list[Any] = [_CPU] if device.kind == "cpu" else [(_CUDA, cuda), _CPU]
@@ -190,6 +192,17 @@ def _session(model: Path | bytes, device: Device, threads: int) -> Any:
     if device.kind == "cuda" and _CUDA not in session.get_providers():
         raise DeviceError("onnxruntime cannot load its CUDA libraries (CUDA 13 and cuDNN 9).", _GPU_FIX)
     return session
+
+
+@functools.cache
+def _may_overflow(cpuinfo: Path) -> bool:
+    """Whether this is an x86 without VNNI: its sums of uint8 times int8 are cut at 16 bits. Only Linux tells."""
+    try:
+        text = cpuinfo.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    flags = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
+    return flags is not None and "vnni" not in flags[1]
 
 
 def _failure(error: Exception, device: Device, model: Path | bytes, what: str) -> BatchcapError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import re
 import shutil
@@ -478,3 +479,32 @@ def test_the_probe_is_the_model_it_says() -> None:
     model = onnx.load_from_string(sessions._PROBE)
     onnx.checker.check_model(model, full_check=True)
     assert [(n.op_type, list(n.input), list(n.output)) for n in model.graph.node] == [("Identity", ["x"], ["y"])]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("model name\t: X\nflags\t\t: fpu avx2 avx512f\n", True),
+        ("flags\t\t: fpu avx512_vnni fma\n", False),
+        ("flags\t\t: fpu avx2 avx_vnni\n", False),
+        ("Features\t: fp asimd\n", False),
+        (None, False),
+    ],
+)
+def test_which_processors_need_slower_products(text: str | None, expected: bool, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "cpuinfo").write_text(text)
+    assert sessions._may_overflow(tmp_path / "cpuinfo") is expected
+
+
+def test_slower_products_are_asked_for_where_they_are_needed(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read back from a real session: onnxruntime takes any name of a setting, misspelt ones too."""
+    for needed in (True, False):
+        monkeypatch.setattr(sessions, "_may_overflow", lambda _, needed=needed: needed)
+        options = sessions._session(tiny_bundle / "encoder.onnx", choose_device("cpu"), 1).get_session_options()
+        found = []
+        with contextlib.suppress(RuntimeError):
+            found.append(options.get_session_config_entry("session.x64quantprecision"))
+        assert found == (["1"] if needed else [])
