@@ -214,6 +214,32 @@ def test_files_that_hold_no_model(lab: Path, tmp_path: Path, name: str, told: st
     assert "decoder.keras: no such file" in refused(lab, decoder=tmp_path / "decoder.keras")
 
 
+def test_an_encoder_that_takes_words(lab: Path) -> None:
+    told = refused(lab, lab / "training.keras")
+    assert "training.keras: an encoder takes a picture and nothing else" in told
+    assert "without --decoder" in told
+
+
+def test_a_folder_that_takes_many_words_at_once(lab: Path, tmp_path: Path) -> None:
+    captioners.save(captioners.lab(words=20)[1], tmp_path / "decoder")
+    told = refused(lab, decoder=tmp_path / "decoder")
+    assert "takes 20 words at once (words [?, 20] float32)" in told
+    assert "Save it as .keras" in told
+
+
+def test_a_state_of_any_size(lab: Path, tmp_path: Path) -> None:
+    word, state = keras.Input((1,), name="words"), keras.Input((None,), name="before")
+    memory = keras.Input((16, UNITS), name="encoder_output")
+    words = layers.Embedding(WORDS, UNITS)(word)
+    output = layers.Dense(WORDS)(layers.Attention()([words, memory]))
+    keras.Model([word, state, memory], [output, layers.Activation("tanh", name="after")(state)]).save(
+        tmp_path / "decoder.keras"
+    )
+    told = refused(lab, decoder=tmp_path / "decoder.keras")
+    assert "the state before [?, ?] float32 has no known size" in told
+    assert "fixed size" in told
+
+
 def test_a_folder_without_a_signature(lab: Path, tmp_path: Path) -> None:
     tf.saved_model.save(tf.Module(), str(tmp_path / "empty"))
     told = refused(lab, tmp_path / "empty")

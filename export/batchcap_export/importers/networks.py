@@ -73,7 +73,18 @@ def open_network(path: Path) -> Network:
     if path.is_dir():
         from batchcap_export.importers import saved_models
 
-        return saved_models.open_saved_model(path)
+        network = saved_models.open_saved_model(path)
+    else:
+        network = _open_file(path)
+    for port in network.inputs:
+        if port.shape and port.shape[0] is not None:
+            raise ExportError(
+                f"{path}: input {port} is made for a batch of {port.shape[0]}.", "Save it with any batch size."
+            )
+    return network
+
+
+def _open_file(path: Path) -> Network:
     config = _config(path)
     _check_layers(path, config)
     try:
@@ -153,11 +164,6 @@ def _described(path: Path, model: keras.Model) -> Network:
         Port(name, tuple(t.shape), keras.backend.standardize_dtype(t.dtype))
         for name, t in zip(names, model.outputs, strict=True)
     )
-    for port in inputs:
-        if port.shape[0] is not None:
-            raise ExportError(
-                f"{path}: input {port} is made for a batch of {port.shape[0]}.", "Save it with any batch size."
-            )
     words, follows = _wiring(model, inputs, outputs)
     loose = any(port.name in words and len(port.shape) == 2 and port.shape[1] not in (None, 1) for port in inputs)
     runs = _for_one_word(model, words) if loose and follows else model

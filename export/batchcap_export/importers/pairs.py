@@ -105,15 +105,18 @@ def pair(encoder: Network, decoder: Network, vocabulary: Vocabulary, options: Im
     Raises:
         ExportError: they do not fit together, or not to the vocabulary.
     """
+    if len(encoder.inputs) != 1:
+        raise ExportError(
+            f"{encoder.file}: an encoder takes a picture and nothing else: {encoder.tensors()}.",
+            "If it is a training model, export it alone, without --decoder.",
+        )
     special = special_words(vocabulary, options)
     roles = match_pair(encoder, decoder, len(vocabulary), read_map(options.map))
+    _check_inputs(decoder, roles)
     how, scale = preprocessing(encoder, roles.image, options), scale_of(encoder, roles.image, options)
     saved = _Pair(encoder, decoder, roles, scale, len(vocabulary))
     pixels = probing.pixels(how)
     states, memories = probing.tried(encoder, "the encoder", lambda: saved.encode(encoder.run)(pixels))
-    for name, state in states.items():
-        if None in state.shape[1:]:
-            raise ExportError(f"{decoder.file}: the state {name} has no known size.", "Save it with a fixed size.")
     regions = next((int(memory.shape[1]) for memory in memories.values() if len(memory.shape) == 3), 0)
     probe = np.arange(probing.IMAGES) % len(vocabulary), states, memories
     logits = probing.tried(decoder, "the decoder", lambda: saved.rows(decoder.run)(*probe))[0]
@@ -136,6 +139,22 @@ def pair(encoder: Network, decoder: Network, vocabulary: Vocabulary, options: Im
         recipe={"encoder": encoder.file.name, "decoder": decoder.file.name, "scale": scale},
         original=Original(saved.encode(encoder.run), probing.traced(beams_from_rows(saved.rows(decoder.run)))),
     )
+
+
+def _check_inputs(decoder: Network, roles: Roles) -> None:
+    """Raise an ExportError for words or states of a size that a step cannot give."""
+    words = roles.word.shape[1:]
+    if decoder.model is None and words and words[0] not in (None, 1):
+        raise ExportError(
+            f"{decoder.file}: takes {words[0]} words at once ({roles.word}), and a SavedModel keeps to that.",
+            "Save it as .keras, or with an input of one word: Input((1,)).",
+        )
+    for name, (before, _) in roles.states.items():
+        if name not in roles.encoded and None in before.shape[1:]:
+            raise ExportError(
+                f"{decoder.file}: the state {before} has no known size, so that it cannot start with zeros.",
+                "Save it with a fixed size, or let the encoder give its start.",
+            )
 
 
 def _check_straight(saved: _Pair, pixels: Any, probe: tuple[Any, Tensors, Tensors]) -> None:
