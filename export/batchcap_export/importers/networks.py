@@ -171,13 +171,23 @@ def _described(path: Path, model: keras.Model) -> Network:
     def cast(tensors: Sequence[Any]) -> list[Any]:
         return [tf.cast(value, port.dtype) for value, port in zip(tensors, inputs, strict=True)]
 
+    # Functions with names: TensorFlow complains of lambdas when it traces them.
+    def run(tensors: Sequence[Any]) -> list[Any]:
+        return list(tree.flatten(runs(tree.pack_sequence_as(runs.input, cast(tensors)), training=False)))
+
+    def straight(tensors: Sequence[Any]) -> list[Any]:
+        return functional.evaluate(model, cast(tensors), functional.plainly)
+
+    def beams(tensors: Sequence[Any]) -> list[Any]:
+        return functional.evaluate(model, cast(tensors), functional.on_beams)
+
     return Network(
         file=path,
         inputs=inputs,
         outputs=outputs,
-        run=lambda tensors: tree.flatten(runs(tree.pack_sequence_as(runs.input, cast(tensors)), training=False)),
-        straight=lambda tensors: functional.evaluate(model, cast(tensors), functional.plainly),
-        beams=lambda tensors: functional.evaluate(model, cast(tensors), functional.on_beams),
+        run=run,
+        straight=straight,
+        beams=beams,
         parameters=int(model.count_params()),
         model=model,
         words=words,

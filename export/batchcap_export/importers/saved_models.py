@@ -54,13 +54,16 @@ def open_saved_model(folder: Path) -> Network:
     once = _without_loops(graph)
 
     @tf.function
-    def straight(tensors: Sequence[Any]) -> list[Any]:
+    def traced(tensors: Sequence[Any]) -> list[Any]:
         values = {feeds[port.name]: value for port, value in zip(inputs, tensors, strict=True)}
         wanted = [ends[port.name] for port in outputs]
         found = tf.graph_util.import_graph_def(once, input_map=values, return_elements=wanted, name="")
         for port, tensor in zip(outputs, found, strict=True):
             tensor.set_shape(port.shape)
         return list(found)
+
+    def straight(tensors: Sequence[Any]) -> list[Any]:
+        return list(traced([tf.cast(tensor, port.dtype) for tensor, port in zip(tensors, inputs, strict=True)]))
 
     def run(tensors: Sequence[Any]) -> list[Any]:
         values = {p.name: tf.cast(value, p.dtype) for p, value in zip(inputs, tensors, strict=True)}
@@ -73,7 +76,7 @@ def open_saved_model(folder: Path) -> Network:
         inputs=inputs,
         outputs=outputs,
         run=run,
-        straight=lambda tensors: straight([tf.cast(t, p.dtype) for t, p in zip(tensors, inputs, strict=True)]),
+        straight=straight,
         parameters=sum(int(tf.size(variable)) for variable in signature.variables),
         words=words,
         follows=follows,
