@@ -60,7 +60,7 @@ def test_a_captioner_of_one_s_own_on_the_command_line(tmp_path: Path, pictures: 
     shutil.copy(EXAMPLES / "custom_captioner.py", tmp_path / "colour_example.py")
     reduced = tmp_path / "reduced.py"
     reduced.write_text(
-        "import colour_example as full\n\n\ndef short():\n    full.STEPS = 250\n    return full.captioner()\n"
+        "import colour_example as full\n\n\ndef short():\n    full.STEPS = 150\n    return full.captioner()\n"
     )
     done = call("export", f"{reduced}:short", "-o", tmp_path / "colours", "--images", pictures)
     assert done.exit_code == 0, done.stderr
@@ -94,7 +94,7 @@ def test_the_pair_of_the_tensorflow_tutorial(tmp_path: Path, pictures: Path, mon
     captioners.loud(decoder.embedding, decoder.fc2, decoder.attention.W2)
     tf.train.Checkpoint(encoder=encoder, decoder=decoder).save(tmp_path / "train" / "ckpt")
     captioners.write_vocabulary(tmp_path)
-    done = call("export", reduced, "-o", tmp_path / "tutorial", "--images", pictures, "--max-length", 10)
+    done = call("export", reduced, "-o", tmp_path / "tutorial", "--images", pictures, "--max-length", 6)
     assert done.exit_code == 0, done.stderr
     assert "64 of 64 captions identical" in done.stdout
     bundle = open_bundle(tmp_path / "tutorial")
