@@ -20,7 +20,9 @@ nice "$batchcap" train "$f8k/images" --captions "$f8k/captions.token.txt" \
     --weights "$work/distilled/backbone.weights.h5" --tied --views 4 --epochs 14 --patience 3 --final-rate 0.02 \
     --label-smoothing 0.1
 
+# Beam and penalty: by the rule in benchmarks/decoding_sweep.py, from benchmarks/results/decoding-sweep-flickr8k-small.json.
 "$batchcap" export "$work/captioner" -o "$work/flickr8k-small" --store int8 --also-score "$data/photos" \
+    --beam-size 4 --length-penalty 0.8 --text english \
     --data "Flickr8k (Hodosh et al. 2013), 6,000 training photos with five captions each. The backbone was distilled, from a \
 random start, from the features of a MobileNetV2 (ImageNet) on Flickr8k photos outside dev and test and on 11,732 other photos \
 without captions." \
