@@ -59,8 +59,8 @@ def test_every_word_has_its_attention() -> None:
     pictures = [random.integers(0, 256, (3, 4, 3), np.uint8).repeat(40, 0).repeat(40, 1) for _ in range(6)]
     for image in captioner.caption(pictures, attention=True):
         assert image.attention is not None
-        for caption, weights in zip(image.captions, image.attention, strict=True):
-            assert weights.shape == (len(caption.caption.split()), 49)
+        for tokens, weights in zip(image.tokens, image.attention, strict=True):
+            assert weights.shape == (len(tokens), 49)
             assert weights.sum(axis=1) == pytest.approx(1, abs=1e-5)
             # It looks at something, and not at the same for every word.
             assert weights.max() > 2 / 49
