@@ -7,7 +7,7 @@ comes before is done by `batchcap.preprocess`, which must give the same numbers.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -32,6 +32,8 @@ _DCT: Final[dict[str, Literal["accurate", "fast"]]] = {
     "INTEGER_FAST": "fast",
     "INTEGER_ACCURATE": "accurate",
 }
+# Constants of fewer numbers stay in the graph: shapes, biases, scales of a layer.
+_LARGE = 4096
 # In units of -1..1: the order of two float32 products.
 _SAME_PIXELS = 2e-6
 
@@ -41,7 +43,9 @@ class FrozenGraph:
     """A graph that is in order, and where to cut it."""
 
     definition: Any
-    """The GraphDef as it is."""
+    """The GraphDef, with placeholders for its weights."""
+    weights: Mapping[str, Any]
+    """The variable that stands for each of them, by its tensor: every function made of the graph shares them."""
     entrance: str
     """The operation whose first output [1, H, W, 3] enters the network."""
     logits: str
@@ -104,7 +108,27 @@ def inspect_graph(definition: Any, where: str) -> FrozenGraph:
         said = " ".join(error.message.split())
         raise ExportError(f"{where}: TensorFlow cannot run this graph: {said}.") from error
     how = _preparation(entrance, prepared, where)
-    return FrozenGraph(definition, entrance.name, logits.name, state.shape[-1], scores.shape[-1], how)
+    light, weights = _without_weights(definition)
+    return FrozenGraph(light, weights, entrance.name, logits.name, state.shape[-1], scores.shape[-1], how)
+
+
+def _without_weights(definition: Any) -> tuple[Any, dict[str, Any]]:
+    """A graph with placeholders for its large constants, and variables with their values.
+
+    Every function that is made of a graph has a copy of its constants, and a conversion makes many functions.
+    """
+    light, weights = tf.compat.v1.GraphDef(versions=definition.versions, library=definition.library), {}
+    for node in definition.node:
+        held = node.attr["value"].tensor if node.op == "Const" else None
+        numbers = tf.TensorShape(held.tensor_shape).num_elements() if held is not None else 0
+        if held is None or held.dtype != tf.float32.as_datatype_enum or numbers < _LARGE:
+            light.node.append(node)
+            continue
+        weights[f"{node.name}:0"] = tf.Variable(tf.make_ndarray(held), trainable=False)
+        stand_in = light.node.add(name=node.name, op="Placeholder")
+        stand_in.attr["dtype"].type = held.dtype
+        stand_in.attr["shape"].shape.CopyFrom(held.tensor_shape)
+    return light, weights
 
 
 def _check_names(graph: Any, where: str) -> None:
@@ -230,30 +254,27 @@ def encoder(frozen: FrozenGraph) -> Callable[[Any], Any]:
 
     What was made for a batch of one is freed: reshapes to it, and zeros that are joined to what the image gives.
     """
-    part = _cut(frozen, INITIAL)
+    part, how = _cut(frozen), frozen.preprocess
     fixed, repeated = _made_for_one(part, frozen)
-    how = frozen.preprocess
 
     def encode(image: Any) -> Any:
         count = tf.shape(image)[0]
         given = {f"{frozen.entrance}:0": scaled(image)}
         given |= {name: tf.constant(shape, kind) for name, (shape, kind) in fixed.items()}
         given |= {name: tf.repeat(tf.constant(one), count, axis=0) for name, one in repeated.items()}
-        state = tf.graph_util.import_graph_def(part, input_map=given, return_elements=[f"{INITIAL}:0"], name="")[0]
-        return tf.ensure_shape(state, [None, frozen.width])
+        return tf.ensure_shape(_run(frozen, part, given, f"{INITIAL}:0")[0], [None, frozen.width])
 
-    return _wrapped(encode, tf.TensorSpec([None, how.height, how.width, 3], tf.float32))
+    return _function(encode, tf.TensorSpec([None, how.height, how.width, 3], tf.float32))
 
 
 def single_encoder(frozen: FrozenGraph) -> Callable[[Any], Any]:
     """Pixels float32 [1, H, W, 3] in 0..255 -> the state [1, S], by the graph as it is."""
-    part, how = _cut(frozen, INITIAL), frozen.preprocess
+    part, how = _cut(frozen), frozen.preprocess
 
     def encode(image: Any) -> Any:
-        given = {f"{frozen.entrance}:0": scaled(image)}
-        return tf.graph_util.import_graph_def(part, input_map=given, return_elements=[f"{INITIAL}:0"], name="")[0]
+        return _run(frozen, part, {f"{frozen.entrance}:0": scaled(image)}, f"{INITIAL}:0")[0]
 
-    return _wrapped(encode, tf.TensorSpec([1, how.height, how.width, 3], tf.float32))
+    return _function(encode, tf.TensorSpec([1, how.height, how.width, 3], tf.float32))
 
 
 def stepper(frozen: FrozenGraph) -> Callable[[Any, Any], tuple[Any, Any]]:
@@ -262,21 +283,26 @@ def stepper(frozen: FrozenGraph) -> Callable[[Any, Any], tuple[Any, Any]]:
 
     def step(word: Any, state: Any) -> tuple[Any, Any]:
         given = {f"{WORD}:0": word, f"{STATE}:0": state}
-        logits, after = tf.graph_util.import_graph_def(
-            part, input_map=given, return_elements=[frozen.logits, f"{NEXT}:0"], name=""
-        )
+        logits, after = _run(frozen, part, given, frozen.logits, f"{NEXT}:0")
         return tf.ensure_shape(logits, [None, frozen.words]), tf.ensure_shape(after, [None, frozen.width])
 
-    return _wrapped(step, tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, frozen.width], tf.float32))
+    return _function(step, tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, frozen.width], tf.float32))
 
 
-def _wrapped(function: Callable[..., Any], *signature: Any) -> Any:
-    """As a function that runs at once, and inside another one."""
-    return tf.compat.v1.wrap_function(function, signature)
+def _run(frozen: FrozenGraph, part: Any, given: dict[str, Any], *results: str) -> list[Any]:
+    """The tensors ``results`` of a part of the graph, inside the function that is being traced."""
+    names = {f"{node.name}:0" for node in part.node}
+    read = {name: variable.read_value() for name, variable in frozen.weights.items() if name in names}
+    made: list[Any] = tf.graph_util.import_graph_def(part, input_map=given | read, return_elements=results, name="")
+    return made
 
 
-def _cut(frozen: FrozenGraph, result: str) -> Any:
-    """The part of the graph between the entrance, now a placeholder, and ``result``."""
+def _function(function: Callable[..., Any], *signature: Any) -> Any:
+    return tf.function(function, input_signature=signature, autograph=False)
+
+
+def _cut(frozen: FrozenGraph) -> Any:
+    """The part of the graph between the entrance, now a placeholder, and the initial state."""
     how, definition = frozen.preprocess, tf.compat.v1.GraphDef()
     definition.CopyFrom(frozen.definition)
     node = next(node for node in definition.node if node.name == frozen.entrance)
@@ -284,7 +310,7 @@ def _cut(frozen: FrozenGraph, result: str) -> Any:
         tf.compat.v1.placeholder(tf.float32, [1, how.height, how.width, 3], "entrance")
     node.CopyFrom(alone.as_graph_def().node[0])
     node.name = frozen.entrance
-    return _part(definition, result)
+    return _part(definition, INITIAL)
 
 
 def _part(definition: Any, *results: str) -> Any:
