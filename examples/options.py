@@ -47,7 +47,6 @@ def examples(plain: str, folder: Path) -> list[str]:
         "--length-penalty 1.5",
         f"--ban {longest[0]}",
         f"--ban-file {WORDS}",
-        "--allow-unknown",
         "--no-repeat-ngram 2",
         '--prefix "a photo of"',
         "--search sample",
@@ -55,6 +54,7 @@ def examples(plain: str, folder: Path) -> list[str]:
         "--search sample --temperature 0.5",
         "--search sample --top-k 10",
         "--search sample --top-p 0.9",
+        "--search sample --seed 11 --allow-unknown",
         "--search im2txt",
         "--style sentence",
     ]
