@@ -24,7 +24,7 @@ class ShowAndTell(keras.Model):
     Args:
         vocabulary_size: V, special tokens included.
         units: D, the width of the embedding, of the projected image and of the LSTM.
-        dropout: rates on the word embeddings, the mean of the regions and the LSTM's output, while training.
+        dropout: rates on the word embeddings, the regions and the LSTM's output, while training.
         image_as: ``input``, as in the paper: the LSTM takes a step on the image; or ``state``: two projections of the
             image are the LSTM's first state.
     """
@@ -69,7 +69,8 @@ class ShowAndTell(keras.Model):
 
     def begin(self, features: Any, training: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
         """Features [B, R, F] -> {"h": [B, D], "c": [B, D]}: the state before the first word; no memory."""
-        mean = self.region_dropout(ops.mean(features, axis=1), training=training)
+        # Before the mean: behind it a lost channel would be lost for the whole picture.
+        mean = ops.mean(self.region_dropout(features, training=training), axis=1)
         if self.image_as == "state":
             return {"h": self.first_output(mean), "c": self.first_cell(mean)}, {}
         image = self.image(mean)
