@@ -146,11 +146,13 @@ class Captioner:
             attention: the results carry attention weights.
 
         Raises:
-            OptionError: something that is neither a path nor such an array, or a model without attention was asked for
-                it.
+            OptionError: something that is neither a path nor such an array, one picture that is not in a list, or a
+                model without attention was asked for it.
             DeviceError: too little memory for the batch, or the device was lost.
         """
         self._check(attention)
+        if isinstance(images, str | os.PathLike) or (isinstance(images, np.ndarray) and images.ndim == 3):
+            raise OptionError("One picture stands where several are taken.", "Give a list of it: [picture].")
         for arrays, group in groupby(enumerate(images), key=lambda numbered: _is_array(numbered[1])):
             stage = self._caption_arrays if arrays else self._caption_files
             yield from stage(group, attention)

@@ -115,6 +115,12 @@ class DecodingOptions:
         )
         _require(self.num_captions >= 1, f"--num-captions {self.num_captions}: must be at least 1.")
         _require(
+            self.search != "greedy" or self.num_captions == 1,
+            f"--num-captions {self.num_captions}: greedy search finds one caption.",
+            "Use --search beam, or sample.",
+        )
+        _require(self.num_captions <= 256, f"--num-captions {self.num_captions}: must be at most 256.")
+        _require(
             self.search == "sample" or self.num_captions <= self.beam_size,
             f"--num-captions {self.num_captions} is more than --beam-size {self.beam_size}.",
             f"Raise the beam: --beam-size {self.num_captions}.",
@@ -149,10 +155,6 @@ class DecodingOptions:
         _require(self.top_k >= 0, f"--top-k {self.top_k}: must be at least 0.")
         _require(0 < self.top_p <= 1, f"--top-p {self.top_p}: must be above 0 and at most 1.")
         _require(0 <= self.seed < 2**64, f"--seed {self.seed}: must be from 0 to 2 ** 64 - 1.")
-        _require(
-            self.search != "sample" or self.num_captions <= 256,
-            f"--num-captions {self.num_captions}: must be at most 256.",
-        )
 
     @property
     def label(self) -> str:

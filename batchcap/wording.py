@@ -36,8 +36,11 @@ def prefix_tokens(bundle: Bundle, decoding: DecodingOptions) -> list[int]:
     banned = set(banned_tokens(bundle, decoding))
     for word, token in zip(words, prefix, strict=True):
         if token in banned:
-            why = "--ban forbids it" if word in decoding.ban else "no caption holds it"
-            raise OptionError(f"--prefix {word}: {why}.", "Leave one out." if word in decoding.ban else "Leave it out.")
+            if word in decoding.ban:
+                raise OptionError(f"--prefix {word}: --ban forbids it.", "Leave one out.")
+            unknown = token == bundle.manifest.tokens.unknown
+            fix = "Leave it out, or add --allow-unknown." if unknown else "Leave it out."
+            raise OptionError(f"--prefix {word}: no caption holds it.", fix)
     return prefix
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -162,6 +163,17 @@ def test_what_is_no_picture(captioner: Captioner, image: object) -> None:
         list(captioner.caption([image]))
 
 
+@pytest.mark.parametrize("image", ["beach.jpg", Path("beach.jpg"), np.zeros((4, 4, 3), np.uint8)])
+def test_one_picture_is_not_several(captioner: Captioner, image: Any) -> None:
+    """A text is a sequence of texts: it would be captioned letter by letter."""
+    with pytest.raises(OptionError, match="One picture stands where several are taken"):
+        list(captioner.caption(image))
+
+
+def test_an_array_of_pictures_is_several(captioner: Captioner) -> None:
+    assert len(list(captioner.caption(np.zeros((2, 4, 4, 3), np.uint8)))) == 2
+
+
 @settings(deadline=None, max_examples=25)
 @given(
     st.lists(st.tuples(*[st.integers(0, 255)] * 3), min_size=1, max_size=9),
@@ -312,7 +324,7 @@ def test_what_goes_with_no_search_of_the_bundle(tiny_bundle: Path) -> None:
         decoding_options(greedy, search="greedy", beam_size=4)
     with pytest.raises(OptionError, match=r"--temperature 0\.5 goes with --search sample"):
         decoding_options(greedy, temperature=0.5)
-    with pytest.raises(OptionError, match="--num-captions 2 is more than --beam-size 1"):
+    with pytest.raises(OptionError, match="--num-captions 2: greedy search finds one caption"):
         decoding_options(greedy, num_captions=2)
 
 

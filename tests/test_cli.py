@@ -343,6 +343,8 @@ def test_a_bad_bundle(
         (("--device", "gpu"), 2, "--device gpu", "cuda:N"),
         (("--beam-size", "0"), 2, "--beam-size 0", "1 to 256"),
         (("--num-captions", "9"), 2, "--num-captions 9 is more than --beam-size 3", "--beam-size 9"),
+        (("--num-captions", "257"), 2, "--num-captions 257", "at most 256"),
+        (("--search", "greedy", "--num-captions", "2"), 2, "greedy search finds one caption", "--search beam"),
         (("--search", "greedy", "--beam-size", "4"), 2, "--beam-size 4", "leave --beam-size out"),
         (("--limit", "0"), 2, "--limit 0", "at least 1"),
         (("--batch-size", "0"), 2, "--batch-size 0", "1 to 4096"),

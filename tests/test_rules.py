@@ -152,6 +152,7 @@ def test_captions_begin_as_told(tiny_bundle: Path) -> None:
         ({"prefix": "a photo"}, r"--prefix photo: is no word of this model"),
         ({"prefix": "a do"}, r"--prefix do: is no word of this model\. Near words: dog"),
         ({"prefix": "a <start>"}, r"--prefix <start>: no caption holds it"),
+        ({"prefix": "a <unk>"}, r"--prefix <unk>: no caption holds it\. Leave it out, or add --allow-unknown"),
         ({"prefix": "a <end>"}, r"--prefix <end>: is the token that ends a caption"),
         ({"prefix": "a dog", "ban": ["dog"]}, r"--prefix dog: --ban forbids it\. Leave one out"),
         ({"prefix": "a dog", "max_length": 1}, r"--prefix 'a dog' has 2 words, more than --max-length 1"),
