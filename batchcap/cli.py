@@ -339,7 +339,7 @@ def info(
     bundle: Annotated[
         str,
         typer.Argument(
-            metavar="[BUNDLE]", help="Name of an embedded bundle, or the folder of a bundle.", envvar="BATCHCAP_MODEL"
+            metavar="BUNDLE", help="Name of an embedded bundle, or the folder of a bundle.", envvar="BATCHCAP_MODEL"
         ),
     ] = "flickr8k-small",
     verbose: Verbose = 0,
@@ -371,7 +371,7 @@ def bench(
     folder: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FOLDER]", help="Images to measure with; default: generated 500x375 JPEGs.", readable=False
+            metavar="FOLDER", help="Images to measure with; default: generated 500x375 JPEGs.", readable=False
         ),
     ] = None,
     model: Model = "flickr8k-small",

@@ -356,8 +356,8 @@ def _written(manifest: Manifest) -> str:
 def _variants(variants: Mapping[Any, Variant]) -> Table:
     """What the bundle has beside fp32, and what each costs."""
     title = "Precisions beside fp32"
-    table = Table("precision", "captions changed", "CIDEr", "equivalent", "measured how", title=title)
-    table.title_justify = "left"
+    table = Table("precision", "captions changed", "CIDEr", "equivalent", title=title, title_justify="left")
+    table.add_column("measured how", overflow="fold")
     for name, variant in variants.items():
         cider = "" if variant.cider is None else f"{variant.cider:.4f} (fp32 {variant.cider_fp32:.4f})"
         changed = f"{variant.changed:,} of {variant.images:,} ({variant.share:.1%})"
@@ -390,7 +390,13 @@ def show_diagnosis(diagnosis: Diagnosis) -> None:
 def show_check(check: Check) -> None:
     """One line of `batchcap verify`."""
     mark = Text("ok    ", "green") if check.passed else Text("FAILED", "bold red")
-    _out().print(mark, _text(f"{check.name:<18}"), _text(check.result), soft_wrap=True)
+    name, result, console = _text(f"{check.name:<18}"), _text(check.result), _out()
+    if console.is_terminal:  # a long result goes on in its own column
+        line = Table.grid("", "", "", padding=(0, 1))
+        line.add_row(mark, name, result)
+        console.print(line)
+    else:
+        console.print(mark, name, result, soft_wrap=True)
 
 
 def show_verdict(failed: Sequence[str]) -> None:

@@ -211,6 +211,11 @@ def test_info_shows_what_each_costs(tmp_path: Path, tiny_bundle: Path) -> None:
     assert "Precisions" not in call("info", tiny_bundle).stdout
 
 
+def test_info_cuts_nothing_off_on_a_narrow_terminal(tmp_path: Path) -> None:
+    costs = variant(cider=0.4013, cider_fp32=0.4038, signature="dev; beam3-lp0.7#300cadc2; int8 encoder; 1000 images")
+    assert "…" not in call("info", build_variants(tmp_path / "tiny", int8=costs), env={"COLUMNS": "80"}).stdout
+
+
 # What cannot be right
 
 

@@ -70,6 +70,16 @@ def test_the_command_shows_every_check_and_its_figure(whole: Path, tmp_path: Pat
     assert done.stderr == ""
 
 
+def test_in_a_terminal_a_long_result_stays_in_its_column(whole: Path) -> None:
+    narrow = {"COLUMNS": "80", "FORCE_COLOR": "1", "NO_COLOR": "1", "TERM": "xterm"}
+    lines = CliRunner().invoke(app, ["verify", str(whole)], env=narrow).stdout.splitlines()
+    begun = [line for line in lines if line.startswith(("ok", "\x1b"))]
+    gone_on = [line for line in lines[:-1] if line not in begun]
+    assert len(begun) == len(NAMES)
+    assert gone_on
+    assert all(line.startswith(" " * 26) for line in gone_on)
+
+
 def test_the_embedded_bundle_holds() -> None:
     done = call("verify", "flickr8k-small")
     assert done.exit_code == 0, done.output
