@@ -76,7 +76,7 @@ def main() -> None:
     words = [captioner.bundle.vocabulary.words[token] for token in found.tokens[0]]
     looks = found.attention[0].reshape(-1, *manifest.attention_grid)
     tiles = [("", small), *((word, lit(small, look)) for word, look in zip(words, looks, strict=True))]
-    grid_of(tiles, found.captions[0].caption).save(chosen.output)
+    grid_of(tiles, found.captions[0].caption).save(chosen.output, "PNG")
     print(f"{chosen.output}: {found.captions[0].caption}")
 
 

@@ -83,7 +83,8 @@ def main() -> None:
     print(f"`{WORDS}`: {words}.\n")
     print("| option | photo | caption |\n|---|---|---|")
     for option, name, caption in rows:
-        print(f"| {option} | {names.index(name) + 1} | {caption} |")
+        shown = caption.replace("<", "\\<")  # Markdown would take <unk> for a tag
+        print(f"| {option} | {names.index(name) + 1} | {shown} |")
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_photo_becomes_a_sheet(tiny_bundle: Path, tmp_path: Path) -> None:
-    photo, sheet = tmp_path / "photo.png", tmp_path / "sheet.png"
+    photo, sheet = tmp_path / "photo.png", tmp_path / "sheet"
     Image.new("RGB", (90, 60), (250, 10, 10)).save(photo)
     done = run(photo, "-o", sheet, "--model", tiny_bundle)
     assert done.returncode == 0, done.stderr
