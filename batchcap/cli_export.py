@@ -10,10 +10,14 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
-from batchcap.errors import MissingExtraError
+from batchcap import cli_origin
+from batchcap.errors import MissingExtraError, OptionError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+_BUNDLE = "The bundle"
+_COMPARED = "Comparison and scores"
+_PRECISIONS = "More precisions"
 _EXTRA = "pip install 'batchcap[export,eval]'"
 
 
@@ -48,7 +52,10 @@ def register(app: typer.Typer) -> None:
 
 
 def distill(
-    images: Annotated[list[Path], typer.Argument(help="Folders of pictures to learn from; they need no captions.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGES...", help="Folders of pictures to learn from; they need no captions."),
+    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Run folder; the same command goes on where it stopped.")
     ],
@@ -71,17 +78,17 @@ def distill(
     ] = None,
     views: Annotated[int, typer.Option(min=1, help="Augmented views of each picture of the first folder.")] = 8,
     extra_views: Annotated[int, typer.Option(min=1, help="Views of each picture of the other folders.")] = 3,
-    epochs: Annotated[int, typer.Option(min=1)] = 7,
-    batch_size: Annotated[int, typer.Option(min=1)] = 128,
-    learning_rate: Annotated[float, typer.Option(min=0.0)] = 2e-3,
-    weight_decay: Annotated[float, typer.Option(min=0.0)] = 0.02,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over all views.")] = 7,
+    batch_size: Annotated[int, typer.Option(min=1, help="Views a step.")] = 128,
+    learning_rate: Annotated[float, typer.Option(min=0.0, help="AdamW's highest rate.")] = 2e-3,
+    weight_decay: Annotated[float, typer.Option(min=0.0, help="AdamW's, of all weights.")] = 0.02,
     whitening: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="0: plain squared error; 1: every component counts alike.")
     ] = 0.5,
     precision: Annotated[
         Literal["mixed_bfloat16", "float32"], typer.Option(help="Arithmetic while training; weights stay float32.")
     ] = "mixed_bfloat16",
-    seed: Annotated[int, typer.Option(min=0)] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of all that is random.")] = 1,
 ) -> None:
     """Train the `small` backbone to give the features of a teacher network."""
     need_export()
@@ -106,7 +113,7 @@ def distill(
 
 
 def train(
-    images: Annotated[Path, typer.Argument(help="Folder of the pictures.")],
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of the pictures.")],
     captions: Annotated[
         Path, typer.Option(help="Captions: lines of NAME.jpg#0<TAB>caption, as in Flickr8k.token.txt.")
     ],
@@ -125,7 +132,7 @@ def train(
         str, typer.Option(help="The backbone's weights: imagenet (downloads), none, or a file.")
     ] = "none",
     size: Annotated[
-        int | None, typer.Option(min=32, help="Rows and columns of the input.  [default: the backbone's]")
+        int | None, typer.Option(min=32, help="Rows and columns of the input. [dim]Default: the backbone's[/dim]")
     ] = None,
     min_count: Annotated[int, typer.Option(min=1, help="A word must occur this often to be learnt.")] = 5,
     max_length: Annotated[int, typer.Option(min=1, help="Words of a caption; longer ones are cut.")] = 20,
@@ -143,22 +150,28 @@ def train(
     ] = False,
     image_as: Annotated[
         Literal["input", "state"] | None,
-        typer.Option(help="Of show-and-tell: the LSTM reads the picture first, or starts from it.  [default: input]"),
+        typer.Option(
+            help="Of show-and-tell: the LSTM reads the picture first, or starts from it. [dim]Default: input[/dim]"
+        ),
     ] = None,
     doubly_stochastic: Annotated[
         float | None,
-        typer.Option(min=0.0, help="Of show-attend-tell: how much all regions shall be looked at.  [default: 1.0]"),
+        typer.Option(
+            min=0.0, help="Of show-attend-tell: how much all regions shall be looked at. [dim]Default: 1.0[/dim]"
+        ),
     ] = None,
     views: Annotated[int, typer.Option(min=1, help="Augmented views of each training picture.")] = 1,
-    epochs: Annotated[int, typer.Option(min=1)] = 12,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over all captions, at most.")] = 12,
     patience: Annotated[int, typer.Option(min=1, help="Epochs without a lower dev loss before training stops.")] = 2,
     batch_size: Annotated[int, typer.Option(min=1, help="Captions a step.")] = 256,
-    learning_rate: Annotated[float, typer.Option(min=0.0)] = 1e-3,
+    learning_rate: Annotated[float, typer.Option(min=0.0, help="Adam's rate at the start.")] = 1e-3,
     final_rate: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="The rate falls along a cosine to this share of itself.")
     ] = 0.1,
-    label_smoothing: Annotated[float, typer.Option(min=0.0, max=0.9)] = 0.0,
-    seed: Annotated[int, typer.Option(min=0)] = 1,
+    label_smoothing: Annotated[
+        float, typer.Option(min=0.0, max=0.9, help="This share of the target is spread over all words.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of all that is random.")] = 1,
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="The same losses from the same seed, at the price of speed.")
     ] = False,
@@ -203,51 +216,6 @@ def train(
     typer.echo(f"Next: batchcap export {output} -o BUNDLE")
 
 
-# What a saved model does not say of itself; `verify` asks for it too.
-OriginVocabulary = Annotated[
-    Path | None,
-    typer.Option(
-        help="Of a saved model: its words by id. Text (one a line), JSON, or a .keras file with TextVectorization."
-    ),
-]
-OriginDecoder = Annotated[Path | None, typer.Option(help="Of a saved encoder: the saved decoder that makes one step.")]
-OriginMap = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--map",
-        metavar="TENSOR=ROLE",
-        help="Of a saved model: what a tensor is (image, word, logits, attention, state.NAME, memory.NAME, unused) "
-        "where its name and shape do not tell. Repeatable.",
-    ),
-]
-OriginSize = Annotated[
-    int | None, typer.Option(min=1, help="Of a saved model: rows and columns of its input.  [default: its own]")
-]
-OriginScale = Annotated[
-    Literal["0..255", "0..1", "-1..1", "caffe", "torch"] | None,
-    typer.Option(
-        help="Of a saved model: the pixels that it wants. 0..255 where it scales them itself; caffe and torch as "
-        "in keras.applications."
-    ),
-]
-OriginResize = Annotated[
-    Literal["bilinear", "bilinear-antialias", "bilinear-tf1"] | None,
-    typer.Option(help="Of a saved model: how its pictures were resized.  [default: bilinear, as tf.image.resize]"),
-]
-OriginStart = Annotated[
-    str | None, typer.Option(help="Of a saved model: the token before the first word.  [default: <start>]")
-]
-OriginEnd = Annotated[
-    str | None, typer.Option(help="Of a saved model: the token after the last word.  [default: <end>]")
-]
-OriginUnknown = Annotated[
-    str | None, typer.Option(help="Of a saved model: the token for other words.  [default: <unk> or [UNK]]")
-]
-OriginPadding = Annotated[
-    str | None, typer.Option(help="Of a saved model: the token that fills short captions.  [default: <pad>]")
-]
-
-
 def export(
     source: Annotated[
         str,
@@ -259,77 +227,130 @@ def export(
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The bundle folder to make; it must not exist.")],
-    name: Annotated[str | None, typer.Option(help="Name of the bundle.  [default: the folder's]")] = None,
-    bundle_version: Annotated[str, typer.Option("--bundle-version", help="Version of the bundle.")] = "1",
-    store: Annotated[
-        Literal["float32", "float16", "int8"],
-        typer.Option(help="Round the big weights, for a smaller bundle. Arithmetic stays float32."),
-    ] = "float32",
     images: Annotated[
         Path | None,
-        typer.Option(help="Folder of at least 64 pictures for the comparison.  [default: the dev pictures of a run]"),
+        typer.Option(
+            help="Folder of at least 64 pictures for the comparison. [dim]Default: the dev pictures of a run; "
+            "everything else needs it[/dim]"
+        ),
     ] = None,
-    score: Annotated[
-        bool, typer.Option("--score/--no-score", help="Score the bundle of a run on its dev pictures.")
-    ] = True,
-    also_score: Annotated[
-        list[Path] | None,
-        typer.Option(help="Of a run: folders with other copies of some dev pictures, scored too. Repeatable."),
+    vocabulary: cli_origin.Vocabulary = None,
+    decoder: cli_origin.Decoder = None,
+    map_: cli_origin.Map = None,
+    size: cli_origin.Size = None,
+    scale: cli_origin.Scale = None,
+    resize: cli_origin.Resize = None,
+    start: cli_origin.Start = None,
+    end: cli_origin.End = None,
+    unknown: cli_origin.Unknown = None,
+    padding: cli_origin.Padding = None,
+    name: Annotated[
+        str | None, typer.Option(help="Its name. [dim]Default: the folder's[/dim]", rich_help_panel=_BUNDLE)
     ] = None,
+    bundle_version: Annotated[
+        str, typer.Option("--bundle-version", help="Its version.", rich_help_panel=_BUNDLE)
+    ] = "1",
+    store: Annotated[
+        Literal["float32", "float16", "int8"],
+        typer.Option(
+            help="Of a run: round the big weights, for a smaller bundle. Arithmetic stays float32.",
+            rich_help_panel=_BUNDLE,
+        ),
+    ] = "float32",
     beam_size: Annotated[
-        int | None, typer.Option(min=1, help="The bundle's default beam.  [default: the model's]")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Its --beam-size where a run names none. [dim]Default: the model's[/dim]",
+            rich_help_panel=_BUNDLE,
+        ),
     ] = None,
     max_length: Annotated[
-        int | None, typer.Option(min=1, help="The bundle's default length.  [default: the model's]")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Its --max-length where a run names none. [dim]Default: the model's[/dim]",
+            rich_help_panel=_BUNDLE,
+        ),
     ] = None,
     length_penalty: Annotated[
-        float | None, typer.Option(min=0.0, help="The bundle's default penalty.  [default: the model's]")
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="Its --length-penalty where a run names none. [dim]Default: the model's[/dim]",
+            rich_help_panel=_BUNDLE,
+        ),
     ] = None,
     text: Annotated[
         Literal["plain", "english"] | None,
         typer.Option(
-            help="How captions are written. english: 's, n't and punctuation join their words.  [default: the model's]"
+            help="How captions are written. english: 's, n't and punctuation join their words. "
+            "[dim]Default: the model's[/dim]",
+            rich_help_panel=_BUNDLE,
         ),
     ] = None,
-    vocabulary: OriginVocabulary = None,
-    decoder: OriginDecoder = None,
-    map_: OriginMap = None,
-    size: OriginSize = None,
-    scale: OriginScale = None,
-    resize: OriginResize = None,
-    start: OriginStart = None,
-    end: OriginEnd = None,
-    unknown: OriginUnknown = None,
-    padding: OriginPadding = None,
+    data: Annotated[str, typer.Option(help="What the model learnt from, for its card.", rich_help_panel=_BUNDLE)] = "",
+    terms: Annotated[
+        str, typer.Option(help="Under which terms it may be used, for its card.", rich_help_panel=_BUNDLE)
+    ] = "",
+    score: Annotated[
+        bool,
+        typer.Option(
+            "--score/--no-score", help="Of a run: score the bundle on its dev pictures.", rich_help_panel=_COMPARED
+        ),
+    ] = True,
+    also_score: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Of a run: folders with other copies of some dev pictures, scored too. Repeatable.",
+            rich_help_panel=_COMPARED,
+        ),
+    ] = None,
+    min_distinct: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Share of the compared captions that must be different.",
+            rich_help_panel=_COMPARED,
+        ),
+    ] = 0.5,
     precision: Annotated[
         list[_Variant] | None,
-        typer.Option(help="More graphs beside float32, for run --precision; judged by their captions. Repeatable."),
+        typer.Option(
+            help="More graphs beside float32, for run --precision; judged by their captions. Repeatable.",
+            rich_help_panel=_PRECISIONS,
+        ),
     ] = None,
     calibrate: Annotated[
         list[Path] | None,
-        typer.Option(help="Of int8: folders of pictures like those to be captioned, at least 64. Repeatable."),
+        typer.Option(
+            help="Of int8: folders of pictures like those to be captioned, at least 64. Repeatable.",
+            rich_help_panel=_PRECISIONS,
+        ),
     ] = None,
     references: Annotated[
         Path | None,
         typer.Option(
             help="Captions (as for train) of at least 500 compared pictures: another precision may lose 1% of CIDEr. "
-            "[default: those of a run; without any, 3% of the captions may change]"
+            "[dim]Default: those of a run; without any, 3% of the captions may change[/dim]",
+            rich_help_panel=_PRECISIONS,
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Keep a precision that costs too much; it runs only where it is asked for.")
+        bool,
+        typer.Option(
+            "--force",
+            help="Keep a precision that costs too much; int8 then runs only where it is asked for.",
+            rich_help_panel=_PRECISIONS,
+        ),
     ] = False,
-    data: Annotated[str, typer.Option(help="What the model learnt from, for its card.")] = "",
-    terms: Annotated[str, typer.Option(help="Under which terms it may be used, for its card.")] = "",
-    min_distinct: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Share of the compared captions that must be different.")
-    ] = 0.5,
 ) -> None:
     """Turn a captioner into a bundle, proven to say the same words. If it does not, no bundle remains."""
     need_export()
     from batchcap.console import say
     from batchcap_export.bundling import BundleOptions, export_run, export_source
-    from batchcap_export.importers import ImportOptions
+    from batchcap_export.importers import ImportOptions, take_only
     from batchcap_export.precision import Precisions
 
     precisions = Precisions(
@@ -350,21 +371,24 @@ def export(
         terms=terms,
         min_distinct=min_distinct,
     )
+    how = ImportOptions(
+        vocabulary=vocabulary,
+        decoder=decoder,
+        map=tuple(map_) if map_ else None,
+        size=size,
+        scale=scale,
+        resize=resize,
+        start=start,
+        end=end,
+        unknown=unknown,
+        padding=padding,
+    )
     if (Path(source) / "recipe.json").is_file():
+        take_only(source, how)
         parity = export_run(Path(source), output, options, images, score, also_score or [], say, precisions=precisions)
     else:
-        how = ImportOptions(
-            vocabulary=vocabulary,
-            decoder=decoder,
-            map=tuple(map_) if map_ else None,
-            size=size,
-            scale=scale,
-            resize=resize,
-            start=start,
-            end=end,
-            unknown=unknown,
-            padding=padding,
-        )
+        if also_score:
+            raise OptionError("--also-score goes with a run folder of batchcap train.", "Leave it out.")
         parity = export_source(source, how, output, options, images, say, precisions=precisions)
     typer.echo(f"{output}: {parity.summary()}")
     typer.echo(f"Try it: batchcap run PHOTOS -o captions.jsonl --model {output}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from batchcap import cli_export
+from batchcap import cli_export, cli_origin
 from batchcap.errors import OptionError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def verify(
         typer.Option(
             "--images",
             metavar="FOLDER",
-            help="Caption the first 64 pictures here.  [default: a few generated ones]",
+            help="Caption the first 64 pictures here. [dim]Default: a few generated ones[/dim]",
             readable=False,
         ),
     ] = None,
@@ -42,16 +42,16 @@ def verify(
             "pictures. A bundle holds no paths, so only you can say where it is. Needs TensorFlow.",
         ),
     ] = None,
-    vocabulary: cli_export.OriginVocabulary = None,
-    decoder: cli_export.OriginDecoder = None,
-    map_: cli_export.OriginMap = None,
-    size: cli_export.OriginSize = None,
-    scale: cli_export.OriginScale = None,
-    resize: cli_export.OriginResize = None,
-    start: cli_export.OriginStart = None,
-    end: cli_export.OriginEnd = None,
-    unknown: cli_export.OriginUnknown = None,
-    padding: cli_export.OriginPadding = None,
+    vocabulary: cli_origin.Vocabulary = None,
+    decoder: cli_origin.Decoder = None,
+    map_: cli_origin.Map = None,
+    size: cli_origin.Size = None,
+    scale: cli_origin.Scale = None,
+    resize: cli_origin.Resize = None,
+    start: cli_origin.Start = None,
+    end: cli_origin.End = None,
+    unknown: cli_origin.Unknown = None,
+    padding: cli_origin.Padding = None,
 ) -> None:
     """Check that a bundle is whole, keeps its contract, and computes true log-probabilities; on the CPU.
 

@@ -18,6 +18,8 @@ import pytest
 import typer
 from bundles import build_bundle
 from photos import break_photo, write_photos
+from rich.text import Text
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from batchcap import __version__, console, pipeline, sessions
@@ -75,6 +77,17 @@ def test_version_and_help() -> None:
         assert re.search(rf"\b{command}\b", shown.stdout)
     for panel in ("Captions", "Device and speed", "Output", "Terminal"):
         assert panel in invoke("run", "--help").stdout
+
+
+def test_every_option_says_what_it_does_and_nothing_of_it_is_lost() -> None:
+    """A text in square brackets would be taken for markup, and not be shown."""
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        for parameter in command.params:
+            if parameter.name == "help":
+                continue
+            assert parameter.help, f"{name} {parameter.name}"
+            told = re.sub(r"\[/?dim\]", "", parameter.help)
+            assert Text.from_markup(parameter.help).plain == told, f"{name} {parameter.name}"
 
 
 def test_starting_up_imports_nothing_heavy() -> None:

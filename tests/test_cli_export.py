@@ -29,7 +29,10 @@ def test_without_tensorflow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     result = call("export", tmp_path, "-o", tmp_path / "bundle")
     assert result.exit_code == 1
-    assert "batchcap[export,eval]" in result.stderr
+    told = " ".join(result.stderr.split())
+    assert "This command needs TensorFlow and tf2onnx" in told
+    assert "tensorflow" in told
+    assert "pip install 'batchcap[export,eval]'" in told
     assert "Traceback" not in result.stderr
 
 
@@ -65,6 +68,13 @@ def test_train_export_run(tmp_path: Path) -> None:
     verified = call("verify", tmp_path / "two-colours", "--origin", tmp_path / "run")
     assert verified.exit_code == 0, verified.output
     assert "64 of 64 captions identical" in verified.stdout
+    words = ["--vocabulary", tmp_path / "run" / "vocabulary.txt"]
+    for refused in (
+        call("export", tmp_path / "run", "-o", tmp_path / "other", *words),
+        call("verify", tmp_path / "two-colours", "--origin", tmp_path / "run", *words),
+    ):
+        assert refused.exit_code == 1
+        assert "--vocabulary does not go with it" in refused.stderr
     again = call("export", tmp_path / "run", "-o", tmp_path / "two-colours")
     assert again.exit_code == 1
     assert "exists already" in again.stderr
@@ -92,7 +102,10 @@ def test_what_is_missing_is_named(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_wrong_usage_is_exit_code_2() -> None:
-    result = call("export", "run", "-o", "bundle", "--store", "int4")
+@pytest.mark.parametrize("arguments", [("--store", "int4"), ("--also-score", "photos")])
+def test_wrong_usage_is_exit_code_2(arguments: tuple[str, str], tmp_path: Path) -> None:
+    if arguments[0] == "--also-score":
+        pytest.importorskip("tensorflow", reason="the export extra is not installed")
+    result = call("export", tmp_path / "model.keras", "-o", tmp_path / "bundle", *arguments)
     assert result.exit_code == 2
-    assert "--store" in result.stderr
+    assert arguments[0] in result.stderr

@@ -13,7 +13,7 @@ from batchcap.bundle import Bundle, open_bundle
 from batchcap.errors import ExportError
 from batchcap.verify import Check
 from batchcap_export import datasets, images
-from batchcap_export.importers import ImportOptions, open_source
+from batchcap_export.importers import ImportOptions, open_source, take_only
 from batchcap_export.model import CaptionModel, check_model
 from batchcap_export.parity import MIN_IMAGES, check_parity
 from batchcap_export.rounding import Storage
@@ -73,6 +73,7 @@ def _open(source: str, how: ImportOptions, folder: Path | None) -> tuple[Caption
     found = images.find_images(folder) if folder is not None else []
     if not (Path(source) / "recipe.json").is_file():
         return open_source(source, how), found
+    take_only(source, how)
     captioner, trained, _ = load_run(Path(source))
     if folder is None:
         captions = datasets.read_captions(trained.captions)
