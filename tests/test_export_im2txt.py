@@ -13,17 +13,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from typer.testing import CliRunner, Result
 
 pytest.importorskip("tensorflow", reason="the export extra is not installed")
 
 import keras
-import onnx
 import tensorflow as tf
+from proofs import call, check_graphs, shapes
 from show_and_tell import random_weights
 
 from batchcap.bundle import open_bundle
-from batchcap.cli import app
 from batchcap.errors import ExportError
 from batchcap.preprocess import Preprocess
 from batchcap_export.bundling import BundleOptions, export_source
@@ -34,10 +32,6 @@ from batchcap_export.origin import compare
 
 OUTPUTS, WORDS = 300, ["a", "<S>", "</S>", *(f"word{i}" for i in range(3, 290))]
 JPEGS = 66
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +94,10 @@ def test_a_frozen_graph_becomes_a_bundle(original: Any, vocabulary: Path, photos
     assert metrics["original_tool/log_prob"].value < 1e-3
     assert str(tmp_path) not in (bundle / "bundle.json").read_text() + (bundle / "MODEL_CARD.md").read_text()
     check_graphs(bundle)
+    found = {name: shapes(bundle / f"{name}.onnx") for name in ("encoder", "decoder")}
+    assert found["encoder"] == {"image": ["B", 299, 299, 3], "state.lstm": ["B", 1, 128]}
+    assert found["decoder"]["state.lstm"] == ["B", "P", 128]
+    assert not [name for name in found["decoder"] if name.startswith("memory")]
 
     ran = call("run", photos, "-o", tmp_path / "captions.csv", "--model", bundle, "--num-captions", 3, "-q")
     assert ran.exit_code == 0, ran.stderr
@@ -115,28 +113,6 @@ def test_a_frozen_graph_becomes_a_bundle(original: Any, vocabulary: Path, photos
     assert len(same) + sum("<UNK>" in want.text for want in said) >= 0.98 * JPEGS
     for row, want in same:
         assert float(row["p"]) == pytest.approx(math.exp(want.log_prob), rel=5e-3)
-
-
-def check_graphs(bundle: Path) -> None:
-    graphs = {name: onnx.load(bundle / f"{name}.onnx").graph for name in ("encoder", "decoder")}
-    for graph in graphs.values():
-        assert not {node.op_type for node in graph.node} & {"Loop", "Scan", "If", "BatchNormalization"}
-    shapes = {
-        name: {
-            v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*g.input, *g.output)
-        }
-        for name, g in graphs.items()
-    }
-    assert shapes["encoder"] == {"image": ["B", 299, 299, 3], "state.lstm": ["B", 1, 128]}
-    assert shapes["decoder"] == {
-        "token": ["B", "K"],
-        "parent": ["B", "K"],
-        "candidates": [1],
-        "state.lstm": ["B", "P", 128],
-        "log_prob": ["B", "K", "C"],
-        "next_token": ["B", "K", "C"],
-        "next_state.lstm": ["B", "K", 128],
-    }
 
 
 # --- the network ------------------------------------------------------------------------------------------------------

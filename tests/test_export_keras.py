@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,9 @@ pytest.importorskip("tensorflow", reason="the export extra is not installed")
 import captioners
 import keras
 import numpy as np
-import onnx
 from captioners import UNITS
 from keras import layers
-from test_cli_export import call
+from proofs import call, captions_of, check_graphs, shapes
 
 from batchcap.bundle import Bundle
 from batchcap.errors import ExportError
@@ -42,17 +40,11 @@ def exported(folder: Path, pictures: Path, source: Path, **options: Any) -> tupl
     assert proof.identical + proof.ties == 64
     assert proof.ties <= 1
     assert proof.log_prob < 1e-3
-    for name in ("encoder.onnx", "decoder.onnx"):
-        model = onnx.load(bundle.folder / name)
-        assert not {node.op_type for node in model.graph.node} & {"Loop", "Scan", "If"}
-        assert [entry.version for entry in model.opset_import if not entry.domain] == [18]
+    check_graphs(bundle.folder)
+    captions = captions_of(bundle.folder, pictures, folder / "captions.jsonl")
+    assert len(captions) == 64
+    assert len(set(captions)) >= 32
     return bundle, proof
-
-
-def shapes(bundle: Bundle, file: str = "decoder.onnx") -> dict[str, list[Any]]:
-    graph = onnx.load(bundle.folder / file).graph
-    tensors = (*graph.input, *graph.output)
-    return {v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in tensors}
 
 
 def test_the_lab_on_the_command_line(tmp_path: Path, pictures: Path) -> None:
@@ -66,14 +58,12 @@ def test_the_lab_on_the_command_line(tmp_path: Path, pictures: Path) -> None:
     )  # fmt: skip
     assert done.exit_code == 0, done.stderr
     assert "64 of 64 captions identical" in done.stdout
-    graph = onnx.load(tmp_path / "lab" / "decoder.onnx").graph
-    assert [tensor.name for tensor in graph.input][3:] == ["state.gru_state_input", "memory.encoder_output"]
-    ran = call("run", pictures, "-o", tmp_path / "c.jsonl", "--model", tmp_path / "lab", "-q")
-    assert ran.exit_code == 0, ran.stderr
-    records = [json.loads(line) for line in (tmp_path / "c.jsonl").read_text().splitlines()]
-    assert len(records) == 64
-    assert len({record["caption"] for record in records}) >= 32
-    assert all(word.startswith("word") for record in records for word in record["caption"].split())
+    check_graphs(tmp_path / "lab")
+    assert {"state.gru_state_input", "memory.encoder_output"} <= shapes(tmp_path / "lab" / "decoder.onnx").keys()
+    captions = captions_of(tmp_path / "lab", pictures, tmp_path / "c.jsonl")
+    assert len(captions) == 64
+    assert len(set(captions)) >= 32
+    assert all(word.startswith("word") for caption in captions for word in caption.split())
 
 
 @pytest.mark.parametrize(
@@ -96,14 +86,14 @@ def test_the_lab_in_any_form_and_order(
         captioners.save(model, file)
     bundle, _ = exported(tmp_path, pictures, files[0], decoder=files[1])
     states = ["gru_state_input"] if recurrent == "gru" else ["carry_input", "hidden_input"]
-    found = shapes(bundle)
+    found = shapes(bundle.folder / "decoder.onnx")
     assert {name for name in found if "state" in name.split(".")[0]} == {
         f"{side}.{name}" for side in ("state", "next_state") for name in states
     }
     assert found["memory.encoder_output"] == ["B", 16, UNITS]
     assert all(found[f"state.{name}"] == ["B", "P", UNITS] for name in states)
     assert found["log_prob"] == ["B", "K", "C"]
-    assert shapes(bundle, "encoder.onnx")["image"] == ["B", 32, 32, 3]
+    assert shapes(bundle.folder / "encoder.onnx")["image"] == ["B", 32, 32, 3]
     how = bundle.manifest.preprocess
     assert (how.method, how.pixels, how.jpeg_dct, how.fit) == ("bilinear", "float32", "fast", "stretch")
 
@@ -120,7 +110,7 @@ def test_a_vector_as_the_first_state_and_probabilities(tmp_path: Path, pictures:
     bundle, _ = exported(
         tmp_path, pictures, tmp_path / "encoder.keras", decoder=tmp_path / "decoder.keras", scale="-1..1"
     )
-    found = shapes(bundle)
+    found = shapes(bundle.folder / "decoder.onnx")
     assert found["state.state"] == ["B", "P", UNITS]
     assert not [name for name in found if name.startswith("memory")]
     assert bundle.manifest.provenance.recipe == {
@@ -133,7 +123,7 @@ def test_a_map_is_read_as_regions_and_attention_is_kept(tmp_path: Path, pictures
     encoder.save(tmp_path / "encoder.keras")
     decoder.save(tmp_path / "decoder.keras")
     bundle, _ = exported(tmp_path, pictures, tmp_path / "encoder.keras", decoder=tmp_path / "decoder.keras")
-    found = shapes(bundle)
+    found = shapes(bundle.folder / "decoder.onnx")
     assert found["memory.features"] == ["B", 16, UNITS]
     assert found["attention"][:2] == ["B", "K"]
     assert bundle.manifest.attention_grid == (4, 4)

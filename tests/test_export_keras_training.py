@@ -13,7 +13,8 @@ import captioners
 import keras
 from captioners import UNITS, WORDS
 from keras import layers
-from test_export_keras import exported, shapes
+from proofs import shapes
+from test_export_keras import exported
 
 from batchcap.errors import ExportError
 from batchcap_export.importers import ImportOptions, open_source
@@ -27,7 +28,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_lab(tmp_path: Path, pictures: Path) -> None:
     captioners.lab(words=20)[2].save(tmp_path / "training.keras")
     bundle, _ = exported(tmp_path, pictures, tmp_path / "training.keras")
-    found = shapes(bundle)
+    found = shapes(bundle.folder / "decoder.onnx")
     assert found["state.decoder_gru"] == ["B", "P", UNITS]
     assert found["memory.regions"] == ["B", 16, UNITS]
 
@@ -47,7 +48,7 @@ def test_show_and_tell(
 ) -> None:
     captioners.save(captioners.show_and_tell(kind, recurrent), tmp_path / f"training{ending}")
     bundle, _ = exported(tmp_path, pictures, tmp_path / f"training{ending}")
-    assert {name for name in shapes(bundle) if name.startswith(("state", "memory"))} == tensors
+    assert {name for name in shapes(bundle.folder / "decoder.onnx") if name.startswith(("state", "memory"))} == tensors
 
 
 def _words_and_picture() -> tuple[Any, Any, Any, Any]:

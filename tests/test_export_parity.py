@@ -16,8 +16,8 @@ import onnx
 import onnxruntime as ort
 import tensorflow as tf
 from architectures import MARKS, UNITS, options_of, random_captioner, random_model
+from proofs import captions_of, check_graphs, shapes
 
-from batchcap.captioner import Captioner
 from batchcap.errors import ExportError, OutputError
 from batchcap.options import DecodingOptions
 from batchcap.text import Text
@@ -35,11 +35,6 @@ OPTIONS = options_of(tied=True)
 
 def as_model(captioner: TrainedCaptioner) -> CaptionModel:
     return trained_model(captioner, OPTIONS, {"epochs": 0})
-
-
-def shapes_of(graph: onnx.GraphProto) -> dict[str, list[str | int]]:
-    tensors = (*graph.input, *graph.output)
-    return {v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in tensors}
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +59,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         ("attention-gru", {}, "InceptionResNetV2", 96, "float32"),
         ("show-and-tell", {}, "VGG16", 64, "float32"),
         ("show-and-tell", {"image_as": "state"}, "small", None, "int8"),
+        ("show-and-tell", {"image_as": "state"}, "ResNet50", 64, "float32"),
         ("show-attend-tell", {}, "small", None, "float16"),
     ],
 )
@@ -99,16 +95,14 @@ def test_the_bundle_says_what_the_model_says(
     }[architecture]
     carried = {f"state.{name}": ["B", "P", UNITS] for name in states}
     carried |= {f"memory.{name}": ["B", regions, width] for name, width in memories.items()}
-    assert shapes_of(select) == {
+    assert shapes(bundle.folder / "select.onnx") == {
         "rows": ["S"],
         **carried,
         **{f"selected.{name}": ["S", *shape[1:]] for name, shape in carried.items()},
     }
-    for name in ("encoder.onnx", "decoder.onnx"):
-        graph = onnx.load(bundle.folder / name).graph
-        assert not {node.op_type for node in graph.node} & {"Loop", "Scan", "If", "BatchNormalization"}
+    check_graphs(bundle.folder)
     attends = architecture != "show-and-tell"
-    assert shapes_of(graph) == {
+    assert shapes(bundle.folder / "decoder.onnx") == {
         "token": ["B", "K"],
         "parent": ["B", "K"],
         "candidates": [1],
@@ -121,8 +115,8 @@ def test_the_bundle_says_what_the_model_says(
     assert bundle.manifest.attention_grid == (captioner.backbone.grid if attends else None)
     card = (bundle.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert proof.summary() in card
-    runtime = Captioner.load(bundle.folder, device="cpu", batch_size=8)
-    written = [c.captions[0].caption for c in runtime.caption(photos)]
+    written = captions_of(bundle.folder, photos[0].parent, tmp_path / "c.jsonl", "--device", "cpu", "--batch-size", 8)
+    assert len(written) == 64
     assert not any(f" {mark}" in caption for caption in written for mark in MARKS)
     # Compared and scored are the words themselves.
     words = caption_files(bundle, photos)
