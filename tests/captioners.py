@@ -44,11 +44,11 @@ def small_network(image: Any) -> Any:
     return x
 
 
-def spread(model: keras.Model, layer: str, scale: str = "0..1", gain: float = 1.0) -> None:
+def spread(model: keras.Model, layer: str, scale: str = "0..1", gain: float = 1.0, pictures: int = 24) -> None:
     """Give a Dense layer of a random encoder the weights that make its output differ from picture to picture."""
     dense = model.get_layer(layer)
     random = np.random.default_rng(5)
-    patches = random.integers(0, 256, (24, 3, 3, 3)).astype(np.float32)
+    patches = random.integers(0, 256, (pictures, 3, 3, 3)).astype(np.float32)
     height, width = model.inputs[0].shape[1:3]
     pixels = keras.ops.image.resize(patches, (height, width))
     pixels = {"0..1": pixels / 255.0, "-1..1": pixels / 127.5 - 1.0, "0..255": pixels}[scale]
@@ -73,7 +73,12 @@ def loud(*found: keras.Layer, gain: float = 12.0) -> None:
 
 
 def lab(
-    network: Any = small_network, size: int = SIZE, recurrent: str = "gru", words: int | None = None, **settings: Any
+    network: Any = small_network,
+    size: int = SIZE,
+    recurrent: str = "gru",
+    words: int | None = None,
+    pictures: int = 24,
+    **settings: Any,
 ) -> tuple[keras.Model, keras.Model, keras.Model]:
     """The "image captioning with visual attention" lab: encoder, prediction decoder and training model share layers.
 
@@ -81,6 +86,7 @@ def lab(
         network: image -> map.
         recurrent: gru or lstm.
         words: how long the decoder's word input is declared; None: any length.
+        pictures: how many are looked at for the weights to vary by; a large network holds them all in memory.
         settings: of the recurrent layer.
     """
     keras.utils.set_random_seed(3)
@@ -89,7 +95,7 @@ def lab(
     regions = layers.Reshape((features.shape[1] * features.shape[2], features.shape[3]))(features)
     encoded = layers.Dense(UNITS, activation="relu", name="regions")(regions)
     encoder = keras.Model(image, encoded, name="encoder")
-    spread(encoder, "regions", gain=3.0)
+    spread(encoder, "regions", gain=3.0, pictures=pictures)
     word = keras.Input((words,), name="words")
     embedding = layers.Embedding(WORDS, UNITS, name="embedding")
     kind = layers.GRU if recurrent == "gru" else layers.LSTM
