@@ -13,11 +13,9 @@ from batchcap.text import Text
 from batchcap.vocabulary import Vocabulary
 from batchcap_export import images as pictures
 from batchcap_export.bundling import BundleOptions, Say, export_model
+from batchcap_export.datasets import PADDING
 from batchcap_export.importers.cells import by_cells
 from batchcap_export.model import CaptionModel, Encode, Original, RowStep, Step, beams_from_rows
-
-# Keras writes an empty text for padding, which no line of a vocabulary file can be.
-PADDING = "<pad>"
 
 
 def caption_model(
@@ -122,6 +120,7 @@ def export_captioner(
 
 
 def _vocabulary(words: Sequence[str]) -> Vocabulary:
+    # Keras writes an empty text for padding, which no line of a vocabulary file can be.
     return Vocabulary(tuple(word or PADDING for word in words))
 
 

@@ -147,7 +147,7 @@ def next_words(
 
 
 def check_model(model: CaptionModel) -> None:
-    """Run a model on two pictures and two steps, before anything is converted.
+    """Run a model on two pictures and one step, before anything is converted.
 
     Raises:
         ExportError: a function fails, or what it returns has not the shapes that the contract asks for.
@@ -160,7 +160,8 @@ def check_model(model: CaptionModel) -> None:
     for name, tensor in {**states, **memories}.items():
         if len(tensor.shape) < 1 or tensor.shape[0] != _PROBED:
             raise ExportError(
-                f"encode: {name} has the shape {_shape(tensor)} for {_PROBED} images.", "Its first axis must be them."
+                f"encode: {name} has the shape {_shape(tensor)} for {_PROBED} images.",
+                "Its first axis must be the images.",
             )
     token, states = tf.fill((_PROBED, 1), np.int64(model.tokens.start)), {n: s[:, None] for n, s in states.items()}
     logits, following, attention = _tried("step", lambda: model.step(token, states, memories))
@@ -183,12 +184,16 @@ def check_model(model: CaptionModel) -> None:
         if tuple(tensor.shape[:2]) != (_PROBED, 1) or tensor.dtype != states[name].dtype:
             raise ExportError(
                 f"step: state {name} goes in as {_shape(states[name])} {states[name].dtype.name} and comes out as "
-                f"{_shape(tensor)} {tensor.dtype.name}."
+                f"{_shape(tensor)} {tensor.dtype.name}.",
+                "It must come out as it goes in.",
             )
     regions = None if attention is None else tuple(attention.shape)
     wanted = None if model.grid is None else (_PROBED, 1, model.grid[0] * model.grid[1])
     if regions != wanted:
-        raise ExportError(f"step: the attention has the shape {regions}, but the grid asks for {wanted}.")
+        raise ExportError(
+            f"step: the attention has the shape {regions}, but the grid asks for {wanted}.",
+            "Name the rows and columns of the regions as grid, and return a weight for each; or do without both.",
+        )
 
 
 def _tried(name: str, call: Callable[[], Any]) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -30,9 +30,9 @@ from batchcap_export import datasets, images
 from batchcap_export.convert import convert_select
 from batchcap_export.evaluate import Evaluation, caption_files, score
 from batchcap_export.lowering import Feed, in_float16, in_int8
+from batchcap_export.model import Say
 from batchcap_export.parity import MIN_IMAGES
 
-Say = Callable[[str], None]
 MIN_REFERENCES = 500
 _MOST_CALIBRATED = 512
 # Images of one feed: a range is the mean of the feeds' extremes.

@@ -10,7 +10,7 @@ from typing import Any
 
 from batchcap.errors import BundleError, ExportError
 from batchcap.vocabulary import Vocabulary
-from batchcap_export.api import PADDING
+from batchcap_export.datasets import PADDING
 from batchcap_export.importers import ImportOptions
 
 _FORMS = (
