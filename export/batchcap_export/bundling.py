@@ -7,14 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import numpy as np
 import onnxruntime
 from msgspec import structs
-from numpy.typing import NDArray
 
-from batchcap import preprocess
 from batchcap.bundle import (
     CARD_FILE,
     DECODER_FILE,
@@ -33,7 +30,6 @@ from batchcap.bundle import (
 from batchcap.captioner import decoding_options
 from batchcap.errors import ExportError, OutputError
 from batchcap.options import DecodingOptions
-from batchcap.preprocess import Preprocess
 from batchcap_export import datasets, images
 from batchcap_export.convert import OPSET, compact, convert_decoder, convert_encoder, convert_select
 from batchcap_export.evaluate import Evaluation, Scores, caption_files, score
@@ -142,7 +138,7 @@ def export_model(
         folder = shop / "bundle"
         bundle = _write(model, folder, options, options.store)
         say("comparing with the original")
-        pixels = _pixels(model.preprocess, parity_images[:MIN_IMAGES])
+        pixels = images.read_pixels(parity_images[:MIN_IMAGES], model.preprocess)
         parity = check_parity(model, bundle, pixels, say, options.min_distinct)
         say(parity.summary())
         if model.repeats_memory:
@@ -268,10 +264,6 @@ def _manifest(model: CaptionModel, options: BundleOptions) -> Manifest:
         opset=OPSET,
         files={},
     )
-
-
-def _pixels(how: Preprocess, files: Sequence[Path]) -> NDArray[Any]:
-    return np.stack([preprocess.apply(images.read_image(file), how) for file in files])
 
 
 def _scored(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,11 @@ def read_image(path: Path, jpeg_dct: Literal["accurate", "fast"] = "accurate") -
         return preprocess.decode_image(path.read_bytes(), jpeg_dct)
     except (ImageError, OSError) as error:
         raise ExportError(f"{path}: {error}", "Remove or repair the picture.") from error
+
+
+def read_pixels(files: Sequence[Path], how: preprocess.Preprocess) -> NDArray[Any]:
+    """Pictures as the runtime feeds them to an encoder: [N, H, W, 3] of ``how``'s size and pixel type."""
+    return np.stack([preprocess.apply(read_image(file, how.jpeg_dct), how) for file in files])
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import onnx
 
-from batchcap import preprocess
 from batchcap.bundle import Bundle, open_bundle
 from batchcap.errors import ExportError
 from batchcap.verify import Check
@@ -51,8 +49,7 @@ def compare(
             yield Check("parity", False, f"{source}: cannot be rounded to {store}, as the bundle's weights are")
             return
         origin = origin.rounded(store)
-    how_pixels, first = bundle.manifest.preprocess, files[:MIN_IMAGES]
-    pixels = np.stack([preprocess.apply(images.read_image(file), how_pixels) for file in first])
+    pixels = images.read_pixels(files[:MIN_IMAGES], bundle.manifest.preprocess)
     try:
         parity = check_parity(origin, bundle, pixels, say, min_distinct=0.0)
     except ExportError as error:

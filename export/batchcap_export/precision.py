@@ -19,7 +19,6 @@ import onnx
 from msgspec import structs
 from numpy.typing import NDArray
 
-from batchcap import preprocess
 from batchcap.bundle import DECODER_FILE, SELECT_FILE, Bundle, Variant, graph_file
 from batchcap.captioner import Captioner, decoding_options
 from batchcap.errors import ExportError
@@ -248,9 +247,9 @@ def _digest(file: Path) -> bytes:
 
 def _batches(bundle: Bundle, files: Iterable[Path]) -> Iterator[NDArray[Any]]:
     """Pixels [4, H, W, 3]; the last ones may be fewer."""
-    how, rest = bundle.manifest.preprocess, iter(files)
+    rest = iter(files)
     while some := list(islice(rest, _FED)):
-        yield np.stack([preprocess.apply(images.read_image(file, how.jpeg_dct), how) for file in some])
+        yield images.read_pixels(some, bundle.manifest.preprocess)
 
 
 def _pixels(bundle: Bundle, files: Iterable[Path]) -> Iterator[Feed]:
