@@ -322,15 +322,17 @@ def run(
         "seed": seed,
         "style": style,
     }
-    from batchcap import console, pipeline
+    from batchcap import pipeline
+    from batchcap.console_progress import Display
+    from batchcap.console_summary import show_summary
 
     # A bar among records that go to the same terminal could not be read, nor could they.
     mixed = path is None and sys.stdout is not None and sys.stdout.isatty()
     shown = progress and not quiet and not mixed
-    with console.Display(shown=shown, verbosity=0 if quiet else verbose) as display:
+    with Display(shown=shown, verbosity=0 if quiet else verbose) as display:
         summary = pipeline.run(options, decoding, display)
     if not quiet:
-        console.show_summary(summary, verbose)
+        show_summary(summary, verbose)
     raise typer.Exit(summary.exit_code)
 
 
@@ -345,10 +347,10 @@ def info(
     verbose: Verbose = 0,
 ) -> None:
     """Show what a model bundle is, what it expects, and how good it was measured to be."""
-    from batchcap import console
     from batchcap.bundle import open_bundle
+    from batchcap.console_tables import show_bundle
 
-    console.show_bundle(open_bundle(bundle))
+    show_bundle(open_bundle(bundle))
 
 
 @app.command()
@@ -357,11 +359,11 @@ def doctor(model: Model = "flickr8k-small", verbose: Verbose = 0) -> None:
 
     The exit code is 1 where no device works.
     """
-    from batchcap import console
+    from batchcap.console_tables import show_diagnosis
     from batchcap.doctor import examine
 
     diagnosis = examine(model)
-    console.show_diagnosis(diagnosis)
+    show_diagnosis(diagnosis)
     if not any(check.works for check in diagnosis.devices):
         raise typer.Exit(1)
 
@@ -394,8 +396,9 @@ def bench(
 
     Run it while nothing else runs.
     """
-    from batchcap import console
     from batchcap.bench import BenchOptions, measure, write_report
+    from batchcap.console import say
+    from batchcap.console_tables import show_bench
 
     options = BenchOptions(
         model=model,
@@ -408,8 +411,8 @@ def bench(
         batch_size=batch_size,
         workers=workers,
     )
-    report = measure(options, console.say)
-    console.show_bench(report)
+    report = measure(options, say)
+    show_bench(report)
     if json_file is not None:
         write_report(report, json_file)
 

@@ -92,7 +92,7 @@ def distill(
 ) -> None:
     """Train the `small` backbone to give the features of a teacher network."""
     need_export()
-    from batchcap.console import Steps
+    from batchcap.console_progress import Steps
     from batchcap_export.distill import DistillOptions, Pictures, distill_folders
 
     options = DistillOptions(
@@ -178,7 +178,7 @@ def train(
 ) -> None:
     """Train a captioner on a frozen backbone, and score it on the dev pictures."""
     need_export()
-    from batchcap.console import Steps
+    from batchcap.console_progress import Steps
     from batchcap_export.train import TrainOptions
     from batchcap_export.train import train as train_captioner
 

@@ -78,7 +78,8 @@ def verify(
         raise OptionError(f"--{given[0]} says something of the origin.", "Add --origin SOURCE, or leave it out.")
     if origin is not None:
         cli_export.need_export()
-    from batchcap import console
+    from batchcap.console import say
+    from batchcap.console_tables import show_verdict
     from batchcap.verify import verify as checks
 
     failed = _show(checks(bundle, images))
@@ -86,19 +87,19 @@ def verify(
         from batchcap_export.importers import ImportOptions
         from batchcap_export.origin import compare
 
-        failed = _show(compare(bundle, origin, ImportOptions(**how), images, console.say))
-    console.show_verdict(failed)
+        failed = _show(compare(bundle, origin, ImportOptions(**how), images, say))
+    show_verdict(failed)
     if failed:
         raise typer.Exit(1)
 
 
 def _show(checks: Iterable[Check]) -> list[str]:
     """Print every check as it ends; the names of those that failed."""
-    from batchcap import console
+    from batchcap.console_tables import show_check
 
     failed = []
     for check in checks:
-        console.show_check(check)
+        show_check(check)
         if not check.passed:
             failed.append(check.name)
     return failed

@@ -21,7 +21,7 @@ import msgspec
 
 from batchcap.bench import machine
 from batchcap.bundle import Bundle, open_bundle
-from batchcap.console import Steps
+from batchcap.console_progress import Steps
 from batchcap.loading import load
 from batchcap.options import DecodingOptions
 from batchcap.search import candidates_needed, search

@@ -22,7 +22,7 @@ from rich.text import Text
 from typer.main import get_command
 from typer.testing import CliRunner, Result
 
-from batchcap import __version__, console, pipeline, sessions
+from batchcap import __version__, console, console_progress, console_summary, console_tables, pipeline, sessions
 from batchcap.bundle import Generation
 from batchcap.cli import app
 from batchcap.errors import DeviceError
@@ -531,7 +531,7 @@ def test_doctor_fails_where_no_device_works(tmp_path: Path) -> None:
 
 def test_the_table_of_captions_shows_p(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [("a.jpg", "two dogs", -8.31), ("b.jpg", "failed: truncated", None), ("c.jpg", "a long story", -2000.0)]
-    console.show_captions(rows, "out.jsonl")
+    console_tables.show_captions(rows, "out.jsonl")
     lines = [line for line in capsys.readouterr().out.splitlines() if ".jpg" in line]
     cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
     assert cells == [
@@ -581,7 +581,7 @@ def progress(done: int, failed: int = 0, total: int | None = 100) -> Progress:
 
 def test_a_plain_line_every_30_seconds(capsys: pytest.CaptureFixture[str]) -> None:
     now = 0.0
-    with console.Display(clock=lambda: now) as display:
+    with console_progress.Display(clock=lambda: now) as display:
         for second in range(0, 100, 10):
             now = float(second)
             display(progress(second))
@@ -594,7 +594,7 @@ def test_a_plain_line_every_30_seconds(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_lines_without_a_total_and_with_failures(capsys: pytest.CaptureFixture[str]) -> None:
     now = 0.0
-    with console.Display(clock=lambda: now) as display:
+    with console_progress.Display(clock=lambda: now) as display:
         now = 50.0
         display(progress(2000, failed=3, total=None))
     assert capsys.readouterr().err == "2,000 images, 40 images/s, 3 failed\n"
@@ -611,7 +611,7 @@ def stopped(output: Path, **fields: Any) -> str:
     tally = Tally()
     for name, value in fields.items():
         setattr(tally, name, value)
-    return console._stopped_text(tally.summary(output, overwrite=True, interrupted=2), str(output))
+    return console_summary._stopped_text(tally.summary(output, overwrite=True, interrupted=2), str(output))
 
 
 def test_a_stopped_overwrite_says_what_became_of_the_output() -> None:
