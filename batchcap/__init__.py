@@ -11,6 +11,7 @@ The same as a library::
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["BatchcapError", "Captioner", "__version__"]
+
+# The wheels of onnxruntime (1.29 and later) send its maker a device id and what they run on, and keep both under the
+# user's cache folder. Only this variable stops all of it, and only before onnxruntime is loaded: so here, where every
+# way in passes, whatever the host has set. BATCHCAP_ALLOW_TELEMETRY=1 leaves the choice to the host.
+if os.environ.get("BATCHCAP_ALLOW_TELEMETRY") != "1":
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 _HOMES = {"Captioner": "batchcap.captioner", "BatchcapError": "batchcap.errors"}
 

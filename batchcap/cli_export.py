@@ -32,6 +32,8 @@ def need_export() -> None:
     """The export stage, or an error that says which extra to install."""
     # TensorFlow tells of its processor flags and of every GPU that is not there; what matters is raised as well.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import batchcap_export  # noqa: F401 - before Keras, so that no trace of it stays in the home folder
+
     try:
         import keras  # noqa: F401
         import onnx  # noqa: F401

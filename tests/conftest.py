@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import batchcap  # noqa: F401 - before any test loads onnxruntime: it turns its telemetry off
+
 # With --import-mode=importlib a test does not find its neighbours by itself.
 sys.path.insert(0, str(Path(__file__).parent))
 

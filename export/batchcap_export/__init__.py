@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import batchcap  # noqa: F401 - before onnxruntime: it turns its telemetry off
 
 if TYPE_CHECKING:
     from batchcap_export.api import caption_model, export_captioner
@@ -18,3 +25,18 @@ def __getattr__(name: str) -> Any:
     from batchcap_export import api, model
 
     return getattr(api, name, None) or getattr(model, name)
+
+
+def _forget(folder: Path) -> None:
+    """Remove the folder of Keras again; not what was downloaded into it meanwhile."""
+    with suppress(OSError):
+        if [path.name for path in folder.iterdir()] == ["keras.json"]:
+            (folder / "keras.json").unlink()
+            folder.rmdir()
+
+
+# Keras writes its four default settings into the home folder when it is loaded. Who had none keeps none.
+if "keras" not in sys.modules and "KERAS_HOME" not in os.environ:
+    _keras = Path("~/.keras").expanduser()
+    if not _keras.exists():
+        atexit.register(_forget, _keras)
