@@ -100,7 +100,7 @@ def test_a_command_writes_its_output_alone(name: str, place: Place, tiny_bundle:
 
 
 WAYS_IN = {
-    "library": "from batchcap import Captioner; c = Captioner.load(MODEL); print(*(i.captions[0] for i in c.caption([PHOTO])))",
+    "library": "from batchcap import Captioner; [image] = Captioner.load(MODEL).caption([PHOTO]); image.captions[0]",
     "sessions": "import batchcap.sessions",
     "submodule": "import batchcap.captioner",
     "export": "import batchcap_export, onnxruntime",

@@ -1,7 +1,7 @@
 """Run a command and see every file that it writes and every connection that it tries, however short-lived.
 
-A seccomp filter (seccomp_unotify(2)) holds the process at each such system call until this module has noted it, and then
-lets it happen: for all threads and child processes, with or without root, and without any tool installed. Linux on
+A seccomp filter (seccomp_unotify(2)) holds the process at each such system call until this module has noted it, and
+then lets it happen: for all threads and child processes, with or without root, and without any tool installed. Linux on
 x86-64 only. As a script it is the launcher that puts the filter on.
 """
 
@@ -24,11 +24,13 @@ from pathlib import Path
 CAN_WATCH = sys.platform == "linux" and platform.machine() == "x86_64"
 
 # System calls (asm/unistd_64.h) by what their arguments are: where the folder's descriptor and the path stand.
+_FIRST, _SECOND = (None, 0), (None, 1)
 _PATHS = {
-    **{85: (None, 0), 83: (None, 0), 84: (None, 0), 87: (None, 0), 133: (None, 0), 76: (None, 0)},  # creat ... truncate
-    **{82: (None, 1), 86: (None, 1), 88: (None, 1)},  # rename, link, symlink: what they make
-    **{258: (0, 1), 259: (0, 1), 263: (0, 1), 264: (2, 3), 316: (2, 3), 265: (2, 3), 266: (1, 2)},  # ...at
-    437: (0, 1),  # openat2
+    **dict.fromkeys((76, 83, 84, 85, 87, 133), _FIRST),  # truncate, mkdir, rmdir, creat, unlink, mknod
+    **dict.fromkeys((82, 86, 88), _SECOND),  # rename, link, symlink: what they make
+    **dict.fromkeys((258, 259, 263, 437), (0, 1)),  # mkdirat, mknodat, unlinkat, openat2
+    **dict.fromkeys((264, 265, 316), (2, 3)),  # renameat, linkat, renameat2
+    266: (1, 2),  # symlinkat
 }
 _OPENS = {2: (None, 0, 1), 257: (0, 1, 2)}  # open, openat: folder, path, flags
 _SOCKET, _CONNECT, _SENDTO, _IO_URING = 41, 42, 44, 425
@@ -120,7 +122,7 @@ def _describe(pid: int, call: int, args: list[int], seen: Seen) -> None:
         name = os.fsdecode(_memory(pid, args[path], 4096).split(b"\0")[0])
         at = _AT_FDCWD if folder is None else ctypes.c_int(args[folder] & 0xFFFFFFFF).value
         start = f"/proc/{pid}/cwd" if at == _AT_FDCWD else f"/proc/{pid}/fd/{at}"
-        seen.written.append(os.path.normpath(name if name.startswith("/") else f"{os.readlink(start)}/{name}"))
+        seen.written.append(os.path.normpath(name if name.startswith("/") else f"{Path(start).readlink()}/{name}"))
 
 
 def _memory(pid: int, address: int, size: int) -> bytes:
