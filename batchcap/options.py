@@ -64,8 +64,8 @@ class DecodingOptions:
     """How captions are chosen. Every field can change text, so every field is part of `label`."""
 
     search: Search = "beam"
-    """``beam``; ``greedy``: beam search with one beam; ``sample``: drawn word by word; ``im2txt``: as the Show and
-    Tell code."""
+    """``beam``; ``greedy``: the most probable word at each step; ``sample``: drawn word by word; ``im2txt``: as the
+    Show and Tell code."""
     beam_size: int = 3
     """Living hypotheses an image."""
     num_captions: int = 1

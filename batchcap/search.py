@@ -5,7 +5,8 @@ log-probabilities, so that a long caption's sum adds no error of its own.
 
 Each step ranks all extensions of an image's living beams by total log-probability and walks down: an ``<end>`` met
 before the K-th living extension is taken is finished, the others live, and it stops at K living. After ``max_length``
-tokens one more step may only end. An image is done when no living beam can beat the worst of its best finished ones.
+tokens one more step may only end: every other token is masked there, so that all K beams can end. An image is done when
+no living beam can beat the worst of its best finished ones; in greedy search as soon as the best extension ends.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ __all__ = ["Hypothesis", "Step", "StepOutput", "candidates_needed", "search"]
 
 
 def candidates_needed(options: DecodingOptions, vocabulary_size: int, banned: Sequence[int] = ()) -> int:
-    """How many next tokens a beam must show so that the search is exact.
+    """How many next tokens a beam must show so that the search is exact, at every step that has a choice.
 
     One row can fill all K beams, and show ``<end>`` (which counts once, whether it may be taken or not) and every
-    token that may not be taken before that.
+    token that may not be taken before that. Where one token alone may follow (a forced word, or ``<end>`` after
+    ``max_length`` tokens), it can be the last of the whole vocabulary, and a search asks for all of it.
     """
     if options.search == "sample":
         return sample_candidates(options, vocabulary_size, banned)
@@ -55,7 +57,7 @@ def search(
     Args:
         stepper: a model that has seen the images and no token yet; it shows `candidates_needed` candidates a beam.
         images: B.
-        options: how to search; greedy is a beam of one.
+        options: how to search; greedy takes the most probable token at each step.
         start: the token before the first.
         end: the token that finishes a caption.
         vocabulary_size: V.
@@ -114,21 +116,27 @@ def search(
     token = np.full((images, 1), start, np.int64)
     parent = np.zeros((images, 1), np.int64)
     for words in range(limit + 1):
-        forced = rules.forced(words)
-        needed = vocabulary_size if forced else begun_with
-        out = stepper.step(token, parent, attention=attention, candidates=needed if forced else None)
+        forced, last = rules.forced(words), words == limit
+        whole = vocabulary_size if forced or last else None
+        needed = whole or begun_with
+        out = stepper.step(token, parent, attention=attention, candidates=whole)
         if out.log_prob.shape[2] < needed:
             raise ValueError(f"{out.log_prob.shape[2]} candidates a beam; this search needs {needed}")
         trail.look(out.attention)
-        extended = _extend(total, out, rules.allowed(out.next_token, words))
-        # A forced token leaves one beam, and the steps after the first stay as cheap as the first.
-        taken = _walk(extended, out.next_token, 1 if forced else beams, end, last=words == limit)
+        if last:
+            taken = _end(total, out, end)
+        else:
+            extended = _extend(total, out, rules.allowed(out.next_token, words))
+            # A forced token leaves one beam, and the steps after the first stay as cheap as the first.
+            taken = _walk(extended, out.next_token, 1 if forced else beams, end)
         best.add(rows, taken.ended / lengths[words + 1], taken.ended, taken.ended_beam, words)
         stuck = (taken.total[:, 0] == -np.inf) & ~best.finished[rows]
         if stuck.any():
             best.cut(rows, np.where(stuck[:, None], total, -np.inf), words, lengths[words])
         bound = taken.total[:, 0] / lengths[limit + 1]
         open_ = bound > best.score[rows, -1]
+        if options.search == "greedy":  # an end that it took was the most probable token, whatever could score better
+            open_ &= ~best.finished[rows]
         if not open_.any():
             break
         trail.add(rows, images, taken.token, taken.parent)
@@ -161,8 +169,23 @@ class _Taken(NamedTuple):
     ended_beam: Ids
 
 
-def _walk(extended: Floats, next_token: Ids, beams: int, end: int, *, last: bool) -> _Taken:
-    """Walk down the extensions of each image until K living ones are taken; with ``last`` none of them lives on."""
+def _end(total: Floats, out: StepOutput, end: int) -> _Taken:
+    """The step after the longest hypothesis: every beam that can end does, and none lives on.
+
+    Args:
+        total: [B, K].
+        out: the whole vocabulary, C = V.
+    """
+    place = (out.next_token == end).argmax(axis=2)
+    ended = total + np.take_along_axis(out.log_prob, place[:, :, None], axis=2)[:, :, 0]
+    ended = np.where(ended > -np.inf, ended, -np.inf)  # NaN counts as impossible
+    beam = np.argsort(-ended, axis=1, kind="stable")
+    none = np.full_like(ended, -np.inf)
+    return _Taken(none, np.full_like(beam, end), beam, np.take_along_axis(ended, beam, axis=1), beam)
+
+
+def _walk(extended: Floats, next_token: Ids, beams: int, end: int) -> _Taken:
+    """Walk down the extensions of each image until K living ones are taken."""
     images, _, candidates = next_token.shape
     tokens = next_token.reshape(images, -1)
     # Equal totals: the lower token, and since places run beam by beam and lexsort is stable, the lower beam. Past K
@@ -187,10 +210,9 @@ def _walk(extended: Floats, next_token: Ids, beams: int, end: int, *, last: bool
     place_ended = ends.cumsum(axis=1)[row, column] - 1
     taken.ended[row, place_ended] = ranked[row, column]
     taken.ended_beam[row, place_ended] = order[row, column] // candidates
-    if not last:
-        row, column = np.nonzero(lives)
-        slot = place[row, column] - 1
-        taken.total[row, slot] = ranked[row, column]
-        taken.token[row, slot] = ranked_token[row, column]
-        taken.parent[row, slot] = order[row, column] // candidates
+    row, column = np.nonzero(lives)
+    slot = place[row, column] - 1
+    taken.total[row, slot] = ranked[row, column]
+    taken.token[row, slot] = ranked_token[row, column]
+    taken.parent[row, slot] = order[row, column] // candidates
     return taken

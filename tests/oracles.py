@@ -124,7 +124,8 @@ def naive(model: Model, image: int, options: DecodingOptions) -> list[Hypothesis
         extensions = []
         for beam, (tokens, total, row, last) in enumerate(living):
             for token, log_prob in enumerate(model.log_prob[model.following[row, last]].tolist()):
-                if log_prob > -INF and allowed(model, options, tokens, token):
+                masked = words == options.max_length and token != END
+                if log_prob > -INF and not masked and allowed(model, options, tokens, token):
                     extensions.append((-(total + log_prob), token, beam))
         following = []
         for negative, token, beam in sorted(extensions):
@@ -140,6 +141,24 @@ def naive(model: Model, image: int, options: DecodingOptions) -> list[Hypothesis
         living = following
     cut = [scored(tokens, total, len(tokens), ended=False) for tokens, total, _, _ in living]
     return sorted(finished or cut, key=lambda h: -h.score)[: options.num_captions]
+
+
+def greedy(model: Model, image: int, options: DecodingOptions) -> Hypothesis:
+    """The most probable token at each step, the lower one of equal ones, until it is the end or may only be the end."""
+    said, total, row, last = [], 0.0, model.rows[image], START
+    while True:
+        row = model.following[row, last]
+        chances = {t: float(x) for t, x in enumerate(model.log_prob[row]) if allowed(model, options, tuple(said), t)}
+        if len(said) == options.max_length:
+            chances = {END: chances[END]}
+        last = max(chances, key=lambda t: (chances[t], -t), default=END)
+        ended = last == END and chances.get(END, -INF) > -INF
+        if ended or chances.get(last, -INF) == -INF:
+            total += chances[END] if ended else 0.0
+            score = total / max(len(said) + ended, 1) ** options.length_penalty
+            return Hypothesis(tuple(said), total, score, finished=ended)
+        total += chances[last]
+        said.append(last)
 
 
 def exhaustive(model: Model, image: int, options: DecodingOptions) -> list[Hypothesis]:

@@ -25,6 +25,7 @@ from oracles import (
     allowed,
     decodings,
     exhaustive,
+    greedy,
     leavings,
     model_of,
     models,
@@ -81,6 +82,51 @@ def test_a_wide_beam_equals_exhaustive_search(
         assert {h.tokens for h in found} <= {h.tokens for h in expected if h.score >= found[-1].score - 1e-9}
         assert len({h.tokens for h in found}) == len(found)
         assert all(h.finished for h in found)
+
+
+def smooth(seed: int, words: int) -> Model:
+    """Every token follows every token, and the end is one of the less likely."""
+    random = np.random.default_rng(seed)
+    logits = random.normal(0, 1, (5, words + 1))
+    logits[:, 0] -= 2
+    log_prob = np.full((5, words + 2), -INF)
+    log_prob[:, END:] = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    return Model(log_prob.astype(np.float32), random.integers(0, 5, log_prob.shape), (0,))
+
+
+@pytest.mark.parametrize("penalty", PENALTIES)
+def test_a_beam_as_wide_as_all_prefixes_equals_exhaustive_search(penalty: float) -> None:
+    """Five words and the end, 125 prefixes of three words: 128 beams hold them all, and every end must be heard."""
+    options = DecodingOptions(beam_size=128, max_length=3, length_penalty=penalty)
+    for seed in range(64):
+        model = smooth(seed, words=5)
+        (best,) = model.search(options)[0]
+        first, second = exhaustive(model, 0, options)[:2]
+        assert best.score == pytest.approx(first.score)
+        # What comes in another order adds up otherwise in the last digit.
+        assert best.finished
+        assert best.tokens == first.tokens or first.score - second.score < 1e-9
+
+
+def test_no_valid_end_is_crowded_out_of_the_last_step() -> None:
+    """All three beams can end at the last step, so that there are always three captions, and they are better."""
+    options = DecodingOptions(beam_size=3, num_captions=3, max_length=3, length_penalty=1.0)
+    best = 0
+    for seed in range(64):
+        model = smooth(seed, words=5)
+        (found,) = model.search(options)
+        assert len(found) == 3
+        best += found[0].tokens == exhaustive(model, 0, options)[0].tokens
+    assert best == 43  # 25 where words that cannot be taken fill the last step
+
+
+def test_an_end_that_is_the_last_of_the_vocabulary_is_among_the_candidates_of_the_last_step() -> None:
+    words = 20
+    model = model_of([-INF, -30.0, *np.linspace(-1, -20, words).tolist()])
+    options = DecodingOptions(beam_size=2, num_captions=2, max_length=2, length_penalty=1.0)
+    found, stepper = model.watched_search(options)
+    assert [shape[2] for shape in stepper.shown] == [4, 4, words + 2]
+    assert [(h.tokens, h.finished) for h in found[1]] == [((2, 2), True), ((3, 2), True)]
 
 
 @settings(deadline=None)
@@ -193,8 +239,8 @@ def test_an_end_that_comes_first_finishes_and_the_rest_lives_on() -> None:
 def test_an_end_after_the_last_living_one_is_not_finished() -> None:
     model = model_of([-INF, -2.0, -0.5, -1.0])
     best = model.search(DecodingOptions(beam_size=2, max_length=1, length_penalty=0.0))[0]
-    # Step one takes 2 and 3, so <end> (third) is not met; step two may only end, and meets none either.
-    assert [(h.tokens, h.finished) for h in best] == [((2,), False)]
+    # Step one takes 2 and 3, so <end> (third) is not met, although it costs less than what ends in step two.
+    assert [(h.tokens, h.log_prob, h.finished) for h in best] == [((2,), -2.5, True)]
     best = model.search(DecodingOptions(beam_size=3, max_length=1, length_penalty=0.0))[0]
     assert [(h.tokens, h.log_prob, h.finished) for h in best] == [((), -2.0, True)]
 
@@ -274,12 +320,28 @@ def test_impossible_and_not_a_number_harm_only_their_own_image() -> None:
     assert found[1] == found[2] == [Hypothesis((), 0.0, 0.0, finished=False)]
 
 
-def test_greedy_is_a_beam_of_one() -> None:
-    random = np.random.default_rng(5)
-    log_prob = np.log(random.dirichlet(np.ones(9), 4))
-    model = Model(log_prob.astype(np.float32), random.integers(0, 4, (4, 9)), (0, 1, 2, 3))
-    greedy = DecodingOptions(search="greedy", beam_size=1, max_length=5)
-    assert model.search(greedy) == model.search(DecodingOptions(beam_size=1, max_length=5))
+@settings(deadline=None, max_examples=300)
+@given(prefixed_models(), decodings(), leavings)
+def test_greedy_is_the_most_probable_token_at_each_step(
+    model: Model, options: DecodingOptions, leaving: Leaving | None
+) -> None:
+    model = replace(model, prefix=model.prefix[: options.max_length])
+    options = replace(options, search="greedy", beam_size=1, num_captions=1)
+    for image, found in enumerate(model.search(options, leaving=leaving, attention=True)):
+        same(found, [greedy(model, image, options)])
+        same_looks(found, image)
+
+
+def test_greedy_ends_where_the_end_is_most_probable_whatever_the_penalty() -> None:
+    # After any token: <end> 0.6, 2: 0.4. At penalty 2 a beam of one goes on past the end, and is right to.
+    model = model_of([-INF, *np.log([0.6, 0.4]).tolist()])
+    for penalty in PENALTIES:
+        options = DecodingOptions(search="greedy", beam_size=1, max_length=4, length_penalty=penalty)
+        found, stepper = model.watched_search(options)
+        assert tokens(found) == [[()]] * 2
+        assert len(stepper.fed) == 1
+    beam = DecodingOptions(beam_size=1, max_length=4, length_penalty=2.0)
+    assert tokens(model.search(beam)) == [[(2, 2, 2, 2)]] * 2
 
 
 def test_it_stops_when_nothing_can_get_better() -> None:

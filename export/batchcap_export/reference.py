@@ -70,7 +70,8 @@ def _caption(
     """Caption one picture by the definition of the design, without any shortcut but early stopping.
 
     Every step ranks all extensions of the living hypotheses by log-probability (ties: lower token, then lower beam) and
-    walks down: ``<end>`` met before the K-th living one is finished, the others live, and it stops at K living.
+    walks down: ``<end>`` met before the K-th living one is finished, the others live, and it stops at K living. After
+    ``max_length`` tokens every other token is masked.
     """
     states = {name: state[:, None] for name, state in states.items()}
     living, finished, gap = [_Living((), 0.0, 0)], [], np.inf
@@ -82,7 +83,8 @@ def _caption(
         )
         step_log_prob = np.asarray(tf.nn.log_softmax(logits))[0].astype(np.float64)
         step_log_prob[:, list(banned)] = -np.inf
-        # The step after the longest caption may only end: what lives on there is cut, and counts as it was before.
+        if length == decoding.max_length:  # it may only end; what cannot is cut, and counts as it was before
+            step_log_prob[:, np.arange(step_log_prob.shape[1]) != end] = -np.inf
         following, ended, margin = _extend(living, step_log_prob, end, decoding.beam_size)
         living = following if length < decoding.max_length else living
         gap = min(gap, margin)
