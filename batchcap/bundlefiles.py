@@ -27,7 +27,16 @@ _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._+-]*[A-Za-z0-9_+-])?")
 _DEVICE: Final = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
 # The standard's operators, its classical machine learning, and what every onnxruntime brings along.
 _DOMAINS: Final = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
+# What runs a part of a graph as often as numbers in it say: for ever, where someone means harm, and Python's signal
+# handlers wait for it. An `If` could not, but the contract has none either.
+LOOPS: Final = frozenset(
+    {"Loop", "Scan", "If", "SequenceMap", "BeamSearch", "GreedySearch", "Sampling", "WhisperBeamSearch"}
+)
 _AGAIN: Final = "Copy the bundle again, or export the model again."
+
+
+class LoopError(BundleError):
+    """A graph is not straight: it holds what could run for ever."""
 
 
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -92,11 +101,12 @@ def verify_file(path: Path, entry: FileEntry) -> None:
 
 
 def verify_references(path: Path, names: Collection[str]) -> None:
-    """Check that a graph needs nothing but the files ``names`` and the operators that onnxruntime has.
+    """Check that a graph needs nothing but the files ``names`` and the operators that onnxruntime has, and has no loop.
 
     Weights may lie outside an ONNX file; a path that leaves the folder would open any file of this computer.
 
     Raises:
+        LoopError: it holds a loop.
         BundleError: it needs more, or is no ONNX file.
     """
     try:
@@ -111,6 +121,12 @@ def verify_references(path: Path, names: Collection[str]) -> None:
                 f"{path}: uses the operator {operator!r} of the domain {domain!r}, which onnxruntime does not have.",
                 "Export the model again, with standard operators only.",
             )
+    loops = sorted(found.nodes & LOOPS)
+    if loops:
+        raise LoopError(
+            f"{path} holds {', '.join(loops)}: a graph must be straight, since a loop can run for ever.",
+            "Export the model again: a recurrent layer is called by its cell, one step at a time.",
+        )
 
 
 def _size(path: Path) -> int:

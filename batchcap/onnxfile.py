@@ -38,6 +38,8 @@ class References:
     """The files that its tensors say their data lies in, as they are written there."""
     operators: frozenset[tuple[str, str]]
     """(domain, name) of every operator that it uses and does not define; the standard's own domain is empty."""
+    nodes: frozenset[str]
+    """The name of every operator that it uses, in whatever domain, and whether it defines one of that name or not."""
 
 
 def references(path: Path) -> References:
@@ -68,7 +70,8 @@ def references(path: Path) -> References:
                 one, two = texts.values()
                 found[message].add((one, two))
     files = frozenset(file for key, file in found["entry"] if key == "location")
-    return References(files, frozenset(found["node"] - found["function"]))
+    nodes = frozenset(name for _, name in found["node"])
+    return References(files, frozenset(found["node"] - found["function"]), nodes)
 
 
 def _text(data: mmap.mmap, start: int, end: int) -> str:

@@ -15,8 +15,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from batchcap import onnxfile, sources
+from batchcap import sources
 from batchcap.bundle import Bundle, Manifest, file_problems, open_bundle, read_manifest
+from batchcap.bundlefiles import LoopError
 from batchcap.captioner import decoding_options
 from batchcap.errors import BatchcapError, BundleError, ImageError, NoImagesError
 from batchcap.options import DecodingOptions, Precision
@@ -38,7 +39,6 @@ _SUM: Final = 1e-4
 _DRIFT: Final[dict[Precision, float]] = {"fp32": 1e-3, "fp16": 2e-2, "int8": 2e-2}
 # Distributions that differ by less (natural log-probability) are the same one.
 _SAME: Final = 1e-6
-_LOOPS: Final = frozenset({"Loop", "Scan", "If"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ def verify(model: str | Path, images: Path | None = None) -> Iterator[Check]:
         return
     yield Check("manifest", True, f"{manifest.name} {manifest.version}, format {manifest.format_version}")
     problems = list(file_problems(folder, manifest))
-    yield from (Check("files", False, str(problem)) for problem in problems)
+    yield from (Check("loops" if isinstance(p, LoopError) else "files", False, str(p)) for p in problems)
     if problems:
         return
     total = sum(entry.bytes for entry in manifest.files.values())
@@ -166,7 +166,7 @@ def _graph_checks(bundle: Bundle, pictures: _Pictures) -> Iterator[Check]:
         yield Check("tensors", False, str(error))
         return
     yield Check("tensors", True, "named, typed and shaped as the contract says")
-    yield _straight(bundle)
+    yield Check("loops", True, "none: no Loop, Scan or If")  # or the bundle would not have been opened
     try:
         yield from _step_checks(model)
         yield from _caption_checks(model, pictures)
@@ -175,15 +175,6 @@ def _graph_checks(bundle: Bundle, pictures: _Pictures) -> Iterator[Check]:
         return
     passed = model.sum_error <= _SUM
     yield Check("probabilities", passed, f"a word's row sums to 1 within {model.sum_error:.1e} (limit {_SUM:g})")
-
-
-def _straight(bundle: Bundle) -> Check:
-    paths = (bundle.encoder_path, bundle.decoder_path)
-    loops = [
-        f"{path.name} holds {name}" for path in paths for _, name in sorted(onnxfile.references(path).operators)
-        if name in _LOOPS
-    ]  # fmt: skip
-    return Check("loops", not loops, "; ".join(loops) or "none: no Loop, Scan or If")
 
 
 def _step_checks(model: _Model) -> Iterator[Check]:
