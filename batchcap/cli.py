@@ -329,8 +329,8 @@ def run(
     # A bar among records that go to the same terminal could not be read, nor could they.
     mixed = path is None and sys.stdout is not None and sys.stdout.isatty()
     shown = progress and not quiet and not mixed
-    with Display(shown=shown, verbosity=0 if quiet else verbose) as display:
-        summary = pipeline.run(options, decoding, display)
+    with Display(shown, quiet=quiet, verbosity=verbose) as display:
+        summary = pipeline.run(options, decoding, display, display.begin, count_total=display.counts)
     if not quiet:
         show_summary(summary, verbose)
     raise typer.Exit(summary.exit_code)

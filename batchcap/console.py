@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import sys
 import traceback
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
@@ -17,8 +19,11 @@ from batchcap.errors import BatchcapError
 if TYPE_CHECKING:
     from batchcap.records import Record
 
-# What a terminal would obey instead of showing it, what turns the direction of writing, and what UTF-8 cannot hold.
-_INVISIBLE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# What a terminal would obey instead of showing it (a line end too), what turns the direction of writing, and what UTF-8
+# cannot hold.
+_INVISIBLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# Parts of a traceback that are no message: frames, and the sentences between two errors.
+_FRAMES: Final = ("  File ", "\n")
 
 
 def err() -> Console:
@@ -31,9 +36,10 @@ def out() -> Console:
 
 
 def visible(text: str) -> str:
-    """The text with a backslash escape for every control character but tab and line feed.
+    """One line: the text with a backslash escape for every control character.
 
-    File names may hold anything; all text of others passes here on its way to the terminal.
+    File names may hold anything, a line end as well, and must not write lines of their own. All text passes here on its
+    way to the terminal; what has several lines of ours passes line by line.
     """
     return _INVISIBLE.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
 
@@ -51,12 +57,12 @@ def show_error(error: BatchcapError, verbosity: int = 0) -> None:
     if console.is_terminal:
         body = plain(error.message)
         if error.fix:
-            body.append_text(plain(f"\n{error.fix}", "green"))
+            body.append("\n").append_text(plain(error.fix, "green"))
         console.print(Panel(body, title=escape(error.title), title_align="left", border_style="red"))
         return
-    sys.stderr.write(visible(f"{error.title}: {error.message}\n"))
+    sys.stderr.write(visible(f"{error.title}: {error.message}") + "\n")
     if error.fix:
-        sys.stderr.write(visible(f"{error.fix}\n"))
+        sys.stderr.write(visible(error.fix) + "\n")
 
 
 def show_bug(error: Exception, verbosity: int = 0) -> None:
@@ -71,21 +77,51 @@ def show_bug(error: Exception, verbosity: int = 0) -> None:
 
 
 def _show_traceback(error: BaseException) -> None:
-    sys.stderr.write(visible("".join(traceback.format_exception(error))))
+    for part in traceback.format_exception(error):
+        lines = part.split("\n") if part.startswith(_FRAMES) else [part.removesuffix("\n"), ""]
+        sys.stderr.write("\n".join(visible(line) for line in lines))
 
 
 def say(text: str) -> None:
     """One plain line on standard error."""
-    err().print(plain(text), soft_wrap=True)
+    print_line(err(), text)
+
+
+def print_line(console: Console, text: str, style: str = "") -> None:
+    """One line. On a terminal too narrow for it, it goes on below, indented; a long name is never cut in two by us.
+
+    Elsewhere it stays one line, for grep.
+    """
+    body = text.lstrip(" ")
+    indent = len(text) - len(body)
+    if not console.is_terminal:
+        console.print(" " * indent, plain(body, style), sep="", soft_wrap=True)
+        return
+    for number, line in enumerate(_wrapped(visible(body), console.width - indent - 2)):
+        console.print(" " * (indent + 2 * (number > 0)), Text(line, style), sep="", soft_wrap=True)
+
+
+def _wrapped(text: str, width: int) -> Iterator[str]:
+    """Lines of whole words; a word that is wider than ``width`` columns has a line of its own."""
+    line, *words = text.split(" ")
+    for word in words:
+        if cell_len(line) + 1 + cell_len(word) > width:
+            yield line
+            line = word
+        else:
+            line += f" {word}"
+    yield line
 
 
 # Words that progress and summaries share
 
 
 def failure_line(record: Record) -> str:
+    """``failed: a.jpg: decode, truncated: the file ends before the image does``; a folder's name ends in a slash."""
     error = record.error
+    folder = "/" if error is not None and error.of_folder else ""
     reason = f"{error.stage}, {error.kind}: {error.message}" if error is not None else "no reason was noted"
-    return f"failed: {record.path}: {reason}"
+    return f"failed: {record.path}{folder}: {reason}"
 
 
 def speed(rate: float) -> str:

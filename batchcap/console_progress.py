@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Self
@@ -10,31 +11,48 @@ from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn
 from rich.progress import Progress as Bar
 
-from batchcap.console import duration, err, failure_line, plain, say, speed
+from batchcap.console import duration, err, failure_line, print_line, say, speed
 
 if TYPE_CHECKING:
-    from batchcap.progress import Progress
+    from batchcap.progress import Progress, Start
 
 LINE_SECONDS: Final = 30.0
+# What those who made a model write where not everyone may use it for everything.
+_LIMITED_USE: Final = re.compile(r"non.?commercial|\bresearch\b|\bNC\b", re.IGNORECASE)
 
 
 class Display:
-    """Shows how far a run is; the object is the callback that `pipeline.run` calls, and a context to run it in.
+    """Shows how far a run is: a context to run it in, and the two callbacks of `pipeline.run`, `begin` and itself.
 
     Args:
-        shown: False shows only what ``verbosity`` asks for.
+        shown: False shows no progress.
+        quiet: not even what must be said of the model's terms.
         verbosity: 1 and more names every image that failed, when it fails.
         clock: seconds, monotonic.
     """
 
-    def __init__(self, shown: bool = True, verbosity: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        shown: bool = True,
+        *,
+        quiet: bool = False,
+        verbosity: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._console = err()
+        self._quiet = quiet
         self._verbosity = verbosity
         self._clock = clock
         self._started = self._spoke = clock()
-        self._bar = _bar(self._console) if shown and self._console.is_terminal else None
+        # A terminal that cannot move its cursor (TERM=dumb) gets lines as well.
+        self._bar = _bar(self._console) if shown and self._console.is_interactive else None
         self._task = self._bar.add_task("starting", total=None, note="") if self._bar else None
         self._lines = shown and self._bar is None
+
+    @property
+    def counts(self) -> bool:
+        """Whether a total would be shown."""
+        return self._bar is not None or self._lines
 
     def __enter__(self) -> Self:
         if self._bar is not None:
@@ -45,11 +63,19 @@ class Display:
         if self._bar is not None:
             self._bar.stop()
 
+    def begin(self, start: Start) -> None:
+        """Say what cannot wait for the first report: the model's terms in a new output, and, without a bar, the job."""
+        self._started = self._spoke = self._clock()
+        if self._lines:
+            print_line(self._console, _start_text(start))
+        if start.fresh and not self._quiet and _LIMITED_USE.search(start.terms):
+            print_line(self._console, f"Terms of {start.model.partition('@')[0]}: {' '.join(start.terms.split())}")
+
     def __call__(self, progress: Progress) -> None:
         """Take in one report of the pipeline."""
-        if self._verbosity:
+        if self._verbosity and not self._quiet:
             for record in progress.failures:
-                self._console.print(plain(failure_line(record), "yellow"), soft_wrap=True)
+                print_line(self._console, failure_line(record), "yellow")
         now = self._clock()
         if self._bar is not None and self._task is not None:
             self._bar.update(
@@ -61,7 +87,14 @@ class Display:
             )
         elif self._lines and now - self._spoke >= LINE_SECONDS:
             self._spoke = now
-            self._console.print(plain(_progress_text(progress, now - self._started)), soft_wrap=True)
+            print_line(self._console, _progress_text(progress, now - self._started))
+
+
+def _start_text(start: Start) -> str:
+    """``Captioning photos with small@1f2e3d4c on CPU, 2 cores, into out.jsonl.``."""
+    names = ", ".join(map(str, start.inputs[:3])) + (", ..." if len(start.inputs) > 3 else "")
+    where = "standard output" if start.output is None else str(start.output)
+    return f"Captioning {names} with {start.model} on {start.device}, into {where}."
 
 
 class Steps:
@@ -71,7 +104,7 @@ class Steps:
         self._console = err()
         self._clock = clock
         self._spoke = clock()
-        self._bar = _bar(self._console) if self._console.is_terminal else None
+        self._bar = _bar(self._console) if self._console.is_interactive else None
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
@@ -104,9 +137,10 @@ class Steps:
 def _bar(console: Console) -> Bar:
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.description}", markup=False),
+        # Red, rich's own colour, is for errors.
+        BarColumn(bar_width=24, complete_style="cyan", finished_style="green", pulse_style="cyan"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     return Bar(*columns, console=console, transient=True)
 

@@ -20,10 +20,8 @@ def show_summary(summary: Summary, verbosity: int = 0) -> None:
     if done == 0:
         known = f"all {images(summary.skipped)} are already in {where}" if summary.skipped else "there is no image"
         return say(f"Nothing new: {known}.")
-    for line in _summary_lines(summary, where):
+    for line in _summary_lines(summary, where, verbosity):
         say(line)
-    if verbosity and summary.device_note:
-        say(f"  on the CPU because: {summary.device_note}")
     return None
 
 
@@ -39,24 +37,35 @@ def _stopped_text(summary: Summary, where: str) -> str:
     return f"Stopped: {safe} safe in {where}; the same command goes on from there."
 
 
-def _summary_lines(summary: Summary, where: str) -> Iterable[str]:
+def _summary_lines(summary: Summary, where: str, verbosity: int) -> Iterable[str]:
+    """The counts and the place first; what only some readers want comes with ``-v``."""
     seconds, made_with = summary.seconds, summary.fingerprint
     assert made_with is not None  # something was captioned
-    rate = speed(summary.captioned / summary.wall)
-    yield (
-        f"Captioned {images(summary.captioned)} in {duration(summary.wall)} ({rate}) "
-        f"on {summary.device} with {made_with.model}, {made_with.decoding}."
-    )
-    yield (
-        f"  read+decode {duration(seconds.load)} (summed over threads), encode {duration(seconds.encode)}, "
-        f"search {duration(seconds.search)}, write {duration(seconds.write)}"
-    )
+    yield f"Captioned {images(summary.captioned)}: {where}"
     if summary.skipped:
         yield f"  {images(summary.skipped)} skipped: already in the output."
     if summary.failed:
-        whose = "its record says" if summary.failed == 1 else "their records say"
-        yield f"  {images(summary.failed)} failed; {whose} why:"
+        yield f"  {_failed_text(summary)}"
         yield from (f"    {failure_line(record)}" for record in summary.failures)
         if summary.failed > len(summary.failures):
             yield f"    and {summary.failed - len(summary.failures):,} more"
-    yield f"  {where}"
+    rate = speed(summary.captioned / summary.wall)
+    yield f"  In {duration(summary.wall)} ({rate}) on {summary.device}."
+    if verbosity:
+        yield f"  model {made_with.model}, decoding {made_with.decoding}"
+        yield (
+            f"  read+decode {duration(seconds.load)} (summed over threads), encode {duration(seconds.encode)}, "
+            f"search {duration(seconds.search)}, write {duration(seconds.write)}"
+        )
+        if summary.device_note:
+            yield f"  on the CPU because: {summary.device_note}"
+
+
+def _failed_text(summary: Summary) -> str:
+    """``2 images failed, and 1 folder could not be listed; their records say why:``."""
+    count = summary.failed - summary.folders
+    parts = [f"{images(count)} failed"] if count else []
+    if summary.folders:
+        parts.append(f"{several(summary.folders, 'folder')} could not be listed")
+    whose = "its record says" if summary.failed == 1 else "their records say"
+    return f"{', and '.join(parts)}; {whose} why:"

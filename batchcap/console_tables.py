@@ -101,7 +101,7 @@ def _scores(metrics: Sequence[Metric]) -> Table:
     table = Table("figures", "measured how", title="Scores", title_justify="left", show_lines=True)
     for signature in dict.fromkeys(metric.signature for metric in metrics):
         rows = [f"{metric.name} {metric.value:.4g}" for metric in metrics if metric.signature == signature]
-        table.add_row(plain("\n".join(rows)), plain(signature))
+        table.add_row(Text("\n").join(map(plain, rows)), plain(signature))
     return table
 
 

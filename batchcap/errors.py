@@ -12,7 +12,8 @@ class BatchcapError(Exception):
     """Base of all deliberate errors.
 
     Args:
-        message: what is wrong, naming the file, option or tensor.
+        message: what is wrong, naming the file, option or tensor. One line: what it quotes may hold line ends, so the
+            terminal shows them as escapes.
         fix: what the reader can do about it; empty when there is nothing to add.
     """
 

@@ -15,16 +15,16 @@ from typing import Any, Final, TypeAlias
 from msgspec import structs
 
 from batchcap import sources
-from batchcap.bundle import open_bundle
+from batchcap.bundle import Bundle, open_bundle
 from batchcap.captioner import Captioner, decoding_options, good_keys, in_precision
 from batchcap.errors import BatchcapError, NoImagesError, OutputError
 from batchcap.interrupts import Interrupted, InterruptGuard
 from batchcap.journal import Journal
 from batchcap.loading import Batch, Loaded, load
 from batchcap.options import RunOptions
-from batchcap.progress import Progress, Summary, Tally
+from batchcap.progress import Progress, Start, Summary, Tally
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef, Record
-from batchcap.sessions import choose_device
+from batchcap.sessions import Device, choose_device
 from batchcap.stream import StreamJournal
 from batchcap.wording import prefix_tokens
 
@@ -35,7 +35,14 @@ Report: TypeAlias = Callable[[Progress], None]
 Output: TypeAlias = Journal | StreamJournal
 
 
-def run(options: RunOptions, decoding: Mapping[str, Any] | None = None, report: Report | None = None) -> Summary:
+def run(
+    options: RunOptions,
+    decoding: Mapping[str, Any] | None = None,
+    report: Report | None = None,
+    begin: Callable[[Start], None] | None = None,
+    *,
+    count_total: bool = False,
+) -> Summary:
     """Caption every image that the output does not have yet.
 
     Everything is checked before the output is touched: bundle, decoding, device, inputs, model, the output itself.
@@ -46,6 +53,8 @@ def run(options: RunOptions, decoding: Mapping[str, Any] | None = None, report: 
         options: what to caption, with which model, into which file.
         decoding: arguments of `captioner.decoding_options`: what differs from the bundle's defaults.
         report: called in this thread after every batch.
+        begin: called in this thread before the first image that is to be captioned; never where there is none.
+        count_total: list the folders once more, in a thread beside the run, so that reports carry the total.
 
     Raises:
         BatchcapError: the run could not start or had to stop; each cause has its class. Written records are intact.
@@ -54,14 +63,21 @@ def run(options: RunOptions, decoding: Mapping[str, Any] | None = None, report: 
     interrupted = None
     with InterruptGuard() as guard:
         try:
-            _run(options, decoding or {}, report, tally, guard)
+            _run(options, decoding or {}, report, begin, tally, guard, count_total=count_total)
         except Interrupted as signal:
             interrupted = signal.signum
     return tally.summary(options.output, options.overwrite, interrupted)
 
 
 def _run(
-    options: RunOptions, overrides: Mapping[str, Any], report: Report | None, tally: Tally, guard: InterruptGuard
+    options: RunOptions,
+    overrides: Mapping[str, Any],
+    report: Report | None,
+    begin: Callable[[Start], None] | None,
+    tally: Tally,
+    guard: InterruptGuard,
+    *,
+    count_total: bool,
 ) -> None:
     """Check, open, and send what is pending down the road."""
     bundle = open_bundle(options.model)
@@ -80,8 +96,11 @@ def _run(
         tally.safe = output.done
         todo = _limited(output, refs, options.limit)
         if (first := next(todo, None)) is not None:
+            if begin:
+                begin(_start(options, bundle, device, fresh=output.done == 0))
             captioner = captioner or load_model()
-            _caption(chain((first,), todo), captioner, output, options, report, tally, guard)
+            total = _Total(options) if report and count_total else None
+            _caption(chain((first,), todo), captioner, output, options, report, tally, guard, total=total)
         tally.skipped = output.skipped + output.repeated
         with guard.shielded():
             output.commit()
@@ -96,9 +115,10 @@ def _caption(
     report: Report | None,
     tally: Tally,
     guard: InterruptGuard,
+    *,
+    total: _Total | None,
 ) -> None:
     """The road itself: threads load the next batches while the model works on one."""
-    total = _Total(options) if report else None
     how = captioner.bundle.manifest.preprocess
     with closing(load(refs, how, options.batch_size, options.workers)) as batches:
         for batch in batches:
@@ -112,8 +132,19 @@ def _caption(
                 output.append(records)
                 tally.safe, tally.skipped = output.done, output.skipped + output.repeated
                 tally.add(records, load=batch.seconds, write=time.perf_counter() - started, **spent)
-            if report and total:
-                report(tally.progress(total.images(tally.skipped, tally.done)))
+            if report:
+                report(tally.progress(total.images(tally.skipped, tally.done) if total else None))
+
+
+def _start(options: RunOptions, bundle: Bundle, device: Device, *, fresh: bool) -> Start:
+    return Start(
+        inputs=options.inputs,
+        output=options.output,
+        model=bundle.label,
+        terms=bundle.manifest.provenance.terms,
+        device=device.description,
+        fresh=fresh,
+    )
 
 
 def _some(refs: Iterator[ImageRef], options: RunOptions) -> Iterator[ImageRef]:

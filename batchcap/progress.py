@@ -25,6 +25,23 @@ class StageSeconds:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What a run sets out to do; known when there is an image to caption."""
+
+    inputs: tuple[Path, ...]
+    output: Path | None
+    """None: standard output."""
+    model: str
+    """The bundle's label, with its precision."""
+    terms: str
+    """Under which terms the model may be used; empty where nobody said."""
+    device: str
+    """The device in words."""
+    fresh: bool
+    """The output holds no caption yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """How far a run is; reported after every batch."""
 
@@ -34,7 +51,7 @@ class Progress:
     skipped: int
     """Images that the output already had."""
     total: int | None
-    """Images there are to do, ``skipped`` included; None while they are still being counted."""
+    """Images there are to do, ``skipped`` included; None while they are being counted, or are not."""
     seconds: StageSeconds
     failures: tuple[Record, ...]
     """The records of the last batch that carry an error."""
@@ -46,6 +63,9 @@ class Summary:
 
     captioned: int
     failed: int
+    """Records of this run that carry an error."""
+    folders: int
+    """How many of ``failed`` are no images, but folders that could not be listed."""
     skipped: int
     safe: int
     """Images that have a finished record now; with ``overwrite`` in the new file. Read errors are not finished."""
@@ -85,7 +105,7 @@ class Tally:
         self.device = self.device_note = ""
         self.fingerprint: Fingerprint | None = None
         self._started = time.perf_counter()
-        self._captioned = self._failed = 0
+        self._captioned = self._failed = self._folders = 0
         self._last: tuple[Record, ...] = ()
         self._first: tuple[Record, ...] = ()
         self._seconds = StageSeconds()
@@ -95,6 +115,7 @@ class Tally:
         self._last = tuple(record for record in records if record.error is not None)
         self._first = (self._first + self._last)[:KEPT_FAILURES]
         self._failed += len(self._last)
+        self._folders += sum(record.error is not None and record.error.of_folder for record in self._last)
         self._captioned += len(records) - len(self._last)
         before = self._seconds
         self._seconds = StageSeconds(
@@ -125,6 +146,7 @@ class Tally:
         return Summary(
             captioned=self._captioned,
             failed=self._failed,
+            folders=self._folders,
             skipped=self.skipped,
             safe=self.safe,
             committed=self.committed,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -11,8 +11,11 @@ Key: TypeAlias = tuple[str, str | None]
 """What names a picture in the output: (``path_b64`` where there is one, else ``path``; ``member``)."""
 
 
+_NOT_LISTED: Final = "this folder cannot be listed: "
+
+
 class Failure(msgspec.Struct, frozen=True):
-    """Why one image has no caption."""
+    """Why one image has no caption, or why the images of one folder are not known."""
 
     stage: Literal["read", "decode"]
     """``read``: the bytes could not be had. ``decode``: the bytes are no usable picture."""
@@ -29,6 +32,17 @@ class Failure(msgspec.Struct, frozen=True):
         else:
             kind = "permission" if isinstance(error, PermissionError) else "io"
         return cls("read", kind, error.strerror or str(error) or type(error).__name__)
+
+    @classmethod
+    def from_folder_error(cls, error: OSError) -> Failure:
+        """A folder that could not be listed, or not to its end; the kinds are those of a file."""
+        why = cls.from_os_error(error)
+        return cls(why.stage, why.kind, _NOT_LISTED + why.message)
+
+    @property
+    def of_folder(self) -> bool:
+        """No image failed, but a whole folder: how many images are in it nobody knows."""
+        return self.stage == "read" and self.message.startswith(_NOT_LISTED)
 
 
 class Caption(msgspec.Struct, frozen=True):

@@ -260,7 +260,7 @@ def _list(folder: str) -> tuple[list[tuple[str, bool]], Failure | None]:
                 elif entry.name.lower().endswith(SUFFIXES):
                     entries.append((entry.name, False))
     except OSError as error:
-        failure = Failure.from_os_error(error)
+        failure = Failure.from_folder_error(error)
     entries.sort(key=lambda entry: os.fsencode(entry[0]))
     return entries, failure
 

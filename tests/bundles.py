@@ -93,6 +93,7 @@ def build_bundle(
     past: bool = True,
     select: bool = False,
     generation: Generation | None = None,
+    terms: str = "none",
 ) -> Path:
     """Write a bundle of about 10 kB and return its folder, which must not exist.
 
@@ -108,6 +109,7 @@ def build_bundle(
         past: one more state, int64 and growing from an empty axis: all tokens so far.
         select: with the graph by which images leave the batch.
         generation: the defaults.
+        terms: under which the model may be used.
     """
     tables = tables or random_tables(words=len(words))
     folder.mkdir(parents=True)
@@ -126,7 +128,7 @@ def build_bundle(
         vocabulary_size=len(words),
         generation=generation or Generation(beam_size=3, max_length=6, length_penalty=0.7),
         attention_grid=GRID if attention else None,
-        provenance=Provenance(architecture="table", data="none", terms="none"),
+        provenance=Provenance(architecture="table", data="none", terms=terms),
         tools={"onnx": onnx.__version__},
         opset=17,
     )

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -17,16 +15,16 @@ from typing import Any
 import pytest
 import typer
 from bundles import build_bundle
+from commands import invoke
 from photos import break_photo, write_photos
 from rich.text import Text
 from typer.main import get_command
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from batchcap import __version__, console, console_progress, console_summary, console_tables, pipeline, sessions
+from batchcap import __version__, pipeline, sessions
 from batchcap.bundle import Generation
 from batchcap.cli import app
 from batchcap.errors import DeviceError
-from batchcap.progress import Progress, StageSeconds, Tally
 
 COUNT = 6
 
@@ -55,10 +53,6 @@ def call(photos: Path, tmp_path: Path, tiny_bundle: Path) -> Callable[..., Resul
         return invoke("run", *inputs, "-o", where, "--model", tiny_bundle, "--device", "cpu", *more)
 
     return run
-
-
-def invoke(*arguments: str | Path, env: dict[str, str] | None = None) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], env=env)
 
 
 def records(text: str | Path) -> list[dict[str, Any]]:
@@ -130,12 +124,17 @@ def test_run_writes_records_and_a_summary(call: Callable[..., Result], tmp_path:
     done = call()
     assert done.exit_code == 0
     assert done.stdout == ""
-    assert f"Captioned {COUNT} images in " in done.stderr
+    output = tmp_path / "out.jsonl"
+    _, first, *rest = done.stderr.splitlines()
+    assert first == f"Captioned {COUNT} images: {output}"
+    assert re.fullmatch(r"  In [\d.]+ s \([\d.,]+ images/s\) on CPU, \d+ cores\.", "\n".join(rest))
+    made_with = records(output)[0]
+    assert len(records(output)) == COUNT
+    told = call("-v", "--overwrite").stderr
+    assert f"  model {made_with['model']}, decoding {made_with['decoding']}\n" in told
     for stage in ("read+decode", "encode", "search", "write"):
-        assert re.search(rf"{re.escape(stage)} [\d.]+ s", done.stderr)
-    assert "on CPU" in done.stderr
-    assert str(tmp_path / "out.jsonl") in done.stderr
-    assert len(records(tmp_path / "out.jsonl")) == COUNT
+        assert re.search(rf"{re.escape(stage)} [\d.]+ s", told)
+        assert not re.search(rf"{re.escape(stage)} [\d.]+ s", done.stderr)
 
 
 def test_the_second_run_says_nothing_new(call: Callable[..., Result], tmp_path: Path) -> None:
@@ -285,21 +284,11 @@ def test_an_unreadable_image(call: Callable[..., Result], photos: Path, tmp_path
     assert call("--retry-errors").exit_code == 3
 
 
-def test_names_that_a_terminal_would_obey_are_shown_escaped(call: Callable[..., Result], photos: Path) -> None:
-    (photos / "a\x1b[2J\rb.jpg").write_text("no picture")
-    done = call("-v", "--no-progress")
-    assert done.stderr.count("failed: a\\x1b[2J\\rb.jpg: decode, unsupported") == 2
-    assert "\x1b" not in done.output
-    missing = call("-vv", inputs=("nowhere\x1b[2J\x9b",))
-    assert "nowhere\\x1b[2J\\x9b" in missing.stderr
-    assert not set("\x1b\x9b") & set(missing.output)
-
-
 def test_failures_are_not_in_the_rate_of_captions(call: Callable[..., Result], photos: Path) -> None:
     for photo in photos.rglob("*.jpg"):
         photo.write_text("no picture")
     said = call().stderr
-    assert "Captioned 0 images in " in said
+    assert "Captioned 0 images: " in said
     assert "(0.0 images/s)" in said
 
 
@@ -432,9 +421,11 @@ def test_a_standard_output_that_takes_nothing(to: str, thing: str, photos: Path,
         ["/bin/sh", "-c", command, sys.executable, photos, tiny_bundle], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("Output cannot be used: Standard output ")
-    assert thing in done.stderr.splitlines()[0]
-    assert len(done.stderr.splitlines()) == 2
+    *before, error, fix = done.stderr.splitlines()
+    assert all(line.startswith("Captioning ") for line in before)
+    assert error.startswith("Output cannot be used: Standard output ")
+    assert thing in error
+    assert fix.startswith(("Name a file", "Leave it open"))
 
 
 def test_what_cannot_be_read_is_ours_to_explain(
@@ -489,7 +480,7 @@ def test_tracebacks_need_two_v(call: Callable[..., Result]) -> None:
 
 
 def test_a_bug_is_one_panel_too(call: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("division by zero")
 
     monkeypatch.setattr(pipeline, "run", broken)
@@ -529,18 +520,6 @@ def test_doctor_fails_where_no_device_works(tmp_path: Path) -> None:
     assert "does not work" in shown.stdout
 
 
-def test_the_table_of_captions_shows_p(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [("a.jpg", "two dogs", -8.31), ("b.jpg", "failed: truncated", None), ("c.jpg", "a long story", -2000.0)]
-    console_tables.show_captions(rows, "out.jsonl")
-    lines = [line for line in capsys.readouterr().out.splitlines() if ".jpg" in line]
-    cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
-    assert cells == [
-        ["a.jpg", "two dogs", "0.000246"],
-        ["b.jpg", "failed: truncated", ""],
-        ["c.jpg", "a long story", "2.58e-869"],
-    ]
-
-
 def test_bench(tiny_bundle: Path, tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
     options = ("--images", "5", "--repeats", "2", "--batch-size", "4", "--device", "cpu", "--json", file)
@@ -570,95 +549,3 @@ def test_bench_with_a_folder(photos: Path, tiny_bundle: Path, tmp_path: Path) ->
     assert sorted(path.name for path in photos.rglob("*") if path.is_file()) == sorted(
         f"{n:04}.jpg" for n in range(COUNT)
     )
-
-
-# What the terminal shows
-
-
-def progress(done: int, failed: int = 0, total: int | None = 100) -> Progress:
-    return Progress(done=done, failed=failed, skipped=0, total=total, seconds=StageSeconds(), failures=())
-
-
-def test_a_plain_line_every_30_seconds(capsys: pytest.CaptureFixture[str]) -> None:
-    now = 0.0
-    with console_progress.Display(clock=lambda: now) as display:
-        for second in range(0, 100, 10):
-            now = float(second)
-            display(progress(second))
-    assert capsys.readouterr().err.splitlines() == [
-        "30 of 100 images, 1.0 images/s, 1 min 10 s left",
-        "60 of 100 images, 1.0 images/s, 40 s left",
-        "90 of 100 images, 1.0 images/s, 10 s left",
-    ]
-
-
-def test_lines_without_a_total_and_with_failures(capsys: pytest.CaptureFixture[str]) -> None:
-    now = 0.0
-    with console_progress.Display(clock=lambda: now) as display:
-        now = 50.0
-        display(progress(2000, failed=3, total=None))
-    assert capsys.readouterr().err == "2,000 images, 40 images/s, 3 failed\n"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.04, "0.0 s"), (9.94, "9.9 s"), (42, "42 s"), (310, "5 min 10 s"), (12000, "3 h 20 min")]
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert console.duration(seconds) == text
-
-
-def stopped(output: Path, **fields: Any) -> str:
-    tally = Tally()
-    for name, value in fields.items():
-        setattr(tally, name, value)
-    return console_summary._stopped_text(tally.summary(output, overwrite=True, interrupted=2), str(output))
-
-
-def test_a_stopped_overwrite_says_what_became_of_the_output() -> None:
-    output = Path("out.jsonl")
-    assert stopped(output) == "Stopped: out.jsonl was not touched."
-    assert stopped(output, safe=2) == (
-        "Stopped: out.jsonl was not touched; 2 records of the new output in out.jsonl.partial."
-    )
-    assert stopped(output, safe=2, committed=True) == "Stopped when all was done: 2 records in out.jsonl."
-
-
-def on_a_terminal(*arguments: str | Path, stdout: bool = False) -> tuple[int, str]:
-    """Exit code and everything that a real terminal of standard error saw, and of standard output if it is one too."""
-    ours, theirs = pty.openpty()
-    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | {"TERM": "xterm"}
-    command = [sys.executable, "-m", "batchcap", *map(str, arguments)]
-    out = theirs if stdout else subprocess.DEVNULL
-    with subprocess.Popen(command, stdout=out, stderr=theirs, env=environment) as process:
-        os.close(theirs)
-        seen = io.BytesIO()
-        while True:
-            try:
-                chunk = os.read(ours, 65536)
-            except OSError:  # Linux says so when the other side has closed
-                break
-            if not chunk:
-                break
-            seen.write(chunk)
-    os.close(ours)
-    return process.returncode, seen.getvalue().decode()
-
-
-def test_a_bar_and_a_panel_on_a_terminal(photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:
-    common = ("-o", tmp_path / "out.jsonl", "--model", tiny_bundle, "--device", "cpu")
-    code, seen = on_a_terminal("run", photos, *common, "--batch-size", "1")
-    assert code == 0
-    assert "captioning" in seen
-    assert "images/s" in seen
-    assert f"Captioned {COUNT} images" in seen
-    assert seen.count("\x1b[?25l") == seen.count("\x1b[?25h"), "the cursor is shown again"
-    code, seen = on_a_terminal("run", tmp_path / "nowhere", *common)
-    assert code == 1
-    assert seen.index("╭─") < seen.index("Input not found") < seen.index(str(tmp_path / "nowhere")) < seen.index("╰─")
-
-
-def test_no_bar_among_records_on_a_terminal(photos: Path, tiny_bundle: Path) -> None:
-    code, seen = on_a_terminal("run", photos, "-o", "-", "--model", tiny_bundle, "--device", "cpu", stdout=True)
-    assert code == 0
-    assert "\x1b" not in seen
-    assert len([line for line in seen.splitlines() if line.startswith('{"path":')]) == COUNT

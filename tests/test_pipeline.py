@@ -46,6 +46,20 @@ def run(photos: Path, output: Path, model: Path, report: pipeline.Report | None 
     return pipeline.run(options, decoding, report)
 
 
+def reports(photos: Path, output: Path, model: Path, **settings: Any) -> tuple[list[Progress], Summary]:
+    """A run with a total, whose first batch waits until the total is there, and every report of it."""
+    seen: list[Progress] = []
+
+    def report(progress: Progress) -> None:
+        seen.append(progress)
+        for thread in threading.enumerate():
+            if thread.name == "batchcap-count":
+                thread.join(60)
+
+    options = RunOptions(inputs=(photos,), output=output, model=str(model), device="cpu", **settings)
+    return seen, pipeline.run(options, {}, report, count_total=True)
+
+
 def lines(output: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in output.read_bytes().splitlines()]
 
@@ -106,22 +120,32 @@ def test_n_best_in_jsonl_and_csv(photos: Path, tmp_path: Path, tiny_bundle: Path
 def test_progress_counts_up_to_the_total(photos: Path, output: Path, tiny_bundle: Path) -> None:
     break_photo(photos / "0001.jpg")
     run(photos, output, tiny_bundle, limit=2)
-    seen: list[Progress] = []
-    summary = run(photos, output, tiny_bundle, report=seen.append, batch_size=2)
+    seen, summary = reports(photos, output, tiny_bundle, batch_size=2)
     assert [each.done for each in seen] == [2, 4, 6, 8]
     assert seen[-1].skipped == summary.skipped == 2
     # The second run does not try again what could not be decoded in the first.
     assert sum(each.failed for each in seen) == summary.failed == 0
-    assert all(each.total in {None, 10} for each in seen)
+    assert seen[0].total in {None, 10}
+    assert [each.total for each in seen[1:]] == [10] * 3
     assert all(b.seconds.load >= a.seconds.load for a, b in pairwise(seen))
     assert min(summary.seconds.load, summary.seconds.encode, summary.seconds.search, summary.seconds.write) > 0
 
 
 def test_the_total_respects_the_limit(photos: Path, output: Path, tiny_bundle: Path) -> None:
-    seen: list[Progress] = []
-    summary = run(photos, output, tiny_bundle, report=seen.append, batch_size=1, limit=3)
+    seen, summary = reports(photos, output, tiny_bundle, batch_size=1, limit=3)
     assert summary.captioned == len(lines(output)) == 3
-    assert all(each.total in {None, 3} for each in seen)
+    assert [each.total for each in seen[1:]] == [3] * 2
+    seen, summary = reports(photos, output, tiny_bundle, batch_size=1, limit=4)
+    assert [each.total for each in seen[1:]] == [7] * 3
+    seen, summary = reports(photos, output, tiny_bundle, batch_size=1, limit=40)
+    assert [each.total for each in seen[1:]] == [10] * 2
+
+
+def test_without_a_wish_nothing_is_counted(photos: Path, output: Path, tiny_bundle: Path) -> None:
+    seen: list[Progress] = []
+    run(photos, output, tiny_bundle, report=seen.append, batch_size=1)
+    assert [each.total for each in seen] == [None] * 10
+    assert not [thread for thread in threading.enumerate() if thread.name == "batchcap-count"]
 
 
 def test_a_limit_gets_past_images_that_cannot_be_read(
@@ -139,10 +163,9 @@ def test_a_limit_gets_past_images_that_cannot_be_read(
     (photos / "00.jpg").symlink_to(photos / "nowhere.jpg")
     counts = []
     for _ in range(3):
-        seen: list[Progress] = []
-        summary = run(photos, output, tiny_bundle, report=seen.append, limit=2, batch_size=1)
+        seen, summary = reports(photos, output, tiny_bundle, limit=2, batch_size=1)
         counts.append((summary.captioned, summary.failed, summary.safe))
-        assert all(each.total is None or each.total >= each.done + each.skipped for each in seen)
+        assert all(each.total is not None and each.total >= each.done + each.skipped for each in seen[1:])
     assert counts == [(0, 3, 0), (2, 3, 2), (2, 3, 4)]
     assert len({record["path"] for record in lines(output)}) == len(lines(output)) == 7
 

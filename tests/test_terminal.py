@@ -1,0 +1,325 @@
+"""What a person sees: progress, summaries, names that a terminal would obey; on a real terminal and in a file."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bundles import build_bundle
+from commands import invoke, on_a_terminal
+from photos import break_photo, write_photos
+from rich.cells import cell_len
+from rich.console import Console
+from typer.testing import Result
+
+from batchcap import console, console_progress, console_summary, console_tables, sources
+from batchcap.progress import Progress, StageSeconds, Tally
+
+COUNT = 6
+RESTRICTED = "For research and\nnon-commercial use; so are its captions."
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("BATCHCAP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TERMINAL_WIDTH", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    write_photos(tmp_path / "photos", COUNT)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def call(photos: Path, tmp_path: Path, tiny_bundle: Path) -> Callable[..., Result]:
+    """`batchcap run photos -o out.jsonl --model tiny` with more options; later ones win."""
+
+    def run(*more: str | Path, inputs: tuple[str | Path, ...] = (photos,)) -> Result:
+        return invoke("run", *inputs, "-o", tmp_path / "out.jsonl", "--model", tiny_bundle, "--device", "cpu", *more)
+
+    return run
+
+
+@contextmanager
+def joined_counters() -> Iterator[None]:
+    """Wait at the end for the threads that count."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name == "batchcap-count":
+            thread.join(60)
+
+
+# Names
+
+
+def test_names_that_a_terminal_would_obey_are_shown_escaped(call: Callable[..., Result], photos: Path) -> None:
+    (photos / "a\x1b[2J\rb.jpg").write_text("no picture")
+    done = call("-v", "--no-progress")
+    assert done.stderr.count("failed: a\\x1b[2J\\rb.jpg: decode, unsupported") == 2
+    assert "\x1b" not in done.output
+    missing = call("-vv", inputs=("nowhere\x1b[2J\x9b",))
+    assert "nowhere\\x1b[2J\\x9b" in missing.stderr
+    assert not set("\x1b\x9b") & set(missing.output)
+
+
+FORGED = "a.jpg\nCaptioned 9 images\t\u2028.jpg"
+ESCAPED = "a.jpg\\nCaptioned 9 images\\t\\u2028.jpg"
+
+
+def test_a_line_end_in_a_name_writes_no_line_of_its_own(call: Callable[..., Result], photos: Path) -> None:
+    (photos / FORGED).write_text("no picture")
+    done = call("-v", "--no-progress")
+    assert done.stderr.count(f"failed: {ESCAPED}: decode, unsupported") == 2
+    missing = call("-vv", inputs=(FORGED,))
+    assert missing.stderr.count(ESCAPED) == 2, "the last line of the traceback, and the error"
+    fix = call("--model", "wrong\nCaptioned 9 images")
+    for said in (done.output, missing.output, fix.output):
+        assert not [line for line in said.splitlines() if line.startswith("Captioned 9")]
+    assert "wrong\\nCaptioned 9 images: " in fix.stderr
+
+
+def test_names_on_a_real_terminal_stay_on_their_line(photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:
+    (photos / FORGED).write_text("no picture")
+    common = ("-o", tmp_path / "out.jsonl", "--model", tiny_bundle, "--device", "cpu")
+    for arguments in ((photos, *common, "-v"), (photos / "no\nCaptioned 9 images", *common)):
+        _, seen = on_a_terminal("run", *arguments)
+        assert "\\nCaptioned 9 images" in seen
+        assert not re.search(r"^\W*Captioned 9", seen, re.MULTILINE)
+
+
+def test_brackets_in_the_name_of_a_job_are_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Console(file=io.StringIO(), force_terminal=True, width=100)
+    monkeypatch.setattr(console_progress, "err", lambda: screen)
+    with console_progress.Steps() as steps:
+        steps("scoring [red]/[dim]", 1, 2)
+    assert "scoring [red]/[dim]" in screen.file.getvalue()  # type: ignore[attr-defined]
+
+
+# Progress
+
+
+def progress(done: int, failed: int = 0, total: int | None = 100) -> Progress:
+    return Progress(done=done, failed=failed, skipped=0, total=total, seconds=StageSeconds(), failures=())
+
+
+def test_a_plain_line_every_30_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    with console_progress.Display(clock=lambda: now) as display:
+        for second in range(0, 100, 10):
+            now = float(second)
+            display(progress(second))
+    assert capsys.readouterr().err.splitlines() == [
+        "30 of 100 images, 1.0 images/s, 1 min 10 s left",
+        "60 of 100 images, 1.0 images/s, 40 s left",
+        "90 of 100 images, 1.0 images/s, 10 s left",
+    ]
+
+
+def test_lines_without_a_total_and_with_failures(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    with console_progress.Display(clock=lambda: now) as display:
+        now = 50.0
+        display(progress(2000, failed=3, total=None))
+    assert capsys.readouterr().err == "2,000 images, 40 images/s, 3 failed\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.04, "0.0 s"), (9.94, "9.9 s"), (42, "42 s"), (310, "5 min 10 s"), (12000, "3 h 20 min")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert console.duration(seconds) == text
+
+
+def stopped(output: Path, **fields: Any) -> str:
+    tally = Tally()
+    for name, value in fields.items():
+        setattr(tally, name, value)
+    return console_summary._stopped_text(tally.summary(output, overwrite=True, interrupted=2), str(output))
+
+
+def test_a_stopped_overwrite_says_what_became_of_the_output() -> None:
+    output = Path("out.jsonl")
+    assert stopped(output) == "Stopped: out.jsonl was not touched."
+    assert stopped(output, safe=2) == (
+        "Stopped: out.jsonl was not touched; 2 records of the new output in out.jsonl.partial."
+    )
+    assert stopped(output, safe=2, committed=True) == "Stopped when all was done: 2 records in out.jsonl."
+
+
+def test_a_bar_and_a_panel_on_a_terminal(photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:
+    common = ("-o", tmp_path / "out.jsonl", "--model", tiny_bundle, "--device", "cpu")
+    code, seen = on_a_terminal("run", photos, *common, "--batch-size", "1")
+    assert code == 0
+    assert "captioning" in seen
+    assert "images/s" in seen
+    assert f"Captioned {COUNT} images" in seen
+    assert seen.count("\x1b[?25l") == seen.count("\x1b[?25h"), "the cursor is shown again"
+    code, seen = on_a_terminal("run", tmp_path / "nowhere", *common)
+    assert code == 1
+    assert seen.index("╭─") < seen.index("Input not found") < seen.index(str(tmp_path / "nowhere")) < seen.index("╰─")
+
+
+def test_no_bar_among_records_on_a_terminal(photos: Path, tiny_bundle: Path) -> None:
+    code, seen = on_a_terminal("run", photos, "-o", "-", "--model", tiny_bundle, "--device", "cpu", stdout=True)
+    assert code == 0
+    assert "\x1b" not in seen
+    assert len([line for line in seen.splitlines() if line.startswith('{"path":')]) == COUNT
+
+
+# The start
+
+
+def test_where_nobody_watches_the_first_line_says_what_is_done(
+    call: Callable[..., Result], photos: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.jsonl"
+    first = call("--limit", "2").stderr.splitlines()[0]
+    assert re.fullmatch(rf"Captioning {photos} with tiny@\w{{8}} on CPU, \d+ cores, into {output}\.", first)
+    assert call("--limit", "1").stderr.startswith("Captioning ")
+    for silent in ("--no-progress", "--quiet"):
+        assert "Captioning" not in call("--limit", "1", silent).stderr
+    assert call().stderr.startswith("Captioning ")
+    assert call().stderr.startswith("Nothing new")
+    several = call("--overwrite", inputs=sorted(photos.glob("*.jpg"))).stderr
+    assert re.match(rf"Captioning {photos}/0000.jpg, {photos}/0001.jpg, {photos}/0003.jpg, \.\.\. with tiny", several)
+
+
+def test_a_dumb_terminal_gets_lines_and_no_bar(photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:
+    common = ("-o", tmp_path / "out.jsonl", "--model", tiny_bundle, "--device", "cpu")
+    code, seen = on_a_terminal("run", photos, *common, term="dumb", columns=80)
+    assert code == 0
+    assert "\x1b" not in seen
+    assert seen.startswith("Captioning")
+    assert "Captioned 6 images: " in " ".join(seen.split())
+
+
+def test_limited_terms_are_said_once_for_an_output(photos: Path, tmp_path: Path) -> None:
+    model = build_bundle(tmp_path / "model", terms=RESTRICTED)
+    line = "Terms of tiny: For research and non-commercial use; so are its captions."
+
+    def said(*more: str, output: str = "out.jsonl", model: Path = model) -> list[str]:
+        where = output if output == "-" else str(tmp_path / output)
+        done = invoke("run", photos, "-o", where, "--model", model, "--device", "cpu", *more)
+        assert done.exit_code == 0
+        assert line not in done.stdout
+        return done.stderr.splitlines()
+
+    assert said("--limit", "2", "--no-progress").count(line) == 1
+    assert line not in said("--limit", "2")
+    assert line not in said()
+    assert said("--overwrite").count(line) == 1
+    assert said(output="-").count(line) == 1
+    assert said("--quiet", output="quiet.jsonl") == []
+    free = build_bundle(tmp_path / "free", terms="Apache-2.0")
+    assert not [each for each in said(output="free.jsonl", model=free) if "Terms" in each]
+
+
+def test_limited_terms_on_a_terminal(photos: Path, tmp_path: Path) -> None:
+    model = build_bundle(tmp_path / "model", terms=RESTRICTED)
+    _, seen = on_a_terminal("run", photos, "-o", tmp_path / "out.jsonl", "--model", model, "--device", "cpu")
+    assert seen.count("Terms of tiny: For research and non-commercial use; so are its captions.\r\n") == 1
+
+
+def test_the_bar_is_not_red(photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:
+    common = ("-o", tmp_path / "out.jsonl", "--model", tiny_bundle, "--device", "cpu", "--batch-size", "1")
+    _, seen = on_a_terminal("run", photos, *common)
+    colours = set(re.findall(r"\x1b\[[\d;]*m(?=[━╸╺ ]*[━╸╺])", seen))
+    assert colours, "there was a bar"
+    assert not {colour for colour in colours if re.search(r"\b(?:31|91|35|95|1?97|249;38;114)\b", colour)}
+
+
+@pytest.mark.parametrize(("more", "times"), [((), 2), (("--quiet",), 1), (("--no-progress",), 1)])
+def test_folders_are_listed_twice_only_where_a_total_is_shown(
+    more: tuple[str, ...], times: int, call: Callable[..., Result], photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed: list[str] = []
+    scandir = os.scandir
+
+    def noted(folder: Any) -> Any:
+        listed.append(str(folder))
+        return scandir(folder)
+
+    counters: list[Any] = []
+    total = sources.count
+
+    def count(inputs: Any) -> int:
+        counters.append(total(inputs))
+        return counters[-1]
+
+    monkeypatch.setattr(sources.os, "scandir", noted)
+    monkeypatch.setattr(sources, "count", count)
+    with joined_counters():
+        assert call(*more).exit_code == 0
+    assert listed.count(str(photos)) == listed.count(str(photos / "sub")) == times
+    assert counters == [COUNT] * (times - 1)
+
+
+# Summaries
+
+
+def test_at_80_columns_no_word_of_a_summary_is_cut(tmp_path: Path, tiny_bundle: Path) -> None:
+    photos = tmp_path / "a-folder-with-a-rather-long-name" / "and-another-one-below-it-as-archives-have-them"
+    write_photos(photos, COUNT)
+    break_photo(photos / "0001.jpg")
+    output = photos.parent / "captions of all photos.jsonl"
+    common = ("-o", output, "--model", tiny_bundle, "--device", "cpu")
+    _, wide = on_a_terminal("run", photos, *common, "-v", "--no-progress", columns=1000, color=False)
+    output.unlink()
+    _, seen = on_a_terminal("run", photos, *common, "-v", "--no-progress", columns=80, color=False)
+    lines = seen.splitlines()
+    long = [line for line in lines if cell_len(line) > 80]
+    assert [line for line in long if len(line.split()) > 1] == [], "only a name may be longer than the terminal"
+    figures = re.compile(r"\d[\d.,]*")  # times differ between two runs
+    assert figures.sub("0", " ".join(seen.split())) == figures.sub("0", " ".join(wide.split()))
+    first = " ".join(seen[seen.index("Captioned") :].split())
+    assert first.startswith(f"Captioned {COUNT - 1} images: {output} 1 image failed; its record says why:")
+    assert all(line.startswith(("failed: ", "Captioned", "  ")) for line in lines)
+
+
+def test_a_folder_that_cannot_be_listed_is_no_image(
+    call: Callable[..., Result], photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def refuse(folder: Any) -> Any:  # the tests may run as root, whom no permission stops
+        if str(folder).endswith(refused):
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(sources.os, "scandir", refuse)
+    refused = "sub"
+    break_photo(photos / "0001.jpg")
+    done = call()
+    assert done.exit_code == 3
+    assert "  1 image failed, and 1 folder could not be listed; their records say why:\n" in done.stderr
+    assert "    failed: sub/: read, permission: this folder cannot be listed: Permission denied\n" in done.stderr
+    refused = "photos"
+    whole = call("--overwrite").stderr
+    assert "  1 folder could not be listed; its record says why:\n" in whole
+    assert "    failed: ./: read, permission: this folder cannot be listed: Permission denied\n" in whole
+
+
+# Tables
+
+
+def test_the_table_of_captions_shows_p(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [("a.jpg", "two dogs", -8.31), ("b.jpg", "failed: truncated", None), ("c.jpg", "a long story", -2000.0)]
+    console_tables.show_captions(rows, "out.jsonl")
+    lines = [line for line in capsys.readouterr().out.splitlines() if ".jpg" in line]
+    cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+    assert cells == [
+        ["a.jpg", "two dogs", "0.000246"],
+        ["b.jpg", "failed: truncated", ""],
+        ["c.jpg", "a long story", "2.58e-869"],
+    ]
