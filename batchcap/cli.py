@@ -11,7 +11,8 @@ import typer
 from typer.core import TyperGroup
 
 from batchcap import __version__, cli_export, cli_verify
-from batchcap.errors import BatchcapError
+from batchcap.cli_usage import path_of, usage_explained
+from batchcap.errors import BatchcapError, OptionError
 from batchcap.interrupts import Interrupted
 from batchcap.options import Format, OnMismatch, RunOptions, Search, Style, WantedPrecision, parse_output
 
@@ -19,9 +20,14 @@ from batchcap.options import Format, OnMismatch, RunOptions, Search, Style, Want
 class GuardedGroup(TyperGroup):
     """Turns every error of every command into one panel and its exit code; a traceback needs -vv."""
 
+    def make_context(self, *arguments: Any, **settings: Any) -> Any:
+        with usage_explained():
+            return super().make_context(*arguments, **settings)
+
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with usage_explained():
+                return super().invoke(ctx)
         except (typer.Exit, typer.Abort):
             raise
         except BatchcapError as error:
@@ -37,7 +43,7 @@ class GuardedGroup(TyperGroup):
         except BrokenPipeError:  # the reader of our output went away: typer ends quietly
             raise
         except Exception as error:
-            if hasattr(error, "exit_code"):  # wrong usage, which typer shows
+            if hasattr(error, "exit_code"):  # of typer; no wrong usage, which was explained
                 raise
             if isinstance(error.__cause__, KeyboardInterrupt):  # C extensions call it a failed import
                 raise typer.Exit(130) from None
@@ -146,7 +152,7 @@ def _root(
 def run(
     inputs: Annotated[
         list[Path],
-        typer.Argument(metavar="INPUT", help="Folders (with all folders in them) and image files.", readable=False),
+        typer.Argument(metavar="INPUT", help="Folders (with all folders in them) and image files.", parser=path_of),
     ],
     output: Annotated[
         str,
@@ -180,7 +186,7 @@ def run(
     ] = None,
     ban_file: Annotated[
         Path | None,
-        _option("--ban-file", "A file of words to ban, one a line.", panel=_CAPTIONS, metavar="FILE", readable=False),
+        _option("--ban-file", "A file of words to ban, one a line.", panel=_CAPTIONS, metavar="FILE", parser=path_of),
     ] = None,
     allow_unknown: Annotated[
         bool,
@@ -237,7 +243,8 @@ def run(
             "Write paths relative to this folder. [dim]Default: the input folder if there is just one, else the "
             "current folder[/dim]",
             panel=_OUTPUT,
-            readable=False,
+            metavar="FOLDER",
+            parser=path_of,
         ),
     ] = None,
     limit: Annotated[
@@ -267,9 +274,9 @@ def run(
         bool, _option("--allow-empty", "Inputs without any image are no error.", panel=_OUTPUT)
     ] = False,
     progress: Annotated[
-        bool,
+        bool | None,
         _option("--progress/--no-progress", "A bar on a terminal, a line every 30 s elsewhere.", panel=_TERMINAL),
-    ] = True,
+    ] = None,
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -287,6 +294,8 @@ def run(
     75 another run holds the file;
     130, 143 stopped by a signal.
     """
+    if progress and quiet:
+        raise OptionError("--progress and --quiet exclude each other.", "Leave one of them out.")
     path, chosen_format = parse_output(output, format)
     options = RunOptions(
         inputs=tuple(inputs),
@@ -328,7 +337,7 @@ def run(
 
     # A bar among records that go to the same terminal could not be read, nor could they.
     mixed = path is None and sys.stdout is not None and sys.stdout.isatty()
-    shown = progress and not quiet and not mixed
+    shown = progress is not False and not quiet and not mixed
     with Display(shown, quiet=quiet, verbosity=verbose) as display:
         summary = pipeline.run(options, decoding, display, display.begin, count_total=display.counts)
     if not quiet:
@@ -373,7 +382,7 @@ def bench(
     folder: Annotated[
         Path | None,
         typer.Argument(
-            metavar="FOLDER", help="Images to measure with; default: generated 500x375 JPEGs.", readable=False
+            metavar="FOLDER", help="Images to measure with; default: generated 500x375 JPEGs.", parser=path_of
         ),
     ] = None,
     model: Model = "flickr8k-small",
@@ -388,7 +397,7 @@ def bench(
     workers: Workers = 0,
     json_file: Annotated[
         Path | None,
-        typer.Option("--json", metavar="FILE", help="Also write the figures and all settings here.", readable=False),
+        typer.Option("--json", metavar="FILE", help="Also write the figures and all settings here.", parser=path_of),
     ] = None,
     verbose: Verbose = 0,
 ) -> None:

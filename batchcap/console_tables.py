@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.table import Table
 from rich.text import Text
 
-from batchcap.console import out, plain, several
+from batchcap.console import out, plain, print_line, several
 
 if TYPE_CHECKING:
     from batchcap.bench import BenchReport
@@ -115,7 +115,7 @@ def show_diagnosis(diagnosis: Diagnosis) -> None:
     ]
     console.print(_facts("Devices, each tried with one image", rows))
     console.print()
-    console.print(plain(diagnosis.gpu), soft_wrap=True)
+    print_line(console, diagnosis.gpu)
 
 
 def show_check(check: Check) -> None:

@@ -84,4 +84,4 @@ def _gpu() -> str:
     try:
         return f"A GPU can be used: {choose_device('cuda').description}. --device auto takes it."
     except DeviceError as error:
-        return f"No GPU is used. {error}"
+        return f"No GPU is used, and --device auto takes the CPU. {error}"

@@ -21,6 +21,14 @@ WantedPrecision = Literal["auto", "fp32", "fp16", "int8"]
 Style = Literal["raw", "sentence"]
 
 _FORMATS: Final[dict[str, Format]] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
+LIMITS: Final = {
+    "batch_size": (1, 4096),
+    "workers": (0, 256),
+    "beam_size": (1, 256),
+    "num_captions": (1, 256),
+    "max_length": (1, 1000),
+}
+"""The least and the most of options that are whole numbers."""
 _SAMPLING: Final = ("temperature", "top_k", "top_p", "seed")
 _FIRST_FIELDS: Final = frozenset(("search", "beam_size", "num_captions", "max_length", "length_penalty"))
 
@@ -33,6 +41,12 @@ def usable_cores() -> int:
 def _require(condition: bool, message: str, fix: str = "") -> None:
     if not condition:
         raise OptionError(message, fix)
+
+
+def _require_limits(name: str, value: int, zero: str = "") -> None:
+    low, high = LIMITS[name]
+    option = f"--{name.replace('_', '-')} {value}"
+    _require(low <= value <= high, f"{option}: must be from {low}{zero} to {high}.")
 
 
 def check_precision(precision: str) -> None:
@@ -56,7 +70,7 @@ def largest_penalty(search: Search) -> float:
 
 def check_batch_size(batch_size: int) -> None:
     """Raise OptionError for a batch that no model takes."""
-    _require(1 <= batch_size <= 4096, f"--batch-size {batch_size}: must be from 1 to 4096.")
+    _require_limits("batch_size", batch_size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +119,7 @@ class DecodingOptions:
             "Use beam, greedy, sample or im2txt.",
         )
         self._check_sampling()
-        _require(1 <= self.beam_size <= 256, f"--beam-size {self.beam_size}: must be from 1 to 256.")
+        _require_limits("beam_size", self.beam_size)
         _require(
             has_beam(self.search) or self.beam_size == 1,
             f"--beam-size {self.beam_size} goes with --search beam.",
@@ -119,13 +133,14 @@ class DecodingOptions:
             f"--num-captions {self.num_captions}: greedy search finds one caption.",
             "Use --search beam, or sample.",
         )
-        _require(self.num_captions <= 256, f"--num-captions {self.num_captions}: must be at most 256.")
+        most = LIMITS["num_captions"][1]
+        _require(self.num_captions <= most, f"--num-captions {self.num_captions}: must be at most {most}.")
         _require(
             self.search == "sample" or self.num_captions <= self.beam_size,
             f"--num-captions {self.num_captions} is more than --beam-size {self.beam_size}.",
             f"Raise the beam: --beam-size {self.num_captions}.",
         )
-        _require(1 <= self.max_length <= 1000, f"--max-length {self.max_length}: must be from 1 to 1000.")
+        _require_limits("max_length", self.max_length)
         _require(
             0.0 <= self.length_penalty <= largest_penalty(self.search),
             f"--length-penalty {self.length_penalty}: must be from 0 to {largest_penalty(self.search):g}.",
@@ -149,8 +164,12 @@ class DecodingOptions:
         for field in fields(self):
             if field.name in _SAMPLING and self.search != "sample":
                 value = getattr(self, field.name)
-                option = f"--{field.name.replace('_', '-')} {value}"
-                _require(value == field.default, f"{option} goes with --search sample.")
+                option = f"--{field.name.replace('_', '-')}"
+                _require(
+                    value == field.default,
+                    f"{option} {value} goes with --search sample, and this is {self.search} search.",
+                    f"Add --search sample, or leave {option} out.",
+                )
         _require(0.01 <= self.temperature <= 100, f"--temperature {self.temperature}: must be from 0.01 to 100.")
         _require(self.top_k >= 0, f"--top-k {self.top_k}: must be at least 0.")
         _require(0 < self.top_p <= 1, f"--top-p {self.top_p}: must be above 0 and at most 1.")
@@ -208,7 +227,7 @@ class RunOptions:
         _require(len(self.inputs) > 0, "No input was given.", "Name a folder or an image.")
         check_batch_size(self.batch_size)
         check_precision(self.precision)
-        _require(0 <= self.workers <= 256, f"--workers {self.workers}: must be from 0 (automatic) to 256.")
+        _require_limits("workers", self.workers, zero=" (automatic)")
         _require(self.limit is None or self.limit >= 1, f"--limit {self.limit}: must be at least 1.")
         _require(self.format in ("jsonl", "csv"), f"--format {self.format}: no such format.", "Use jsonl or csv.")
         _require(
@@ -231,6 +250,7 @@ def parse_output(output: str, format: Format | None = None) -> tuple[Path | None
     """
     if output == "-":
         return None, format or "jsonl"
+    _require(bool(output), "-o: the name is empty.", "Name a .jsonl or .csv file, or - for standard output.")
     path = Path(output)
     if os.path.isdir(path):  # noqa: PTH112 - False where it cannot be looked at: the journal explains that
         raise OptionError(f"-o {output}: this is a folder.", f"Name a file in it, such as {path / 'captions.jsonl'}.")

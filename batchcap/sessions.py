@@ -41,6 +41,7 @@ __all__ = [
 
 _CUDA: Final = "CUDAExecutionProvider"
 _CPU: Final = "CPUExecutionProvider"
+_DRIVER_FIX: Final = "If this machine has an NVIDIA GPU, install NVIDIA's driver for it; if not, use --device cpu."
 _GPU_FIX: Final = 'Install the GPU libraries: pip install "batchcap[cuda]". Or use --device cpu.'
 _CPUINFO: Final = Path("/proc/cpuinfo")
 # onnxruntime's log severities. Whatever is fatal to us is raised as well, so its printed text is only noise.
@@ -145,7 +146,7 @@ def _driver_names() -> list[str]:
     try:
         driver = ctypes.CDLL(library)
     except OSError:
-        raise DeviceError(f"There is no NVIDIA driver ({library}).", "Install it, or use --device cpu.") from None
+        raise DeviceError(f"There is no NVIDIA driver ({library}).", _DRIVER_FIX) from None
     count, device, name = ctypes.c_int(0), ctypes.c_int(0), ctypes.create_string_buffer(256)
     status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
     if status or count.value == 0:

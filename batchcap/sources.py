@@ -104,7 +104,7 @@ def discover(inputs: Sequence[Path], root: Path | None = None) -> Iterator[Image
 
     Raises:
         InputNotFoundError: at once, before anything is listed: an input does not exist or is neither folder nor file.
-        OptionError: at once: ``root`` is no folder.
+        OptionError: at once: ``root`` is no folder, or has nothing to do with any input.
         DuplicateKeyError: two different files would get one key.
     """
     resolved = [_resolve(path) for path in inputs]
@@ -173,9 +173,19 @@ def _base(inputs: Sequence[_Input], root: Path | None) -> str:
             raise OptionError(
                 f"--root {_shown(root)}: no such folder.", "Name the folder that paths in the output start from."
             )
+        if not any(_is_in(each.file, base) or _is_in(base, each.file) for each in inputs):
+            names = ", ".join(_shown(each.file) for each in inputs[:3]) + (", ..." if len(inputs) > 3 else "")
+            raise OptionError(
+                f"--root {_shown(root)}: none of the inputs is in this folder: {names}.",
+                "Name a folder that they are in, or leave --root out.",
+            )
         return base
     folders = {each.folder: each.file for each in reversed(inputs) if each.name is None}
     return next(iter(folders.values())) if len(folders) == 1 else os.getcwd()
+
+
+def _is_in(file: str, folder: str) -> bool:
+    return os.path.join(file, "").startswith(os.path.join(folder, ""))
 
 
 def _keys_of_files(inputs: Sequence[_Input], base: str) -> dict[Key, str]:

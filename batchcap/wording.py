@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 
 from batchcap.bundle import Bundle, Tokens
@@ -61,9 +62,14 @@ def read_words(path: Path) -> tuple[str, ...]:
 
 def _word(vocabulary: Vocabulary, tokens: Tokens, word: str, option: str) -> int:
     """The id of a word that a caption could hold."""
+    if not word.strip():
+        raise OptionError(f"{option}: the word is empty.", f"Name a word, or leave {option} out.")
     try:
         token = vocabulary.id_of(word)
     except KeyError:
+        if len(words := re.split(r"[\s,]+", word.strip(" ,"))) > 1:
+            fix = f"Each word by itself: {' '.join(f'{option} {each}' for each in words)}"
+            raise OptionError(f'{option} "{word}": is more than one word.', f"{fix}.") from None
         fix = "The vocabulary is vocabulary.txt in the bundle."
         near = difflib.get_close_matches(word.casefold(), vocabulary.words, n=3)
         if near:

@@ -349,11 +349,28 @@ def test_a_bad_bundle(
         (("--search", "greedy", "--num-captions", "2"), 2, "greedy search finds one caption", "--search beam"),
         (("--search", "greedy", "--beam-size", "4"), 2, "--beam-size 4", "leave --beam-size out"),
         (("--limit", "0"), 2, "--limit 0", "at least 1"),
+        (("--beam-size", "four"), 2, "--beam-size four: must be a whole number from 1 to 256.", "batchcap run --help"),
+        (("--limit", "1.5"), 2, "--limit 1.5: must be a whole number.", "batchcap run --help"),
+        (("--length-penalty", "x"), 2, "--length-penalty x: must be a number.", "batchcap run --help"),
+        (("--search", "magic"), 2, "--search magic: must be beam, greedy, sample or im2txt.", "batchcap run --help"),
+        (("--precision", "fp8"), 2, "--precision fp8: must be auto, fp32, fp16 or int8.", "batchcap run --help"),
+        (("--on-mismatch", "go"), 2, "--on-mismatch go: must be stop, recaption or keep.", "batchcap run --help"),
+        (("--temperature", "0.5"), 2, "--temperature 0.5 goes with --search sample", "Add --search sample"),
+        (("--seed", "3", "--search", "greedy"), 2, "this is greedy search", "leave --seed out"),
+        (("--ban", "two dogs"), 2, '--ban "two dogs": is more than one word.', "--ban two --ban dogs"),
+        (("--ban", "two,dogs"), 2, '--ban "two,dogs": is more than one word.', "--ban two --ban dogs"),
+        (("--ban", ""), 2, "--ban: the word is empty.", "leave --ban out"),
+        (("--ban", " "), 2, "--ban: the word is empty.", "leave --ban out"),
+        (("--root", ""), 2, "--root: the name is empty.", "batchcap run --help"),
+        (("--root", "/proc"), 2, "--root /proc: none of the inputs is in this folder: /", "leave --root out"),
+        (("",), 2, "INPUT: the name is empty.", "batchcap run --help"),
+        (("-o", ""), 2, "-o: the name is empty.", "- for standard output"),
+        (("--progress", "--quiet"), 2, "--progress and --quiet", "Leave one of them out."),
+        (("--limit",), 2, "--limit requires an argument", "--help"),
         (("--batch-size", "0"), 2, "--batch-size 0", "1 to 4096"),
         (("--length-penalty", "-1"), 2, "--length-penalty -1", "0 to 2"),
         (("--length-penalty", "3"), 2, "--length-penalty 3", "0 to 2"),
         (("--style", "title"), 2, "title", "sentence"),
-        (("--search", "magic"), 2, "magic", "beam"),
         (("--no-such-option",), 2, "--no-such-option", "--help"),
     ],
 )
@@ -363,9 +380,51 @@ def test_a_bad_option(
     done = call(*more)
     assert done.exit_code == code
     assert thing in done.stderr
-    assert fix in done.stderr.replace("-h'", "--help")
+    assert fix in done.stderr
+
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_value_from_the_environment_is_called_by_its_variable(
+    call: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BATCHCAP_BEAM_SIZE", "four")
+    assert "BATCHCAP_BEAM_SIZE=four: must be a whole number from 1 to 256." in call().stderr
+    assert "--beam-size five: must be" in call("--beam-size", "five").stderr
+    monkeypatch.setenv("BATCHCAP_BEAM_SIZE", "4")
+    monkeypatch.setenv("BATCHCAP_QUIET", "maybe")
+    assert "BATCHCAP_QUIET=maybe: must be true or false." in call().stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "thing"),
+    [
+        (("run",), "INPUT is missing: Folders "),
+        (("run", "photos"), "--output is missing: A .jsonl or .csv file, "),
+        (("bench", "--images", "0"), "--images 0: must be at least 1."),
+        (("export", "a", "-o", "b", "--min-distinct", "3"), "--min-distinct 3: must be at most 1."),
+        (("export", "a", "-o", "b", "--precision", "fp8"), "--precision fp8: must be fp16 or int8."),
+        (("train", "a", "--dropout", "0", "0", "x"), "--dropout x: must be a number."),
+        (("verify",), "BUNDLE is missing: "),
+        (("info", "a", "b"), "unexpected extra argument"),
+        (("caption",), "No such command caption."),
+        (("--no-such",), "No such option: --no-such."),
+    ],
+)
+def test_wrong_usage_of_every_command_is_two_lines(arguments: tuple[str, ...], thing: str) -> None:
+    done = invoke(*arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    message, fix = done.stderr.splitlines()
+    assert thing in message
+    assert message.startswith(("Wrong option: ", "Wrong usage: "))
+    assert re.fullmatch(rf"See batchcap( {arguments[0]})? --help\.", fix)
+
+
+def test_without_anything_it_shows_its_help() -> None:
+    done = invoke()
+    assert "Usage: batchcap" in done.output
+    assert "Wrong" not in done.output
 
 
 def test_no_such_input(call: Callable[..., Result], photos: Path, tmp_path: Path) -> None:
@@ -512,6 +571,16 @@ def test_doctor(tiny_bundle: Path) -> None:
     assert re.search(r"batchcap +" + re.escape(__version__), shown.stdout)
     assert re.search(r"cpu .* works: \d+ ms", shown.stdout)
     assert "GPU" in shown.stdout
+
+
+def test_doctor_says_what_to_install_and_when(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(sessions.ctypes, "CDLL", absent)
+    told = " ".join(invoke("doctor", "--model", tiny_bundle).stdout.split())
+    assert "No GPU is used, and --device auto takes the CPU. There is no NVIDIA driver" in told
+    assert "If this machine has an NVIDIA GPU, install NVIDIA's driver for it; if not, use --device cpu." in told
 
 
 def test_doctor_fails_where_no_device_works(tmp_path: Path) -> None:

@@ -49,10 +49,10 @@ def test_a_split_keeps_its_order_and_finds_other_suffixes(folder: Path) -> None:
 def test_errors_name_file_and_cause(folder: Path) -> None:
     captions = datasets.read_captions(folder / "captions.txt")
     (folder / "more.txt").write_text("a.jpg\nc.jpg\n", encoding="utf-8")
-    with pytest.raises(ExportError, match=r"more\.txt: no caption for 1 names, such as c\.jpg"):
+    with pytest.raises(ExportError, match=r"more\.txt: no caption for 1 of 2 names, such as c\.jpg"):
         datasets.read_split(folder / "images", captions, folder / "more.txt")
     (folder / "more.txt").write_text("z.jpg\n", encoding="utf-8")
-    with pytest.raises(ExportError, match=r"no such picture in .*images for 1 names, such as z\.jpg"):
+    with pytest.raises(ExportError, match=r"no image in .*images for 1 of 1 names, such as z\.jpg"):
         datasets.read_split(folder / "images", captions, folder / "more.txt")
     (folder / "bad.txt").write_text("a.jpg#0\tok\nno tab here\n", encoding="utf-8")
     with pytest.raises(ExportError, match=r"bad\.txt, line 2"):

@@ -25,7 +25,7 @@ FLOORS = (
     ("sources", "loading", "formats", "resume", "journal", "stream", "wording", "captioner"),
     ("progress", "pipeline", "doctor", "bench", "verify"),
     ("console", "console_progress", "console_summary", "console_tables"),
-    ("cli", "cli_export", "cli_origin", "cli_verify"),
+    ("cli", "cli_export", "cli_origin", "cli_usage", "cli_verify"),
     ("__main__",),
 )
 EXPORT_STAGE = {"tensorflow", "keras", "tf2onnx", "onnx", "batchcap_export", "pycocoevalcap"}
@@ -86,7 +86,7 @@ def test_no_import_runs_in_a_circle() -> None:
 ONLY = {
     "onnxruntime": {"sessions"},
     "rich": {"console", "console_progress", "console_tables"},
-    "typer": {"cli", "cli_export", "cli_origin", "cli_verify", "__main__"},
+    "typer": {"cli", "cli_export", "cli_origin", "cli_usage", "cli_verify", "__main__"},
     "filelock": {"journal"},
 }
 

@@ -182,10 +182,25 @@ def test_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert paths(Path("a"), tmp_path / "out" / "3.jpg") == ["1.jpg", outside]
     assert paths(Path("a"), root=tmp_path) == ["in/a/1.jpg"]
     assert paths(Path("a"), root=Path("..")) == ["in/a/1.jpg"]
-    assert paths(tmp_path / "out", root=Path()) == [outside]
+    assert paths(Path("a"), tmp_path / "out", root=Path()) == ["a/1.jpg", outside]
+    assert paths(tmp_path, root=Path("b")) == [
+        *((tmp_path / "in" / "a" / "1.jpg").as_posix(), "2.jpg", outside),
+    ]
     # A folder whose name begins like the root's is not inside it.
     fill(tmp_path, "in2/4.jpg")
-    assert paths(tmp_path / "in2", root=tmp_path / "in") == [(tmp_path / "in2" / "4.jpg").as_posix()]
+    other = (tmp_path / "in2" / "4.jpg").as_posix()
+    assert paths(tmp_path / "in2", Path("a"), root=tmp_path / "in") == [other, "a/1.jpg"]
+
+
+def test_a_root_that_holds_none_of_the_inputs_is_a_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, "in/1.jpg", "in2/2.jpg", "other/3.jpg")
+    monkeypatch.chdir(tmp_path)
+    for inputs in ([Path("in2")], [Path("in2/2.jpg"), Path("other")]):
+        with pytest.raises(OptionError) as caught:
+            sources.discover(inputs, Path("in"))
+        assert caught.value.message.startswith("--root in: none of the inputs is in this folder: ")
+        assert str(tmp_path / "in2") in caught.value.message
+        assert "leave --root out" in caught.value.fix
 
 
 def test_a_root_that_is_no_folder(tmp_path: Path) -> None:

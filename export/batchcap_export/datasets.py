@@ -76,15 +76,20 @@ def read_split(images: Path, captions: Mapping[str, tuple[str, ...]], split: Pat
     present = {p.name: p for p in images.iterdir()}
     stems = {p.stem: p for p in present.values()}
     found = {name: present.get(name) or stems.get(Path(name).stem) for name in names}
-    for what, missing in (
-        (f"no such picture in {images}", [n for n, p in found.items() if p is None]),
-        ("no caption", [n for n in found if n not in captions]),
+    for what, fix, missing in (
+        (f"no image in {images}", "Correct the file, or name the folder that holds these images.", _absent(found)),
+        ("no caption", "Leave these names out, or add their captions.", [n for n in found if n not in captions]),
     ):
         if missing:
-            raise ExportError(f"{split}: {what} for {len(missing)} names, such as {', '.join(missing[:5])}.")
+            count = f"{len(missing)} of {len(found)} names"
+            raise ExportError(f"{split}: {what} for {count}, such as {', '.join(missing[:5])}.", fix)
     if not found:
         raise ExportError(f"{split}: names no picture.")
     return CaptionedImages(tuple(p for p in found.values() if p is not None), tuple(captions[n] for n in found))
+
+
+def _absent(found: Mapping[str, Path | None]) -> list[str]:
+    return [name for name, path in found.items() if path is None]
 
 
 def build_vocabulary(references: Iterable[Sequence[str]], min_count: int) -> Vocabulary:

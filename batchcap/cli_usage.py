@@ -1,0 +1,103 @@
+"""Wrong usage in our words: the option, the value that was given, and what is valid. Typer leaves the value out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from batchcap.errors import BatchcapError, OptionError
+from batchcap.options import LIMITS
+
+
+def path_of(text: str) -> Path:
+    """Reads a path that may not be empty: as a `Path` it would be the current folder."""
+    if not text:
+        raise typer.BadParameter("the name is empty")
+    return Path(text)
+
+
+@contextmanager
+def usage_explained() -> Iterator[None]:
+    """Shows what is wrong with a command line that typer cannot read, and ends with exit code 2."""
+    try:
+        yield
+    except Exception as error:
+        # Without any argument typer "fails" with its help.
+        if not hasattr(error, "format_message") or type(error).__name__ == "NoArgsIsHelpError":
+            raise
+        from batchcap.console import show_error
+
+        explained = explain(error)
+        show_error(explained)
+        raise typer.Exit(explained.exit_code) from None
+
+
+def explain(error: Any) -> BatchcapError:
+    """What typer says of a wrong command line, as an error of ours.
+
+    Args:
+        error: a usage error of typer: ``ctx``, ``format_message()``, and, where it is about one value, ``param``.
+    """
+    param, context = getattr(error, "param", None), getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "batchcap"
+    fix = f"See {command} --help."
+    found = list(getattr(error.__cause__, "errors", list)())  # of pydantic, which reads values for typer
+    if param is None:
+        message = _quoteless(error.format_message())
+    elif found:
+        message = f"{_given(param, context, found[0]['input'])}: {_expected(param, found[0])}"
+    elif type(error).__name__ == "MissingParameter":
+        message = f"{_name(param)} is missing: {re.sub(r'[.]? *.dim.*', '', param.help or 'it must be given')}"
+    else:
+        message = f"{_name(param)}: {error.message}"
+    explained = OptionError(f"{message.rstrip('. ')}.", fix)
+    explained.title = "Wrong option" if param is not None else "Wrong usage"
+    return explained
+
+
+def _name(param: Any) -> str:
+    """``--beam-size``; of an argument its place in the usage, ``INPUT``."""
+    return str(max(param.opts, key=len) if param.param_type_name == "option" else param.metavar or param.name.upper())
+
+
+def _given(param: Any, context: Any, value: object) -> str:
+    """``--beam-size four``, or ``BATCHCAP_BEAM_SIZE=four`` where the environment says so."""
+    source = context.get_parameter_source(param.name) if context is not None else None
+    if getattr(source, "name", "") == "ENVIRONMENT":
+        return f"{param.envvar}={value}"
+    return f"{_name(param)} {value}"
+
+
+def _expected(param: Any, found: Any) -> str:
+    """What is valid, from the first error that pydantic found."""
+    kind, settings = found["type"], found.get("ctx", {})
+    if kind.startswith("int"):
+        low, high = LIMITS.get(param.name, (None, None))
+        return "must be a whole number" if low is None else f"must be a whole number from {low} to {high}"
+    if kind.startswith("float"):
+        return "must be a number"
+    if kind.startswith("bool"):
+        return "must be true or false"
+    if kind == "greater_than_equal":
+        return f"must be at least {settings['ge']:g}"
+    if kind == "less_than_equal":
+        return f"must be at most {settings['le']:g}"
+    text = str(settings.get("error", found["msg"]))
+    choices = re.findall(r"'([^']*)'", text.partition("is not one of")[2])
+    return f"must be {_either(choices)}" if choices else text
+
+
+def _either(choices: Sequence[str]) -> str:
+    """``a, b or c``."""
+    *others, last = choices
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _quoteless(text: str) -> str:
+    """``Option '-o' requires an argument.`` without the quotes around what was typed."""
+    return re.sub(r"'([^']*)'", r"\1", text)
