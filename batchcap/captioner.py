@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from batchcap import loading
 from batchcap.bundle import Bundle, Manifest, open_bundle
 from batchcap.errors import BundleError, OptionError
+from batchcap.im2txt import printed
 from batchcap.options import (
     DecodingOptions,
     Precision,
@@ -241,7 +242,7 @@ class Captioner:
     def _written(self, found: Iterable[Hypothesis]) -> dict[str, Hypothesis]:
         """Text and hypothesis, best first, each text once: tokens that differ may be written alike."""
         written: dict[str, Hypothesis] = {}
-        for hypothesis in found:
+        for hypothesis in map(printed, found) if self.decoding.search == "im2txt" else found:
             said = self._detokenize(hypothesis.tokens)
             written.setdefault(sentence(said) if self.decoding.style == "sentence" else said, hypothesis)
         return written

@@ -190,7 +190,11 @@ def run(
     ] = None,
     allow_unknown: Annotated[
         bool,
-        _option("--allow-unknown", "Let captions hold the mark for words the model does not know.", panel=_CAPTIONS),
+        _option(
+            "--allow-unknown",
+            "Let captions hold the mark for words the model does not know; of im2txt the start mark too.",
+            panel=_CAPTIONS,
+        ),
     ] = False,
     no_repeat_ngram: Annotated[
         int | None,

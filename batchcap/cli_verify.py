@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from batchcap import cli_export, cli_origin
-from batchcap.errors import OptionError
+from batchcap.errors import OptionError, export_errors_headed
 
 if TYPE_CHECKING:
     from batchcap.verify import Check
@@ -87,7 +87,8 @@ def verify(
         from batchcap_export.importers import ImportOptions
         from batchcap_export.origin import compare
 
-        failed = _show(compare(bundle, origin, ImportOptions(**how), images, say))
+        with export_errors_headed("The origin cannot be compared"):
+            failed = _show(compare(bundle, origin, ImportOptions(**how), images, say))
     show_verdict(failed)
     if failed:
         raise typer.Exit(1)

@@ -7,6 +7,9 @@ the exit code of the command line, and separates *what is wrong, and where* (the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class BatchcapError(Exception):
     """Base of all deliberate errors.
@@ -112,3 +115,13 @@ class ExportError(BatchcapError, ValueError):
     """A model cannot be trained or converted as asked, or its conversion is not equal to the original."""
 
     title = "Export failed"
+
+
+@contextmanager
+def export_errors_headed(title: str) -> Iterator[None]:
+    """Within, an `ExportError` is headed by what the command does: code of the export stage serves several."""
+    try:
+        yield
+    except ExportError as error:
+        error.title = title
+        raise

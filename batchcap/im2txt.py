@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -71,6 +72,18 @@ def im2txt(
             rules.select(keep)
             rows, token, parent, total = rows[keep], token[keep], parent[keep], total[keep]
     return [found[: options.num_captions] for found in best.hypotheses(trail)]
+
+
+def printed(found: Hypothesis) -> Hypothesis:
+    """What the Show and Tell tool prints of a caption: of one that never ended all but the last word.
+
+    It takes the first and the last token off (``sentence[1:-1]``), whether the last one is the end or a word. What the
+    caption is worth stays that of all its words, as the p that it prints.
+    """
+    if found.finished:
+        return found
+    attention = None if found.attention is None else found.attention[:-1]
+    return replace(found, tokens=found.tokens[:-1], attention=attention)
 
 
 def _offered(total: Floats, log_prob: NDArray[np.float32], allowed: NDArray[np.bool_], beams: int) -> Floats:

@@ -93,7 +93,8 @@ class DecodingOptions:
     ban: tuple[str, ...] = ()
     """Words that no caption holds; kept sorted, each once."""
     allow_unknown: bool = False
-    """Captions may hold the token for words that the model does not know."""
+    """Captions may hold the token for words that the model does not know; those of the search of the Show and Tell
+    code, which forbids nothing, the start token too."""
     no_repeat_ngram: int = 0
     """No caption holds the same row of that many tokens twice; 0: it may."""
     prefix: str = ""

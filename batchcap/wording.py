@@ -15,12 +15,17 @@ from batchcap.vocabulary import Vocabulary
 def banned_tokens(bundle: Bundle, decoding: DecodingOptions) -> list[int]:
     """Every token that no caption may hold: those that are no words, and the words of ``--ban``.
 
+    The Show and Tell code forbids none: with ``--allow-unknown`` its search may say the start token again, as there.
+
     Raises:
         OptionError: a banned word is not in the vocabulary, or is the one that ends captions.
     """
     tokens = bundle.manifest.tokens
     banned = {_word(bundle.vocabulary, tokens, word, "--ban") for word in decoding.ban}
-    banned |= {token for token in (tokens.start, tokens.padding) if token is not None}
+    if tokens.padding is not None:
+        banned.add(tokens.padding)
+    if decoding.search != "im2txt" or not decoding.allow_unknown:
+        banned.add(tokens.start)
     if tokens.unknown is not None and not decoding.allow_unknown:
         banned.add(tokens.unknown)
     return sorted(banned - {tokens.end})

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bundles import WORDS, Tables, build_bundle, random_tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import (
@@ -28,6 +29,7 @@ from oracles import (
 
 from batchcap.captioner import Captioner
 from batchcap.options import DecodingOptions
+from batchcap.preprocess import apply
 from batchcap.search import Hypothesis
 from batchcap.steps import Leaving, leave_by_halves
 
@@ -175,3 +177,39 @@ def test_a_captioner_with_it(tiny_bundle: Path) -> None:
         assert len(image.captions) == 2
         said = image.captions[0]
         assert said.score == pytest.approx(said.log_prob / (len(said.caption.split()) + 2) ** 0.7)
+
+
+def test_a_caption_that_never_ended_is_printed_without_its_last_word(tmp_path: Path) -> None:
+    """As the tool's ``sentence[1:-1]``; its p, and so log_prob, is that of all the words."""
+    bundle = build_bundle(tmp_path / "b", random_tables(3, 10, 12))
+    pictures = [np.full((8, 8, 3), level, np.uint8) for level in (20, 90, 200)]
+    captioner = Captioner.load(bundle, "cpu", search="im2txt", num_captions=3, max_length=2, min_length=2)
+    pixels = np.stack([apply(picture, captioner.bundle.manifest.preprocess) for picture in pictures])
+    say = captioner.bundle.vocabulary.detokenize
+    for image, found in zip(captioner.caption(pictures, attention=True), captioner.hypotheses(pixels, 3), strict=True):
+        assert [(len(h.tokens), h.finished) for h in found] == [(2, False)] * 3
+        best = {h.tokens[:1]: h for h in reversed(found)}
+        assert len(image.captions) == len(best)
+        for caption, tokens, weights in zip(image.captions, image.tokens, image.attention, strict=True):
+            assert len(tokens) == len(weights) == 1
+            assert caption.caption == say(tokens)
+            assert (caption.log_prob, caption.score) == (best[tokens].log_prob, best[tokens].score)
+    # One word and no end: the tool prints nothing of it, which is no fault of the model.
+    (image,) = Captioner.load(bundle, "cpu", search="im2txt", max_length=1, min_length=1).caption(pictures[:1])
+    assert [c.caption for c in image.captions] == [""]
+
+
+def test_the_start_may_be_said_where_the_original_lets_it(tmp_path: Path) -> None:
+    logits = np.zeros((2, len(WORDS)), np.float32)
+    logits[:, 1], logits[:, 4], logits[:, 2] = 9, 6, -9
+    tables = Tables(logits, np.ones((2, len(WORDS)), np.int64), np.zeros((3, len(WORDS)), np.float32))
+    bundle = build_bundle(tmp_path / "b", tables)
+
+    def said(**chosen: object) -> set[str]:
+        captioner = Captioner.load(bundle, "cpu", max_length=4, **chosen)
+        (image,) = captioner.caption([np.zeros((8, 8, 3), np.uint8)])
+        return set(image.captions[0].caption.split())
+
+    assert said(search="im2txt", allow_unknown=True) == {"<start>"}
+    assert said(search="im2txt") == said(search="beam", allow_unknown=True) == {WORDS[4]}
+    assert said(search="im2txt", allow_unknown=True, ban=("<start>",)) == {WORDS[4]}

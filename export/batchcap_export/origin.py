@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
 
-from batchcap.bundle import Bundle, open_bundle
+from batchcap.bundle import VOCABULARY_FILE, Bundle, open_bundle
 from batchcap.errors import ExportError
 from batchcap.verify import Check
 from batchcap_export import datasets, images
-from batchcap_export.importers import ImportOptions, open_source, take_only
+from batchcap_export.importers import ImportOptions, is_im2txt, is_keras, open_source, take_only
 from batchcap_export.model import CaptionModel, check_model
 from batchcap_export.parity import MIN_IMAGES, check_parity
 from batchcap_export.rounding import Storage
@@ -26,7 +27,7 @@ def compare(
     Args:
         model: the bundle, which is in order.
         source: a run folder, or what `importers.open_source` takes.
-        how: what the source does not say of itself.
+        how: what the source does not say of itself; without words those of the bundle are taken, if it holds none.
         folder: the first 64 pictures here are captioned by both, more where the origin has a proof of its own; None
             takes a run's dev pictures.
         say: gets a line for every caption that differs by a tie.
@@ -35,12 +36,16 @@ def compare(
         ExportError: the source cannot be opened, or there are too few pictures.
     """
     bundle = open_bundle(model)
-    origin, files = _open(source, how, folder)
+    known = _with_own_words(bundle, source, how)
+    origin, files = _open(source, known, folder)
     if len(files) < MIN_IMAGES:
         raise ExportError(f"The comparison needs {MIN_IMAGES} images, not {len(files)}.", "Name a folder: --images.")
     check_model(origin)
     said = _said_otherwise(bundle, origin)
-    yield Check("origin", not said, said or f"{source}: the same words, special tokens and pixels")
+    same = "the same words, special tokens and pixels"
+    if known is not how:
+        same = "the same pixels; no --vocabulary was named, so the words are the bundle's own"
+    yield Check("origin", not said, said or f"{source}: {same}")
     if said:
         return
     store = _stored_as(bundle)
@@ -63,6 +68,18 @@ def compare(
             yield Check("proof", False, str(error))
             return
         yield Check("proof", True, "; ".join(metric.signature for metric in metrics))
+
+
+def _with_own_words(bundle: Bundle, source: str, how: ImportOptions) -> ImportOptions:
+    """Where the origin holds no words and none are named, those of the bundle, and its special tokens."""
+    if how.vocabulary is not None or not (is_im2txt(source) or is_keras(Path(source))):
+        return how
+    tokens, words = bundle.manifest.tokens, bundle.vocabulary.words
+    ids = {"start": tokens.start, "end": tokens.end, "unknown": tokens.unknown}
+    if not is_im2txt(source):
+        ids["padding"] = tokens.padding
+    own = {name: words[token] for name, token in ids.items() if token is not None and getattr(how, name) is None}
+    return replace(how, vocabulary=bundle.folder / VOCABULARY_FILE, **own)
 
 
 def _open(source: str, how: ImportOptions, folder: Path | None) -> tuple[CaptionModel, list[Path]]:

@@ -57,9 +57,7 @@ def open_source(source: str, options: ImportOptions) -> CaptionModel:
 
         take_only(source, options)
         return hook.load(Path(f"{file}.py" if colon else source), function or "captioner")
-    from batchcap_export.importers import show_and_tell
-
-    if source.endswith(".pb") or show_and_tell.find_checkpoint(Path(source)) is not None:
+    if is_im2txt(source):
         from batchcap_export.importers import im2txt
 
         take_only(source, options, "vocabulary", "start", "end", "unknown")
@@ -77,6 +75,13 @@ def open_source(source: str, options: ImportOptions) -> CaptionModel:
         "Name a run folder of batchcap train, a .keras or .h5 file, a SavedModel folder, a frozen graph (.pb) or a "
         "checkpoint (model.ckpt-*) of im2txt, or a Python file with a function captioner().",
     )
+
+
+def is_im2txt(source: str) -> bool:
+    """Whether it is named as a frozen graph of the Show and Tell code, or holds its checkpoint."""
+    from batchcap_export.importers import show_and_tell
+
+    return source.endswith(".pb") or show_and_tell.find_checkpoint(Path(source)) is not None
 
 
 def is_keras(path: Path) -> bool:
