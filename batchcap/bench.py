@@ -228,15 +228,16 @@ def _rate(images: int, started: float) -> float:
 
 def _end_to_end(options: BenchOptions, folder: Path, temporary: Path) -> Figures:
     """Images/s of `pipeline.run` into a new file: all of it, and without the start up to the first written batch."""
+    output = temporary / "captions.jsonl"
+    output.unlink(missing_ok=True)
     run = RunOptions(
         inputs=(folder,),
-        output=temporary / "captions.jsonl",
+        output=output,
         model=options.model,
         device=options.device,
         precision=options.precision,
         batch_size=options.batch_size,
         workers=options.workers,
-        overwrite=True,
         limit=options.images,
     )
     times: list[tuple[float, int]] = []

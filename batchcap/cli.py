@@ -244,13 +244,21 @@ def run(
         Path | None,
         _option(
             "--root",
-            "Write paths relative to this folder. [dim]Default: the input folder if there is just one, else the "
-            "current folder[/dim]",
+            "Write paths relative to this folder. [dim]Default: the input if it is one folder alone, else the current "
+            "folder[/dim]",
             panel=_OUTPUT,
             metavar="FOLDER",
             parser=path_of,
         ),
     ] = None,
+    relocate: Annotated[
+        bool,
+        _option(
+            "--relocate",
+            "The images have moved: write this run's root into all records of the output, and go on. Needed once.",
+            panel=_OUTPUT,
+        ),
+    ] = False,
     limit: Annotated[
         int | None,
         _option(
@@ -260,7 +268,12 @@ def run(
         ),
     ] = None,
     overwrite: Annotated[
-        bool, _option("--overwrite", "Start anew; the old file stays until the new one is complete.", panel=_OUTPUT)
+        bool,
+        _option(
+            "--overwrite",
+            "Start anew; the old file stays until the new one is complete. Stopped, the same command goes on.",
+            panel=_OUTPUT,
+        ),
     ] = False,
     on_mismatch: Annotated[
         OnMismatch,
@@ -294,7 +307,7 @@ def run(
     0 all captioned, or nothing new;
     1 could not run or had to stop: nothing written is lost, run it again;
     2 wrong usage;
-    3 some images failed: their records say why;
+    3 some images have no caption, from this run or before: their records say why;
     75 another run holds the file;
     130, 143 stopped by a signal.
     """
@@ -311,6 +324,7 @@ def run(
         batch_size=batch_size,
         workers=workers,
         root=root,
+        relocate=relocate,
         on_mismatch=on_mismatch,
         overwrite=overwrite,
         retry_errors=retry_errors,

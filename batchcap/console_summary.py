@@ -18,11 +18,34 @@ def show_summary(summary: Summary, verbosity: int = 0) -> None:
         return say(_stopped_text(summary, where))
     done = summary.captioned + summary.failed
     if done == 0:
-        known = f"all {images(summary.skipped)} are already in {where}" if summary.skipped else "there is no image"
-        return say(f"Nothing new: {known}.")
+        say(f"Nothing new: {_known(summary, where)}.")
+        for line in _overwrite_lines(summary, where):
+            say(line)
+        return None
     for line in _summary_lines(summary, where, verbosity):
         say(line)
     return None
+
+
+def _known(summary: Summary, where: str) -> str:
+    if not summary.skipped:
+        return "there is no image"
+    if summary.skipped_failures:
+        return (
+            f"{images(summary.skipped)} have their record in {where}, {summary.skipped_failures:,} of them without a "
+            "caption (the record says why; --retry-errors tries again)"
+        )
+    return f"all {images(summary.skipped)} are already in {where}"
+
+
+def _overwrite_lines(summary: Summary, where: str) -> Iterable[str]:
+    if summary.dropped:
+        yield f"  An unfinished {where}.partial of another root or other settings was dropped."
+    if summary.overwrite and not summary.committed:
+        yield (
+            f"  {where} is not replaced yet: {several(summary.safe, 'record')} of the new output in {where}.partial; "
+            "the same command goes on."
+        )
 
 
 def _stopped_text(summary: Summary, where: str) -> str:
@@ -33,7 +56,7 @@ def _stopped_text(summary: Summary, where: str) -> str:
         return f"Stopped when all was done: {safe} in {where}."
     if summary.overwrite:
         beside = f"; {safe} of the new output in {where}.partial" if summary.safe else ""
-        return f"Stopped: {where} was not touched{beside}."
+        return f"Stopped: {where} was not touched{beside}; the same command goes on from there."
     return f"Stopped: {safe} safe in {where}; the same command goes on from there."
 
 
@@ -43,12 +66,14 @@ def _summary_lines(summary: Summary, where: str, verbosity: int) -> Iterable[str
     assert made_with is not None  # something was captioned
     yield f"Captioned {images(summary.captioned)}: {where}"
     if summary.skipped:
-        yield f"  {images(summary.skipped)} skipped: already in the output."
+        without = f", {summary.skipped_failures:,} of them without a caption" if summary.skipped_failures else ""
+        yield f"  {images(summary.skipped)} skipped: already in the output{without}."
     if summary.failed:
         yield f"  {_failed_text(summary)}"
         yield from (f"    {failure_line(record)}" for record in summary.failures)
         if summary.failed > len(summary.failures):
             yield f"    and {summary.failed - len(summary.failures):,} more"
+    yield from _overwrite_lines(summary, where)
     rate = speed(summary.captioned / summary.wall)
     yield f"  In {duration(summary.wall)} ({rate}) on {summary.device}."
     if verbosity:

@@ -88,6 +88,12 @@ class MismatchError(BatchcapError, ValueError):
     title = "The output was made with other settings"
 
 
+class RootError(BatchcapError, ValueError):
+    """The paths in the output are relative to another folder than those of this run."""
+
+    title = "The output belongs to another folder"
+
+
 class MissingExtraError(BatchcapError, ImportError):
     """A command needs an optional dependency that is not installed."""
 

@@ -18,13 +18,24 @@ import msgspec
 
 from batchcap.errors import OutputError
 from batchcap.records import Caption, Failure, Key, Record
+from batchcap.roots import is_absolute
 
 _INT64: Final = 2**63
 _Int64: TypeAlias = Annotated[int, msgspec.Meta(ge=-_INT64, le=_INT64 - 1)]
 _JSONL_START: Final = b'{"path":"'
 _CSV_START: Final = b"path,member,path_b64,"
+# What follows `root` in a record.
+_AFTER_ROOT: Final = ("model", "preprocess", "decoding")
 # Python's csv module reads no field of more than 131,072 characters, and an escaped one can be twice as long.
 _LONGEST_MESSAGE: Final = 60_000
+
+
+_LABEL: Final = re.compile(r"#[0-9a-f]{8}\Z")
+
+
+def is_label(decoding: str) -> bool:
+    """Whether the label of a record's decoding is whole: it ends with ``#`` and 8 hex digits."""
+    return _LABEL.search(decoding) is not None
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -39,6 +50,7 @@ class Line(msgspec.Struct, frozen=True):
     error: Failure | None = None
     bytes: _Int64 | None = None
     mtime_us: _Int64 | None = None
+    root: str | None = None
 
     @property
     def key(self) -> Key:
@@ -63,6 +75,9 @@ class Codec(Protocol):
 
     def scan(self, line: bytes) -> Line:
         """What resuming needs of one line that ends with LF. Raises ValueError, saying what is wrong with the line."""
+
+    def with_root(self, line: bytes, root: str) -> bytes:
+        """The same line with another root, if its path is relative; nothing else changes, fields not known here too."""
 
     def explain_header(self, line: bytes) -> str:
         """What is wrong with a first line that is not `header`."""
@@ -97,6 +112,7 @@ class Jsonl:
         self._encoder = msgspec.json.Encoder()
         self._record = msgspec.json.Decoder(Record)
         self._line = msgspec.json.Decoder(Line)
+        self._any = msgspec.json.Decoder(dict[str, Any])
 
     def encode(self, records: Sequence[Record]) -> bytes:
         rounded = [_round(record) for record in records]
@@ -110,6 +126,15 @@ class Jsonl:
 
     def scan(self, line: bytes) -> Line:
         return self._line.decode(line)
+
+    def with_root(self, line: bytes, root: str) -> bytes:
+        record = self._any.decode(line)
+        if is_absolute(record["path"]):
+            return line
+        if "root" in record:
+            return self._encoder.encode(record | {"root": root}) + b"\n"
+        parts = {"root": root} | {name: record.pop(name) for name in _AFTER_ROOT if name in record}
+        return self._encoder.encode(record | parts) + b"\n"
 
     def explain_header(self, line: bytes) -> str:
         return f"JSONL has no header, and this is none: {line[:40]!r}"
@@ -151,7 +176,7 @@ class Csv:
             *("path", "member", "path_b64", *caption),
             *("error_stage", "error_kind", "error_message"),
             *ranks,
-            *("width", "height", "bytes", "mtime_us", "model", "preprocess", "decoding"),
+            *("width", "height", "bytes", "mtime_us", "root", "model", "preprocess", "decoding"),
         )
         self.header = ",".join(self.columns).encode() + b"\n"
 
@@ -181,14 +206,14 @@ class Csv:
             *(("", "", "") if error is None else _error_fields(error)),
             *ranks,
             *(_text(record.width), _text(record.height), _text(record.bytes), _text(record.mtime_us)),
-            *(_escape(record.model), _escape(record.preprocess), _escape(record.decoding)),
+            *(_escape(record.root), _escape(record.model), _escape(record.preprocess), _escape(record.decoding)),
         ]
 
     def decode(self, line: bytes) -> Record:
         fields = self._fields(line)
         path, member, path_b64, caption, log_prob, score = fields[:6]
         error = _error(fields)
-        width, height, size, mtime_us = (_int(field) for field in fields[-7:-3])
+        width, height, size, mtime_us = (_int(field) for field in fields[-8:-4])
         return Record(
             path=_unescape(path),
             member=_unescape(member) or None,
@@ -202,6 +227,7 @@ class Csv:
             height=height,
             bytes=size,
             mtime_us=mtime_us,
+            root=_unescape(fields[-4]) or None,
             model=_unescape(fields[-3]),
             preprocess=_unescape(fields[-2]),
             decoding=_unescape(fields[-1]),
@@ -210,19 +236,22 @@ class Csv:
     def _captions(self, fields: list[str]) -> tuple[Caption, ...] | None:
         if self.num_captions == 1:
             return None
-        ranks = [fields[3:6], *(fields[at : at + 3] for at in range(10, len(fields) - 7, 4))]
+        ranks = [fields[3:6], *(fields[at : at + 3] for at in range(10, len(fields) - 8, 4))]
         found = (Caption(_unescape(text), float(log_prob), float(score)) for text, log_prob, score in ranks if log_prob)
         return tuple(found) or None
 
     def scan(self, line: bytes) -> Line:
         fields = self._fields(line)
+        if not is_label(fields[-1]):  # a cut in the last column leaves all columns there
+            raise ValueError(f"its last column is cut off: {fields[-1]!r}")
         return Line(
             path=_unescape(fields[0]),
             member=_unescape(fields[1]) or None,
             path_b64=_unescape(fields[2]) or None,
             error=_error(fields),
-            bytes=_int(fields[-5]),
-            mtime_us=_int(fields[-4]),
+            bytes=_int(fields[-6]),
+            mtime_us=_int(fields[-5]),
+            root=_unescape(fields[-4]) or None,
             model=_unescape(fields[-3]),
             preprocess=_unescape(fields[-2]),
             decoding=_unescape(fields[-1]),
@@ -240,9 +269,20 @@ class Csv:
             raise ValueError(f"it has {len(fields)} columns instead of {len(self.columns)}")
         return fields
 
+    def with_root(self, line: bytes, root: str) -> bytes:
+        fields = self._fields(line)
+        fields[-4] = "" if is_absolute(_unescape(fields[0])) else _escape(root)
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerow(fields)
+        return text.getvalue().encode("utf-8")
+
     def explain_header(self, line: bytes) -> str:
         if not line.startswith(_CSV_START):
             return "it is not the header of a CSV journal"
+        if b",root," not in line:
+            return (
+                "it has no column root, so it does not say which folder its paths are relative to (an older version?)"
+            )
         written = 1 + line.count(b",caption_")
         if written != self.num_captions:
             return f"it has columns for --num-captions {written}, and this run has {self.num_captions}"
@@ -255,20 +295,26 @@ class Csv:
             return True
         try:
             text = line[:-1].decode("utf-8", "replace")
-            return len(next(csv.reader([text], strict=True), [])) < len(self.columns)
+            fields = next(csv.reader([text], strict=True), [])
+            return len(fields) < len(self.columns) or (len(fields) == len(self.columns) and not is_label(fields[-1]))
         except csv.Error as error:
             return "unexpected end" in str(error)
 
 
 _STAGES: Final[dict[str, Literal["read", "decode"]]] = {"read": "read", "decode": "decode"}
 _ESCAPES: Final = {"\\": "\\\\", "\r": "\\r", "\n": "\\n"}
-_UNESCAPES: Final = {escape: char for char, escape in _ESCAPES.items()}
+# A spreadsheet runs a cell that begins so as a formula, also one that came out of a file name or a caption.
+_FORMULAS: Final = ("=", "+", "-", "@", "\t", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_UNESCAPES: Final = {escape: char for char, escape in _ESCAPES.items()} | {"\\" + char: char for char in _FORMULAS}
 _SPECIAL: Final = re.compile(r"[\\\r\n]")
 _ESCAPED: Final = re.compile(r"\\.?", re.DOTALL)
 
 
 def _escape(text: str | None) -> str:
-    return "" if text is None else _SPECIAL.sub(lambda match: _ESCAPES[match.group()], text)
+    if text is None:
+        return ""
+    escaped = _SPECIAL.sub(lambda match: _ESCAPES[match.group()], text)
+    return "\\" + escaped if escaped.startswith(_FORMULAS) else escaped
 
 
 def _unescape(field: str) -> str:
@@ -296,7 +342,10 @@ def _float(field: str) -> float | None:
 def _int(field: str) -> int | None:
     if not field:
         return None
-    value = int(field)
+    try:
+        value = int(field)
+    except ValueError:
+        raise ValueError(f"{field} is no whole number (a spreadsheet program rounds long ones)") from None
     if not -_INT64 <= value < _INT64:
         raise ValueError(f"{field} is out of range")
     return value

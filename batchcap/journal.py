@@ -1,43 +1,46 @@
-"""The live output, JSONL or CSV, which is also the resume state: recover, lock, skip what is done, append.
+"""The live output, JSONL or CSV, which is also the resume state: lock, recover, skip what is done, append.
 
-`Journal.append` is the commit point: what it returned from survives a kill, a crash and a full disk. ``OUTPUT.lock``
-lies beside the output while a run holds it; a killed run leaves that file, but not the lock, which the system frees.
+`Journal.append` is the commit point: what it returned from survives a kill, a crash and a full disk. A run holds the
+lock of the output file itself (`batchcap.locks`), so nothing lies beside it; with ``overwrite`` the new file,
+``OUTPUT.partial``, does until it is complete.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
-import stat
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
-from filelock import FileLock, Timeout
-
-from batchcap.errors import BatchcapError, MismatchError, OutputError, OutputLockedError
+from batchcap.errors import BatchcapError, OutputError
 from batchcap.formats import Codec, guess_format, make_codec
+from batchcap.locks import open_locked
+from batchcap.mismatch import check_fingerprint, check_root
 from batchcap.options import Format, OnMismatch
+from batchcap.places import check_place, explained, sync_folder
 from batchcap.records import Fingerprint, ImageRef, Record
+from batchcap.recovery import recover
 from batchcap.resume import Finished, digest
 
-# A file without line ends is not ours: do not read all of it into memory to find out.
-_LONGEST_LINE: Final = 16 << 20
-_NEW_NAME: Final = "Name another output file, or replace this one with --overwrite."
-_KEPT: Final = "every record written so far is kept"
-_ANEW: Final = "with --overwrite it starts anew"
-_FIXES: Final = {
-    errno.ENOSPC: "Free some space and run again: {kept}.",
-    errno.EDQUOT: "Free some of your quota and run again: {kept}.",
-    errno.EFBIG: "Raise the size limit of this system or account (ulimit -f) and run again: {kept}.",
-    errno.EACCES: "Give yourself the right to write the file and its folder, or name another output.",
-    errno.EPERM: "Give yourself the right to write the file and its folder, or name another output.",
-    errno.EROFS: "The file system is read-only: name an output somewhere else.",
-    errno.ENAMETOOLONG: "Name a shorter output file.",
-}
+_CHANGED: Final = (
+    "What is there now was left as it is. Run again: images without a record are captioned again. "
+    "Let no other program write the output during a run."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Continuing:
+    """What a run may do with records that it finds in its output."""
+
+    on_mismatch: OnMismatch = "stop"
+    """Of captions that were made with another model, preprocessing or decoding."""
+    relocate: bool = False
+    """The folder that paths are relative to has moved: write the new one into every record."""
+    retry_errors: bool = False
+    """Try again the images that could not be decoded."""
 
 
 class Journal:
@@ -46,26 +49,26 @@ class Journal:
     ``pending`` may run in another thread than ``append``; each is for one thread at a time.
     """
 
-    def __init__(
-        self, path: Path, file: BinaryIO, is_new: bool, codec: Codec, finished: Finished, closing: ExitStack
-    ) -> None:
+    def __init__(self, path: Path, codec: Codec, how: Continuing, closing: ExitStack) -> None:
         self.path = path
         """The output, with symbolic links resolved."""
         self.skipped = 0
-        """Pictures that `pending` left out because they are done."""
+        """Images that `pending` left out because they are done."""
+        self.skipped_failures = 0
+        """Images among them that have no caption: they could not be decoded before, and have not changed."""
         self.repeated = 0
-        """Pictures that `pending` left out because this run had met them before."""
+        """Images that `pending` left out because this run had met them before."""
         self.cut = 0
         """Bytes of a torn last line that were cut on opening."""
-        self._live = Path(file.name)
-        self._file = file
-        self._is_new = is_new
+        self.dropped = False
+        """An unfinished file of an earlier run with ``overwrite`` was dropped: it could not be continued."""
+        self.root: str | None = None
+        """What records with a relative path carry as ``root``."""
         self._codec = codec
-        self._finished = finished
-        self._met: set[bytes] = set()
-        self._committed = finished.size
-        self._torn = False
+        self._how = how
         self._closing = closing
+        self._met: set[bytes] = set()
+        self._torn = False
 
     @classmethod
     def open(
@@ -74,36 +77,41 @@ class Journal:
         format: Format,
         fingerprint: Fingerprint,
         *,
+        root: str | None = None,
         on_mismatch: OnMismatch = "stop",
+        relocate: bool = False,
         overwrite: bool = False,
         retry_errors: bool = False,
         num_captions: int = 1,
     ) -> Journal:
         """Lock the output, read what it holds, and cut a torn last line.
 
-        With ``overwrite`` the run writes to ``OUTPUT.partial`` and `commit` moves it over the output. Such a run always
-        starts anew: a partial file may hold the records of other inputs. One that a stopped run left is a journal like
-        any other: rename it to go on with it without ``overwrite``.
+        With ``overwrite`` the run writes to ``OUTPUT.partial`` and `commit` moves it over the output. It goes on with
+        the file that a stopped run of the same kind has left, and drops one that has another root or other settings.
+
+        Args:
+            path: the output.
+            format: of its lines.
+            fingerprint: of the records that this run will append.
+            root: the folder that paths of this run are relative to (`batchcap.roots.root_text`); None where none is.
+            on_mismatch, relocate, retry_errors: see `Continuing`.
+            overwrite: start anew.
+            num_captions: captions an image, which decides the columns of CSV.
 
         Raises:
             OutputLockedError: another run holds the output.
             OutputError: it cannot be made, read or written, or it is no journal of this format; it is left as it was.
             MismatchError: it holds captions made under another fingerprint, and ``on_mismatch`` is ``stop``.
+            RootError: its paths are relative to another folder, and ``relocate`` is not set.
         """
-        codec = make_codec(format, num_captions)
-        finished = Finished(fingerprint, keep=on_mismatch == "keep", retry_errors=retry_errors)
-        with ExitStack() as closing, _explained(path, "opened", overwrite):
+        how = Continuing(on_mismatch=on_mismatch, relocate=relocate, retry_errors=retry_errors)
+        with ExitStack() as closing, explained(path, "opened", overwrite):
             path = Path(os.path.realpath(path))
-            _check_place(path)
-            _lock(path, closing)
-            live = _new_partial(path) if overwrite else path
-            is_new = not live.exists()
-            file = live.open("ab", buffering=0)
-            closing.callback(_close, file)
-            _recover(live, codec, finished)
-            if on_mismatch == "stop":
-                _check_fingerprint(path, finished, fingerprint)
-            journal = cls(path, file, is_new, codec, finished, closing.pop_all())
+            check_place(path)
+            journal = cls(path, make_codec(format, num_captions), how, closing)
+            journal._lock(overwrite)
+            journal._load(fingerprint, root)
+            journal._closing = closing.pop_all()
         try:
             journal._begin()
         except BaseException:
@@ -111,16 +119,56 @@ class Journal:
             raise
         return journal
 
+    def _lock(self, overwrite: bool) -> None:
+        """Open the output and, with ``overwrite``, the new file, and hold both."""
+        self._held, self._made_output = open_locked(self.path)
+        self._closing.callback(self._let_go)
+        self._live, self._file, self._is_new = self.path, self._held, self._made_output
+        if overwrite:
+            self._live = _beside(self.path, ".partial")
+            self._file, self._is_new = open_locked(self._live)
+        with suppress(OutputError):  # what a run has left that was killed while it rewrote the file
+            _beside(self._live, ".rewrite").unlink(missing_ok=True)
+
+    def _load(self, fingerprint: Fingerprint, root: str | None) -> None:
+        """Read the records that this run goes on from."""
+        try:
+            self._read(fingerprint, root)
+        except BatchcapError:
+            if not self._overwrites:
+                raise
+            os.ftruncate(self._file.fileno(), 0)
+            self.dropped = True
+            self._read(fingerprint, root)
+        self.root = next((known for known in self._finished.roots if known is not None and root is not None), root)
+        self._moves = self._how.relocate and root is not None and set(self._finished.roots) - {root} != set()
+        if self._moves:
+            self.root = root
+        self._committed = self._finished.size
+
+    def _read(self, fingerprint: Fingerprint, root: str | None) -> None:
+        how = self._how
+        self._finished = Finished(fingerprint, keep=how.on_mismatch == "keep", retry_errors=how.retry_errors)
+        recover(self._live, self._codec, self._finished)
+        if root is not None:
+            check_root(self.path, self._finished, root, how.relocate and not self._overwrites)
+        if how.on_mismatch == "stop" or self._overwrites:
+            check_fingerprint(self.path, self._finished, fingerprint)
+
     def _begin(self) -> None:
-        """Cut what `_recover` did not take, and write the header of an empty file."""
-        with _explained(self._live, "written", self._overwrites):
+        """Cut what `recover` did not take, write the header of an empty file, and note that the images have moved."""
+        with explained(self._live, "written", self._overwrites):
             self.cut = os.fstat(self._file.fileno()).st_size - self._committed
             if self.cut:
                 self._cut()
             if self._committed == 0 and self._codec.header:
                 self._write(self._codec.header)
-            if self._is_new:
-                _sync_folder(self.path.parent)
+            if self._is_new or self._made_output:
+                sync_folder(self.path.parent)
+            if self._moves:
+                root = self.root
+                assert root is not None
+                self._rewrite(lambda line: self._codec.with_root(line, root))
 
     @property
     def _overwrites(self) -> bool:
@@ -128,15 +176,15 @@ class Journal:
 
     @property
     def done(self) -> int:
-        """How many pictures have a finished record now, in the file that this run writes to; read errors have none."""
+        """How many images have a finished record now, in the file that this run writes to; read errors have none."""
         return self._finished.count
 
     def is_retry(self, ref: ImageRef) -> bool:
-        """Whether an earlier run could not read this picture."""
+        """Whether an earlier run could not read this image."""
         return self._finished.is_read_error(ref)
 
     def pending(self, refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
-        """The pictures that need work, in order, each once: counts the others in `skipped` and `repeated`."""
+        """The images that need work, in order, each once: counts the others in `skipped` and `repeated`."""
         for ref in refs:
             name = digest(ref.key)
             row = self._finished.find(name)
@@ -144,6 +192,7 @@ class Journal:
                 self.repeated += 1
             elif row is not None and self._finished.is_done(row, ref):
                 self.skipped += 1
+                self.skipped_failures += self._finished.is_failed(row)
             else:
                 if row is None:
                     self._met.add(name)
@@ -152,17 +201,18 @@ class Journal:
     def append(self, records: Sequence[Record]) -> None:
         """Write whole lines, all or none, and return when they are on the disk.
 
-        An error that the output already holds, word for word, as its record of the picture is not written again.
+        An error that the output already holds, word for word, as its record of the image is not written again.
 
         Raises:
-            OutputError: they cannot be written (full disk, ...). The output ends with the last append that returned.
-            ValueError: a record carries another fingerprint than the one given to `open`.
+            OutputError: they cannot be written (full disk, ...), or another program has changed, moved or removed the
+                output. The output ends with the last append that returned.
+            ValueError: a record carries another fingerprint or root than the one given to `open`.
         """
-        if not all(self._finished.is_ours(record) for record in records):
-            raise ValueError("a record does not carry the fingerprint that the journal was opened with")
+        if not all(self._finished.is_ours(record) and record.root in {None, self.root} for record in records):
+            raise ValueError("a record does not carry the fingerprint and root that the journal was opened with")
         lines = self._codec.encode([record for record in records if not self._finished.holds(record)])
         if lines:
-            with _explained(self._live, "written", self._overwrites):
+            with explained(self._live, "written", self._overwrites):
                 self._write(lines)
         for record in records:
             self._finished.finish(record)
@@ -170,8 +220,7 @@ class Journal:
     def _write(self, lines: bytes) -> None:
         if self._torn:
             self._cut()
-        if os.name != "nt" and os.fstat(self._file.fileno()).st_nlink == 0:
-            raise OutputError(f"{self._live} was removed during the run.", "Run again, and leave it in its place.")
+        self._check_unchanged()
         self._torn = True
         try:
             view = memoryview(lines)
@@ -185,35 +234,92 @@ class Journal:
         self._committed += len(lines)
         self._torn = False
 
+    def _check_unchanged(self) -> None:
+        """Whether the file is still in its place and holds what was committed, nothing less and nothing more."""
+        ours = os.fstat(self._file.fileno())
+        try:
+            there = self._live.stat()
+        except FileNotFoundError:
+            raise OutputError(f"{self._live} was removed or renamed during the run.", _CHANGED) from None
+        if not os.path.samestat(ours, there):
+            raise OutputError(f"{self._live} was replaced by another file during the run.", _CHANGED)
+        if ours.st_size != self._committed:
+            raise OutputError(
+                f"{self._live} was changed by another program during the run: it has {ours.st_size:,} bytes where "
+                f"{self._committed:,} were written.",
+                _CHANGED,
+            )
+
     def _cut(self) -> None:
-        os.ftruncate(self._file.fileno(), self._committed)
-        os.fsync(self._file.fileno())
+        # Longer is the rest of a write that failed. Shorter is not ours: making it longer would fill it with zeros.
+        if os.fstat(self._file.fileno()).st_size > self._committed:
+            os.ftruncate(self._file.fileno(), self._committed)
+            os.fsync(self._file.fileno())
         self._torn = False
 
-    def commit(self) -> None:
-        """The run has finished: with ``overwrite``, move the new file into its place. No `append` after that."""
-        _close(self._file)
-        self._is_new = False
-        if not self._overwrites:
-            return
-        with _explained(self.path, "replaced", self._overwrites):
-            if self.path.exists():
-                shutil.copymode(self.path, self._live)
-            self._live.replace(self.path)
-            _sync_folder(self.path.parent)
+    def _rewrite(self, change: Callable[[bytes], bytes | None]) -> None:
+        """Put a changed copy in the file's place, whole or not at all; a line that becomes None is left out."""
+        copy = _beside(self._live, ".rewrite")
+        file, _ = open_locked(copy)
+        try:
+            os.ftruncate(file.fileno(), 0)
+            size = _copy_lines(self._live, copy, self._codec.header, change)
+            if self._live.exists():
+                shutil.copymode(self._live, copy)
+            old = self._file
+            _replace(copy, self._live, old)
+        except BaseException:
+            file.close()
+            with suppress(OSError):
+                copy.unlink()
+            raise
+        if self._held is old:
+            self._held = file
+        self._file, self._committed = file, size
+        _close(old)
+
+    def commit(self, complete: bool = True) -> None:
+        """The run has come to its end. No `append` after that.
+
+        Args:
+            complete: every image has its record: with ``overwrite`` the new file takes the place of the old one. It
+                keeps the records of this run's images only, should an earlier run have left others in it.
+
+        Raises:
+            OutputError: another program has changed, moved or removed the output during the run.
+        """
+        with explained(self._live, "replaced" if self._overwrites else "written", self._overwrites):
+            if self._torn:
+                self._cut()
+            self._check_unchanged()
+            self._is_new = self._made_output = False
+            if not self._overwrites:
+                return
+            if not complete:
+                self._made_output = os.fstat(self._held.fileno()).st_size == 0
+                return
+            if self._finished.unmet:
+                self._rewrite(lambda line: line if self._finished.has_met(self._codec.scan(line)) else None)
+            shutil.copymode(self.path, self._live)
+            _replace(self._live, self.path, self._held)
+            self._live = self.path
 
     def close(self) -> None:
         """Give the output back to other runs; remove a file that this run made and wrote nothing into.
 
         May be called twice, and after any failure.
         """
-        _close(self._file)
-        if self._is_new:
-            self._is_new = False
-            with suppress(OSError):
-                if self._live.stat().st_size <= len(self._codec.header):
-                    self._live.unlink()
         self._closing.close()
+
+    def _let_go(self) -> None:
+        """Remove what is empty while it is still locked, then close, which gives the locks back."""
+        if getattr(self, "_file", None) is not None:
+            if self._is_new or self._overwrites:
+                _remove_empty(self._live, self._file, len(self._codec.header))
+            if self._made_output and self._overwrites:
+                _remove_empty(self.path, self._held)
+            _close(self._file)
+        _close(self._held)
 
     def __enter__(self) -> Self:
         return self
@@ -222,150 +328,48 @@ class Journal:
         self.close()
 
 
-@contextmanager
-def _explained(path: Path, done: str, overwrite: bool) -> Iterator[None]:
-    """Turn the system's errors into ours, with the file and what to do."""
-    try:
-        yield
-    except BatchcapError:
-        raise
-    except OSError as error:
-        why = error.strerror or type(error).__name__
-        fix = _FIXES.get(error.errno or 0, "").format(kept=_ANEW if overwrite else _KEPT)
-        raise OutputError(f"{path} cannot be {done}: {why}.", fix) from error
-
-
-def _check_place(path: Path) -> None:
-    """Before the lock: filelock would make a missing folder, which is more often a typing error than a wish."""
-    folder = path.parent
-    if not folder.exists():
-        raise OutputError(f"{path}: there is no folder {folder}.", f"Make it: mkdir -p '{folder}'")
-    if not folder.is_dir():
-        raise OutputError(f"{path}: {folder} is a file, not a folder.", "Name another output.")
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder.", f"Name a file in it, such as {path / 'captions.jsonl'}.")
-    if path.exists() and not stat.S_ISREG(path.stat().st_mode):
-        raise OutputError(f"{path} is not a regular file.", "Use -o - to write to standard output.")
-
-
-def _lock(path: Path, closing: ExitStack) -> None:
-    """Take the system's lock on ``OUTPUT.lock`` at once, or raise OutputLockedError."""
-    name = path.with_name(path.name + ".lock")
-    if _has_content(name):  # a lock file has none, and is removed in the end
-        fix = "Move it, or name another output. If a run on a file system without locks has left it, remove it."
-        raise OutputError(f"{name} is in the way: it is not empty, so it is no lock of batchcap.", fix)
-    lock = FileLock(name, timeout=0, thread_local=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        # filelock takes "no such file" for a lock that was just removed; some file systems mean "no files here" by it.
-        name.touch()
-        fix = "Wait until it ends, or name another output."
-        raise OutputLockedError(f"Another run is writing {path}.", fix) from None
-    closing.callback(lock.release)
-    # Removed while it is still held: filelock (3.24 and later) looks again after locking and gives back a lock on a
-    # file that has lost its name, so two runs never hold two files. Windows cannot remove an open file; filelock does.
-    if os.name != "nt":
-        closing.callback(name.unlink, missing_ok=True)
-
-
-def _has_content(path: Path) -> bool:
-    try:
-        return path.stat().st_size > 0
-    except OSError:  # mostly, that it is not there
-        return False
-
-
 def _close(file: BinaryIO) -> None:
     with suppress(OSError):  # every record was flushed and synced when it was written
         file.close()
 
 
-def _new_partial(path: Path) -> Path:
-    """The name of a new run's file beside the old output; a partial file of a stopped run is removed."""
-    partial_path = path.with_name(path.name + ".partial")
-    if partial_path.exists():
-        with partial_path.open("rb") as file:
-            head = file.read(64)
-        if head and guess_format(head) is None:
-            raise OutputError(f"{partial_path} is in the way, and it is no partial output.", "Move it, and run again.")
-        partial_path.unlink()
-    return partial_path
+def _remove_empty(path: Path, file: BinaryIO, header: int = 0) -> None:
+    """Remove a file that holds nothing but a header of so many bytes, if it is still the one that is open."""
+    with suppress(OSError, ValueError):
+        there = path.stat()
+        if os.path.samestat(os.fstat(file.fileno()), there) and there.st_size in (0, header):
+            path.unlink()
 
 
-def _recover(path: Path, codec: Codec, finished: Finished) -> None:
-    """Read a journal into ``finished``. What is behind ``finished.size`` may be cut.
+def _beside(path: Path, suffix: str) -> Path:
+    """The name of a file of ours beside the output; whatever else has that name stays.
 
     Raises:
-        OutputError: a line is not ours. Only a last line that is the beginning of one of ours is passed over.
+        OutputError: there is a file that is none of ours.
     """
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        for number, line in enumerate(iter(partial(file.readline, _LONGEST_LINE), b""), 1):
-            try:
-                _take(line, number, codec, finished)
-            except ValueError as error:
-                if finished.size + len(line) == size and codec.is_torn(line, first=number == 1):
-                    break
-                raise _not_ours(path, number, line, codec, error) from None
-            finished.size += len(line)
-    finished.seal()
+    name = path.with_name(path.name + suffix)
+    with suppress(FileNotFoundError), name.open("rb") as file:
+        head = file.read(64)
+        if head and guess_format(head) is None:
+            raise OutputError(f"{name} is in the way, and it is no output of batchcap.", "Move it, and run again.")
+    return name
 
 
-def _take(line: bytes, number: int, codec: Codec, finished: Finished) -> None:
-    if number == 1 and codec.header:
-        if line != codec.header:
-            raise ValueError(codec.explain_header(line))
-    elif line.endswith(b"\n"):
-        finished.add(codec.scan(line))
-    else:
-        raise ValueError("it has no end")
+def _copy_lines(source: Path, target: Path, header: bytes, change: Callable[[bytes], bytes | None]) -> int:
+    """Copy a journal line by line; returns the bytes that are on the disk now."""
+    with source.open("rb") as lines, target.open("r+b") as file:
+        for number, line in enumerate(lines):
+            written = line if number == 0 and header else change(line)
+            if written is not None:
+                file.write(written)
+        file.flush()
+        os.fsync(file.fileno())
+        return file.tell()
 
 
-def _not_ours(path: Path, number: int, line: bytes, codec: Codec, error: ValueError) -> OutputError:
-    name = "CSV" if codec.header else "JSONL"
-    if number > 1:
-        fix = "Remove that line and run again (its image is captioned again), or start anew with --overwrite."
-        return OutputError(f"{path}, line {number}: this is no {name} record of batchcap: {error}.", fix)
-    guess = guess_format(line)
-    if guess is not None and guess.upper() != name:
-        return OutputError(f"{path} holds {guess.upper()}, not {name}.", f"Use --format {guess}, or another output.")
-    return OutputError(f"{path} is not a {name} output of batchcap: line 1: {error}.", _NEW_NAME)
-
-
-def _check_fingerprint(path: Path, finished: Finished, ours: Fingerprint) -> None:
-    others = finished.others()
-    if not others:
-        return
-    parts = []
-    for part in ("model", "preprocess", "decoding"):
-        now = getattr(ours, part)
-        then = list(dict.fromkeys(getattr(other, part) for other, _ in others if getattr(other, part) != now))
-        if then:
-            more = f" and {len(then) - 3} more" if len(then) > 3 else ""
-            parts.append(f"{part} was {', '.join(then[:3])}{more} and is now {now}")
-    total = sum(count for _, count in others)
-    fix = "Add --on-mismatch recaption to caption them again, --on-mismatch keep to leave them, or name another output."
-    if finished.count:
-        fix += (
-            " If that was done already, they are captions of images that are no longer there: "
-            "keep the option, or start anew with --overwrite."
-        )
-    raise MismatchError(
-        f"{path}: {total} of its captions were made with other settings: {'; '.join(parts)}.",
-        fix,
-    )
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new name in a folder survive a power failure. Windows has no such call."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot
-            raise
-    finally:
-        os.close(descriptor)
+def _replace(new: Path, old: Path, held: BinaryIO) -> None:
+    """Move a file over another one and make that survive a power failure."""
+    if os.name == "nt":  # which replaces no open file
+        _close(held)
+    new.replace(old)
+    sync_folder(old.parent)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final, Literal, get_args
+from urllib.parse import quote_plus, unquote_plus
 
 import msgspec
 
@@ -30,7 +32,12 @@ LIMITS: Final = {
 }
 """The least and the most of options that are whole numbers."""
 _SAMPLING: Final = ("temperature", "top_k", "top_p", "seed")
-_FIRST_FIELDS: Final = frozenset(("search", "beam_size", "num_captions", "max_length", "length_penalty"))
+# Part of every label. Raised when the same options find other captions, so that an output never mixes the two.
+# 2: after `max_length` words only ends are candidates; greedy is the most probable token whatever the penalty.
+_SEARCH_VERSION: Final = 2
+_IN_HEAD: Final = frozenset(("search", "beam_size", "length_penalty"))
+_LONGEST_IN_LABEL: Final = 80
+_LABEL: Final = re.compile(r"(beam|greedy|sample|im2txt)(\d*)-lp([^;#]+)((?:;[a-z_]+=[^;#]*)*)#[0-9a-f]{8}")
 
 
 def usable_cores() -> int:
@@ -114,6 +121,8 @@ class DecodingOptions:
         _require(not isinstance(self.ban, str), f"ban={self.ban!r}: is one text.", f"Give a tuple: ({self.ban!r},).")
         object.__setattr__(self, "ban", tuple(sorted(set(self.ban))))
         object.__setattr__(self, "prefix", " ".join(self.prefix.split()))
+        for name in ("length_penalty", "temperature", "top_p"):  # 1 and 1.0 are one setting, and one label
+            object.__setattr__(self, name, float(getattr(self, name)))
         _require(
             self.search in ("beam", "greedy", "sample", "im2txt"),
             f"--search {self.search}: no such search.",
@@ -178,17 +187,52 @@ class DecodingOptions:
 
     @property
     def label(self) -> str:
-        """``beam3-lp0.7#5c1e9a02``: readable, and 8 hex digits of SHA-256 over all fields.
+        """``beam3-lp0.7;max_length=16#5c1e9a02``: what differs from the defaults, and 8 hex digits over every option.
 
-        Fields that came later count where they are not at their default: outputs made before them can be continued.
+        `explain_label` reads it. The digits are of SHA-256, and change with `_SEARCH_VERSION` too.
         """
         chosen = {f.name: getattr(self, f.name) for f in fields(self)}
-        counted = {f.name for f in fields(self) if f.name in _FIRST_FIELDS or chosen[f.name] != f.default}
-        encoded = msgspec.json.encode(sorted((name, chosen[name]) for name in counted))
-        readable = f"beam{self.beam_size}" if self.search == "beam" else self.search
-        if self.search == "im2txt":
-            readable += str(self.beam_size)
-        return f"{readable}-lp{self.length_penalty:g}#{hashlib.sha256(encoded).hexdigest()[:8]}"
+        encoded = msgspec.json.encode([_SEARCH_VERSION, sorted(chosen.items())])
+        beam = self.beam_size if has_beam(self.search) else ""
+        more = [
+            f";{f.name}={_label_value(chosen[f.name])}"
+            for f in fields(self)
+            if f.name not in _IN_HEAD and chosen[f.name] != f.default
+        ]
+        head = f"{self.search}{beam}-lp{self.length_penalty:g}"
+        return f"{head}{''.join(more)}#{hashlib.sha256(encoded).hexdigest()[:8]}"
+
+
+def _label_value(value: object) -> str:
+    """The value of an option on one line without ``;`` and ``#``; of a long one its length and a hash."""
+    if isinstance(value, tuple):
+        text, size = " ".join(value), f"{len(value)}+words"
+    else:
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        size = f"{len(text)}+characters"
+    quoted = quote_plus(text)
+    if len(quoted) <= _LONGEST_IN_LABEL:
+        return quoted
+    return f"{size}+({hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]})"
+
+
+def explain_label(label: str) -> dict[str, str]:
+    """Every option that a decoding label tells of, as the command line names it, defaults included; see `label`.
+
+    A label of another form has no options.
+    """
+    match = _LABEL.fullmatch(label)
+    if match is None:
+        return {}
+    search, beam, penalty, more = match.groups()
+    found = {"search": search, "beam_size": beam or "1", "length_penalty": penalty}
+    found |= {name: unquote_plus(value) for name, _, value in (part.partition("=") for part in more.split(";")[1:])}
+    told = {f.name: found.get(f.name, _label_text(f.default)) for f in fields(DecodingOptions)}
+    return {f"--{name.replace('_', '-')}": value for name, value in told.items()}
+
+
+def _label_text(default: object) -> str:
+    return unquote_plus(_label_value(default)) or "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,14 +255,16 @@ class RunOptions:
     workers: int = 0
     """Threads that read and decode; 0 chooses by the number of cores."""
     root: Path | None = None
-    """Paths in the output are relative to this folder; None: the input folder if exactly one is given, else the current
-    one."""
+    """Paths in the output are relative to this folder; None: the input if it is one folder alone, else the current
+    folder."""
     on_mismatch: OnMismatch = "stop"
     """What to do with an output made with another model, preprocessing or decoding."""
     overwrite: bool = False
     """Start anew; the old output stays until the new one is complete."""
     retry_errors: bool = False
     """Try again the images whose pixels could not be decoded."""
+    relocate: bool = False
+    """The folder that the output's paths are relative to has moved: write the new one into every record."""
     allow_empty: bool = False
     """No image at all is a success."""
     limit: int | None = None
@@ -239,6 +285,11 @@ class RunOptions:
         _require(
             self.output is not None or not self.overwrite,
             "--overwrite has nothing to replace with -o -.",
+            "Leave it out.",
+        )
+        _require(
+            not self.relocate or (self.output is not None and not self.overwrite),
+            "--relocate changes the records of an output that is there: it does not go with -o - or --overwrite.",
             "Leave it out.",
         )
 

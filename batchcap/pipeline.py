@@ -24,6 +24,7 @@ from batchcap.loading import Batch, Loaded, load
 from batchcap.options import RunOptions
 from batchcap.progress import Progress, Start, Summary, Tally
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef, Record
+from batchcap.roots import is_absolute, root_text
 from batchcap.sessions import Device, choose_device
 from batchcap.stream import StreamJournal
 from batchcap.wording import prefix_tokens
@@ -86,25 +87,27 @@ def _run(
     device = choose_device(options.device)
     bundle = in_precision(bundle, options.precision, device)
     refs = _some(sources.discover(options.inputs, options.root), options)
+    folder = sources.root_of(options.inputs, options.root)
+    root = None if folder is None else root_text(folder)
     fingerprint = Fingerprint(model=bundle.label, preprocess="exact", decoding=decoding.label)
     tally.device, tally.device_note, tally.fingerprint = device.description, device.note, fingerprint
     load_model = partial(Captioner, bundle, decoding, device, options.batch_size)
     # Not Path.exists, which raises for a name that is too long or hidden: opening the output explains that.
     starts_anew = options.output is None or options.overwrite or not os.path.exists(options.output)  # noqa: PTH110
     captioner = load_model() if starts_anew else None
-    with _open_output(options, fingerprint, decoding.num_captions) as output:
-        tally.safe = output.done
-        todo = _limited(output, refs, options.limit)
+    with _open_output(options, fingerprint, root, decoding.num_captions) as output:
+        tally.safe, tally.dropped = output.done, output.dropped
+        todo = _Limited(output, refs, options.limit)
         if (first := next(todo, None)) is not None:
             if begin:
                 begin(_start(options, bundle, device, fresh=output.done == 0))
             captioner = captioner or load_model()
             total = _Total(options) if report and count_total else None
             _caption(chain((first,), todo), captioner, output, options, report, tally, guard, total=total)
-        tally.skipped = output.skipped + output.repeated
+        tally.note_skipped(output)
         with guard.shielded():
-            output.commit()
-            tally.committed = True
+            output.commit(complete=todo.reached_end)
+            tally.safe, tally.committed = output.done, todo.reached_end
 
 
 def _caption(
@@ -125,12 +128,13 @@ def _caption(
             before = dict(captioner.seconds)
             captions = captioner.caption_pixels(batch.pixels, batch.count, good_keys(batch))
             batch.release()
-            records = _records(batch, captions, captioner)
+            records = _records(batch, captions, captioner, output.root)
             spent = {stage: seconds - before[stage] for stage, seconds in captioner.seconds.items()}
             with guard.shielded():
                 started = time.perf_counter()
                 output.append(records)
-                tally.safe, tally.skipped = output.done, output.skipped + output.repeated
+                tally.safe = output.done
+                tally.note_skipped(output)
                 tally.add(records, load=batch.seconds, write=time.perf_counter() - started, **spent)
             if report:
                 report(tally.progress(total.images(tally.skipped, tally.done) if total else None))
@@ -161,56 +165,72 @@ def _some(refs: Iterator[ImageRef], options: RunOptions) -> Iterator[ImageRef]:
     )
 
 
-def _limited(output: Output, refs: Iterator[ImageRef], limit: int | None) -> Iterator[ImageRef]:
+class _Limited(Iterator[ImageRef]):
     """What is pending, up to the limit.
 
     What an earlier run could not read, and what cannot be looked at now, is tried in every run. If that counted,
     ``limit`` such images would keep every run from getting any further.
+
+    Attributes:
+        reached_end: nothing that is pending was left out.
     """
-    left = limit
-    for ref in output.pending(refs):
-        if left is not None and ref.failure is None and not output.is_retry(ref):
-            left -= 1
-        yield ref
-        if left == 0:
-            return
+
+    def __init__(self, output: Output, refs: Iterator[ImageRef], limit: int | None) -> None:
+        self._output, self._pending, self._left = output, output.pending(refs), limit
+        self.reached_end = False
+
+    def __next__(self) -> ImageRef:
+        ref = None if self.reached_end else next(self._pending, None)
+        if ref is None:
+            self.reached_end = True
+            raise StopIteration
+        if self._left == 0:
+            self._pending = iter(())
+            raise StopIteration
+        if self._left is not None and ref.failure is None and not self._output.is_retry(ref):
+            self._left -= 1
+        return ref
 
 
-def _open_output(options: RunOptions, fingerprint: Fingerprint, num_captions: int) -> Output:
+def _open_output(options: RunOptions, fingerprint: Fingerprint, root: str | None, num_captions: int) -> Output:
     if options.output is None:
         if sys.stdout is None:
             raise OutputError("Standard output is closed.", "Leave it open, or name a file with -o.")
-        return StreamJournal(sys.stdout.buffer)
+        return StreamJournal(sys.stdout.buffer, root)
     return Journal.open(
         options.output,
         options.format,
         fingerprint,
+        root=root,
         on_mismatch=options.on_mismatch,
+        relocate=options.relocate,
         overwrite=options.overwrite,
         retry_errors=options.retry_errors,
         num_captions=num_captions,
     )
 
 
-def _records(batch: Batch, captions: Sequence[tuple[Caption, ...]], captioner: Captioner) -> list[Record]:
+def _records(
+    batch: Batch, captions: Sequence[tuple[Caption, ...]], captioner: Captioner, root: str | None
+) -> list[Record]:
     """One record an image of the batch, in order; ``captions`` has those of the good ones."""
-    made_with, several = captioner.fingerprint, captioner.decoding.num_captions > 1
+    several = captioner.decoding.num_captions > 1
     good = iter(captions)
-    return [
-        _failed(ref, outcome, made_with)
-        if isinstance(outcome, Failure)
-        else _captioned(ref, outcome, next(good), made_with, several)
-        for ref, outcome in zip(batch.refs, batch.outcomes, strict=True)
-    ]
+    made = []
+    for ref, outcome in zip(batch.refs, batch.outcomes, strict=True):
+        record = _unanswered(ref, root, captioner.fingerprint)
+        if isinstance(outcome, Failure):
+            made.append(structs.replace(record, error=outcome))
+        else:
+            made.append(_captioned(record, outcome, next(good), several))
+    return made
 
 
-def _captioned(
-    ref: ImageRef, size: Loaded, captions: Sequence[Caption], made_with: Fingerprint, several: bool
-) -> Record:
+def _captioned(record: Record, size: Loaded, captions: Sequence[Caption], several: bool) -> Record:
     rounded = tuple(Caption(c.caption, round(c.log_prob, _DIGITS), round(c.score, _DIGITS)) for c in captions)
     best = rounded[0]
     return structs.replace(
-        _unanswered(ref, made_with),
+        record,
         caption=best.caption,
         log_prob=best.log_prob,
         score=best.score,
@@ -220,11 +240,7 @@ def _captioned(
     )
 
 
-def _failed(ref: ImageRef, failure: Failure, made_with: Fingerprint) -> Record:
-    return structs.replace(_unanswered(ref, made_with), error=failure)
-
-
-def _unanswered(ref: ImageRef, made_with: Fingerprint) -> Record:
+def _unanswered(ref: ImageRef, root: str | None, made_with: Fingerprint) -> Record:
     """What a record says whether its image got captions or not."""
     return Record(
         path=ref.path,
@@ -232,6 +248,7 @@ def _unanswered(ref: ImageRef, made_with: Fingerprint) -> Record:
         path_b64=ref.path_b64,
         bytes=ref.size,
         mtime_us=ref.mtime_us,
+        root=None if is_absolute(ref.path) else root,
         model=made_with.model,
         preprocess=made_with.preprocess,
         decoding=made_with.decoding,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from batchcap.records import Fingerprint, Record
 
@@ -67,10 +67,15 @@ class Summary:
     folders: int
     """How many of ``failed`` are no images, but folders that could not be listed."""
     skipped: int
+    skipped_failures: int
+    """Images among ``skipped`` whose record is an error: they could not be decoded before, and have not changed."""
     safe: int
     """Images that have a finished record now; with ``overwrite`` in the new file. Read errors are not finished."""
     committed: bool
-    """The run came to its end: with ``overwrite`` its records stand in the output, else beside it."""
+    """The run came to its end, and no limit left anything out: with ``overwrite`` its records stand in the output, else
+    beside it."""
+    dropped: bool
+    """An unfinished file of an earlier run with ``overwrite`` was dropped: it had another root or other settings."""
     seconds: StageSeconds
     wall: float
     """Seconds from the first check to the last record."""
@@ -89,10 +94,30 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0 all captioned, 3 some images failed, 130 SIGINT, 143 SIGTERM."""
+        """0 all captioned, 3 some images have no caption, 130 SIGINT, 143 SIGTERM.
+
+        3 as long as an image of the inputs failed in this run or before: a run that cron starts every night must not
+        say that all is well because it has stopped trying.
+        """
         if self.interrupted is not None:
             return 128 + self.interrupted
-        return 3 if self.failed else 0
+        return 3 if self.without_caption else 0
+
+    @property
+    def without_caption(self) -> int:
+        """Images of the inputs whose record is an error, made now or before."""
+        return self.failed + self.skipped_failures
+
+
+class Skips(Protocol):
+    """What an output counts."""
+
+    skipped: int
+    """Images that are done."""
+    skipped_failures: int
+    """Images among them without a caption."""
+    repeated: int
+    """Images that this run had met before."""
 
 
 class Tally:
@@ -100,8 +125,8 @@ class Tally:
 
     def __init__(self) -> None:
         self.safe = 0
-        self.committed = False
-        self.skipped = 0
+        self.committed = self.dropped = False
+        self.skipped = self.skipped_failures = 0
         self.device = self.device_note = ""
         self.fingerprint: Fingerprint | None = None
         self._started = time.perf_counter()
@@ -124,6 +149,11 @@ class Tally:
             search=before.search + search,
             write=before.write + write,
         )
+
+    def note_skipped(self, output: Skips) -> None:
+        """Take over what the output has left out so far."""
+        self.skipped = output.skipped + output.repeated
+        self.skipped_failures = output.skipped_failures
 
     @property
     def done(self) -> int:
@@ -148,8 +178,10 @@ class Tally:
             failed=self._failed,
             folders=self._folders,
             skipped=self.skipped,
+            skipped_failures=self.skipped_failures,
             safe=self.safe,
             committed=self.committed,
+            dropped=self.dropped,
             seconds=self._seconds,
             wall=time.perf_counter() - self._started,
             device=self.device,

@@ -99,6 +99,9 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """Size of the file."""
     mtime_us: int | None = None
     """Microseconds since 1970: nanoseconds do not survive JavaScript and jq."""
+    root: str | None = None
+    """The absolute folder that ``path`` is relative to; a ``file:`` URI where its name is not UTF-8; None where
+    ``path`` is absolute."""
     model: str = ""
     preprocess: str = ""
     decoding: str = ""

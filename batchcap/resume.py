@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from batchcap.formats import Line, replace_surrogates
 from batchcap.records import Failure, Fingerprint, ImageRef, Key, Record
+from batchcap.roots import is_absolute
 
 _CAPTIONED: Final = 0
 _READ_ERROR: Final = 1
@@ -25,6 +26,8 @@ _DECODE_ERROR: Final = 2
 _OUTCOMES: Final = 3
 _ABSENT: Final = -(2**63)
 _DIGEST: Final = 16
+# The first so many lines, and then ever fewer.
+_SAMPLES: Final = 100
 
 
 def digest(key: Key) -> bytes:
@@ -66,6 +69,10 @@ class Finished:
         self._retry_errors = retry_errors
         # Group 0 is this run's fingerprint, the others are numbered as they come.
         self._groups = {(fingerprint.model, fingerprint.preprocess, fingerprint.decoding): 0}
+        self.roots: Counter[str | None] = Counter()
+        """The folders that relative paths are relative to, with the number of lines; None: the line does not say."""
+        self.samples: list[Line] = []
+        """Some lines with relative paths, from the whole file."""
         self._digests = bytearray()
         self._columns = (array("q"), array("q"), array("q"), array("i"))
 
@@ -78,6 +85,11 @@ class Finished:
         times.append(_number(line.mtime_us))
         errors.append(_error_hash(line.error))
         states.append(group * _OUTCOMES + _outcome(line.error))
+        if line.root is not None or not is_absolute(line.path):
+            self.roots[line.root] += 1
+            count = self.roots[line.root]
+            if count <= _SAMPLES or count & (count - 1) == 0:
+                self.samples.append(line)
 
     def seal(self) -> None:
         """Sort, and keep the last line of every key."""
@@ -150,6 +162,20 @@ class Finished:
             return False
         outcome = self._outcomes[row]
         return bool(outcome == _CAPTIONED or (outcome == _DECODE_ERROR and not self._retry_errors))
+
+    def is_failed(self, row: int) -> bool:
+        """Whether the record in ``row`` has no caption."""
+        return bool(self._outcomes[row] != _CAPTIONED)
+
+    @property
+    def unmet(self) -> int:
+        """How many pictures of the journal this run has not met."""
+        return len(self._seen) - int(np.count_nonzero(self._seen))
+
+    def has_met(self, line: Line) -> bool:
+        """Whether this run has met the picture of a line of the journal."""
+        row = self.find(digest(line.key))
+        return row is None or bool(self._seen[row])
 
     def is_read_error(self, ref: ImageRef) -> bool:
         """Whether the record of this picture says that its bytes could not be had."""

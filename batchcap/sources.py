@@ -21,6 +21,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from batchcap.errors import DuplicateKeyError, InputNotFoundError, OptionError
 from batchcap.records import Failure, ImageRef, Key
+from batchcap.roots import is_within
 
 SUFFIXES: Final = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 """Names that count as pictures inside a folder."""
@@ -94,8 +95,8 @@ def discover(inputs: Sequence[Path], root: Path | None = None) -> Iterator[Image
 
     Args:
         inputs: folders (searched to the bottom) and files.
-        root: record paths are relative to this folder; None: the folder if the inputs hold exactly one, else the
-            current one. What lies outside keeps its absolute path.
+        root: record paths are relative to this folder; None: the input if it is one folder alone, else the current
+            folder. What lies outside keeps its absolute path.
 
     Returns:
         A lazy iterator. Only the names of the folders between an input and the current file are in memory. What cannot
@@ -111,6 +112,17 @@ def discover(inputs: Sequence[Path], root: Path | None = None) -> Iterator[Image
     base = _base(resolved, root)
     named = _keys_of_files(resolved, base)
     return _refs(resolved, base, named)
+
+
+def root_of(inputs: Sequence[Path], root: Path | None = None) -> str | None:
+    """The absolute folder that the paths of `discover` are relative to; None where all of them are absolute.
+
+    Raises:
+        InputNotFoundError, OptionError: as `discover`.
+    """
+    resolved = [_resolve(path) for path in inputs]
+    base = _base(resolved, root)
+    return base if any(is_within(each.file, base) or is_within(base, each.file) for each in resolved) else None
 
 
 def count(inputs: Sequence[Path]) -> int:
@@ -180,8 +192,9 @@ def _base(inputs: Sequence[_Input], root: Path | None) -> str:
                 "Name a folder that they are in, or leave --root out.",
             )
         return base
-    folders = {each.folder: each.file for each in reversed(inputs) if each.name is None}
-    return next(iter(folders.values())) if len(folders) == 1 else os.getcwd()
+    alone = {(each.folder, each.name): each.file for each in reversed(inputs)}
+    (_, name), file = next(iter(alone.items()))
+    return file if len(alone) == 1 and name is None else os.getcwd()
 
 
 def _is_in(file: str, folder: str) -> bool:

@@ -14,9 +14,11 @@ from batchcap.resume import digest
 class StreamJournal:
     """JSON lines on standard output or any binary stream: no resume, no lock; one write and flush a batch."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        """``stream`` is buffered (its write takes everything), and stays open."""
-        self.skipped = 0
+    def __init__(self, stream: BinaryIO, root: str | None = None) -> None:
+        """``stream`` is buffered (its write takes everything), and stays open; ``root`` as of `Journal.open`."""
+        self.root = root
+        self.skipped = self.skipped_failures = 0
+        self.dropped = False
         self.repeated = 0
         self.done = 0
         self._stream = stream
@@ -58,8 +60,9 @@ class StreamJournal:
         del ref
         return False
 
-    def commit(self) -> None:
+    def commit(self, complete: bool = True) -> None:
         """Nothing is left to do: every batch was flushed."""
+        del complete
 
     def close(self) -> None:
         """Nothing is held."""

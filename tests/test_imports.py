@@ -22,7 +22,8 @@ FLOORS = (
         *("vocabulary", "onnxfile", "bundlefiles", "preprocess", "bundle", "contract", "sessions"),
         *("steps", "rules", "sampling", "im2txt", "search"),
     ),
-    ("sources", "loading", "formats", "resume", "journal", "stream", "wording", "captioner"),
+    ("roots", "sources", "loading", "formats", "resume", "stream", "wording", "captioner"),
+    ("locks", "places", "recovery", "mismatch", "journal"),
     ("progress", "pipeline", "doctor", "bench", "verify"),
     ("console", "console_progress", "console_summary", "console_tables"),
     ("cli", "cli_export", "cli_origin", "cli_usage", "cli_verify"),
@@ -87,7 +88,6 @@ ONLY = {
     "onnxruntime": {"sessions"},
     "rich": {"console", "console_progress", "console_tables"},
     "typer": {"cli", "cli_export", "cli_origin", "cli_usage", "cli_verify", "__main__"},
-    "filelock": {"journal"},
 }
 
 

@@ -191,7 +191,10 @@ def test_an_interrupted_overwrite_leaves_the_old_output(many_photos: Path, tmp_p
         assert process.returncode == 130
     assert output.read_bytes() == before
     assert said.splitlines()[1:] == [
-        f"Stopped: {output} was not touched; {len(records(partial))} records of the new output in {partial}."
+        (
+            f"Stopped: {output} was not touched; {len(records(partial))} records of the new output in {partial}; "
+            "the same command goes on from there."
+        )
     ]
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +16,7 @@ from journals import FIRST, SECOND, both, captioned, failed, names, read, ref, t
 from batchcap.errors import MismatchError, OutputError
 from batchcap.formats import make_codec
 from batchcap.journal import Journal
-from batchcap.options import Format
+from batchcap.options import DecodingOptions, Format
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef
 
 # --- Skipping what is done
@@ -171,11 +174,27 @@ def test_another_fingerprint_stops_the_run_and_shows_both_values_of_what_differs
     message = caught.value.message
     assert "2 of its captions" in message
     assert "model was small@11111111 and is now small@22222222" in message
+    # The same options, and another hash: another version of the search.
     assert "decoding was beam3-lp0.7#aaaaaaaa and is now beam3-lp0.7#bbbbbbbb" in message
     assert "preprocess" not in message
     assert "--on-mismatch recaption" in caught.value.fix
     assert out.read_bytes() == before
     write(out, [captioned(ref("c"))], format)  # the lock was given back
+
+
+@both
+def test_the_options_that_differ_are_named_with_both_values(tmp_path: Path, format: Format) -> None:
+    out = tmp_path / "out"
+    before = DecodingOptions(beam_size=4, max_length=16, ban=("dog", "cat"))
+    now = DecodingOptions(beam_size=4, min_length=3, prefix="a photo of")
+    old, new = (Fingerprint("m@1", "exact", options.label) for options in (before, now))
+    write(out, [captioned(ref("a"), fingerprint=old)], format, fingerprint=old)
+    with pytest.raises(MismatchError) as caught:
+        Journal.open(out, format, new)
+    assert caught.value.message.endswith(
+        "made with other settings: --max-length was 16 and is now 20; --min-length was 0 and is now 3; "
+        "--ban was cat dog and is now none; --prefix was none and is now a photo of."
+    )
 
 
 def test_many_other_fingerprints_are_shown_briefly(tmp_path: Path) -> None:
@@ -287,6 +306,43 @@ def test_a_torn_line_to_which_an_editor_gave_an_end_is_cut(tmp_path: Path, forma
         assert out.read_bytes() == whole
 
 
+def test_a_tear_in_the_last_column_of_csv_to_which_an_editor_gave_an_end_is_cut(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write(out, AWKWARD[:1], "csv")
+    whole = out.read_bytes()
+    line = make_codec("csv").encode(AWKWARD[1:2])[:-1]
+    for cut in range(1, len("beam3-lp0.7#aaaaaaaa") + 1):
+        out.write_bytes(whole + line[:-cut] + b"\n")
+        with Journal.open(out, "csv", FIRST) as journal:
+            assert journal.done == 1
+        assert out.read_bytes() == whole
+        out.write_bytes(whole + line[:-cut] + b"\n" + line + b"\n")  # in the middle it is damage, not a tear
+        with pytest.raises(OutputError, match=r"line 3: .* its last column is cut off"):
+            Journal.open(out, "csv", FIRST)
+
+
+def test_what_a_spreadsheet_saved_can_be_mended_as_the_error_says(tmp_path: Path) -> None:
+    out = tmp_path / "it's out.csv"
+    write(out, AWKWARD, "csv")
+    whole = out.read_bytes()
+    out.write_bytes(b"\xef\xbb\xbf" + whole.replace(b"\n", b"\r\n"))
+    with pytest.raises(OutputError, match="a byte-order mark and Windows line ends") as caught:
+        Journal.open(out, "csv", FIRST)
+    if sys.platform == "linux":
+        command = re.search(r"sed .*?(?=\. Or)", caught.value.fix)
+        assert command is not None
+        subprocess.run(["sh", "-c", command.group()], check=True)
+        assert out.read_bytes() == whole
+
+
+def test_numbers_that_a_spreadsheet_rounded_are_named(tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    write(out, [captioned(ref("a", mtime_us=1732142000123456))], "csv")
+    out.write_bytes(out.read_bytes().replace(b"1732142000123456", b"1.73214E+15"))
+    with pytest.raises(OutputError, match=r"line 2: .*1\.73214E\+15 is no whole number \(a spreadsheet program rounds"):
+        Journal.open(out, "csv", FIRST)
+
+
 @both
 def test_zeros_at_the_end_after_a_power_failure_are_cut(tmp_path: Path, format: Format) -> None:
     out = tmp_path / "out"
@@ -337,10 +393,14 @@ def test_a_foreign_file_is_refused_and_left_alone(tmp_path: Path, content: bytes
     ("content", "why"),
     [
         (b"path,caption\na,b\n", "not the header"),
-        (b"path;caption", "not the header"),
+        (b"path;caption", "was saved by another program"),
         (make_codec("csv", 3).header, "--num-captions 3, and this run has 1"),
         (make_codec("csv").header.replace(b",score", b""), "not those of this version"),
-        (make_codec("csv").header.replace(b"\n", b"\r\n"), "not those of this version"),
+        (make_codec("csv").header.replace(b"\n", b"\r\n"), "with Windows line ends"),
+        (b"\xef\xbb\xbf" + make_codec("csv").header, "with a byte-order mark"),
+        (b"\xef\xbb\xbf" + make_codec("csv").header[:-1] + b"\r\n", "a byte-order mark and Windows line ends"),
+        (make_codec("csv").header.replace(b",", b";"), "other separators"),
+        (make_codec("csv").header.replace(b",root", b""), "no column root"),
         (make_codec("jsonl").encode([captioned(ref("a"))]), "Use --format jsonl"),
     ],
 )

@@ -19,7 +19,10 @@ from batchcap.options import Format, OnMismatch
 from batchcap.records import Failure, Fingerprint, ImageRef, Record
 
 NAMES = ["a.jpg", "é,\n.jpg", '"c".jpg', "d\\.jpg"]
-FINGERPRINTS = [Fingerprint("m@1", "exact", "beam3#a"), Fingerprint("m@2", "exact", "beam3#a")]
+FINGERPRINTS = [
+    Fingerprint("m@1", "exact", "beam3-lp0.7#aaaaaaaa"),
+    Fingerprint("m@2", "exact", "beam3-lp0.7#aaaaaaaa"),
+]
 
 names = st.sampled_from(NAMES)
 healths = st.sampled_from(["good", "good", "read", "decode"])
@@ -38,6 +41,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.files = dict.fromkeys(NAMES, (1, 1))
         self.health = dict.fromkeys(NAMES, "good")
         self.lines: list[Record] = []
+        self.partial: list[Record] = []
 
     def teardown(self) -> None:
         if hasattr(self, "folder"):
@@ -57,7 +61,7 @@ class JournalMachine(RuleBasedStateMachine):
         fingerprint=st.sampled_from(FINGERPRINTS),
         on_mismatch=st.sampled_from(["stop", "recaption", "keep"]),
         retry_errors=st.booleans(),
-        overwrite=st.sampled_from([False, False, False, True]),
+        how=st.sampled_from(["continue", "continue", "overwrite", "overwrite with a limit"]),
         kill=kills,
     )
     def run(
@@ -67,9 +71,11 @@ class JournalMachine(RuleBasedStateMachine):
         fingerprint: Fingerprint,
         on_mismatch: OnMismatch,
         retry_errors: bool,
-        overwrite: bool,
+        how: str,
         kill: tuple[int, float] | None,
     ) -> None:
+        overwrite, stop_early = how != "continue", how == "overwrite with a limit"
+
         def open_journal() -> Journal:
             return Journal.open(
                 self.out,
@@ -80,16 +86,20 @@ class JournalMachine(RuleBasedStateMachine):
                 retry_errors=retry_errors,
             )
 
-        old = {} if overwrite else self.last_lines()
+        lines = self.partial if overwrite else self.lines
+        old = {line.path: line for line in lines}
         foreign = [line for line in old.values() if line.error is None and made_with(line) != fingerprint]
-        if foreign and on_mismatch == "stop":
+        if foreign and overwrite:  # what a run with other settings has left is dropped
+            lines, old = [], {}
+        elif foreign and on_mismatch == "stop":
             with pytest.raises(MismatchError):
                 open_journal()
             return
         refs = [ImageRef(name, name, *self.files[name]) for name in found]
         live = self.out.with_name("out.partial") if overwrite else self.out
-        lines = [] if overwrite else self.lines
+        lines = list(lines)
         with open_journal() as journal:
+            assert journal.dropped == bool(foreign and overwrite)
             todo = list(journal.pending(refs))
             keep = on_mismatch == "keep"
             assert [ref.path for ref in todo] == [
@@ -104,11 +114,24 @@ class JournalMachine(RuleBasedStateMachine):
                     with live.open("ab") as file:  # the system's call stops here, and so does the process
                         file.write(torn)
                     lines += news[: torn.count(b"\n")]
+                    self.keep(lines, overwrite)
                     return
                 journal.append(records)
                 lines += news
-            journal.commit()
+            journal.commit(complete=not stop_early)
+        if stop_early:
+            self.keep(lines, overwrite)
+            return
+        if overwrite:  # what another run has left of other images is not part of the new output
+            lines = [line for line in lines if line.path in found]
+            self.partial = []
         self.lines = lines
+
+    def keep(self, lines: list[Record], overwrite: bool) -> None:
+        if overwrite:
+            self.partial = lines
+        else:
+            self.lines = lines
 
     @invariant()
     def the_output_holds_what_was_committed(self) -> None:
@@ -116,6 +139,12 @@ class JournalMachine(RuleBasedStateMachine):
             return
         data = self.out.read_bytes().removeprefix(self.codec.header)
         assert [self.codec.decode(line) for line in data.split(b"\n")[:-1]] == self.lines
+
+    @invariant()
+    def nothing_lies_beside_the_output_but_an_unfinished_new_one(self) -> None:
+        if hasattr(self, "folder"):
+            assert {path.name for path in self.folder.iterdir()} <= {"out", "out.partial"}
+            assert not self.partial or self.out.with_name("out.partial").exists()
 
     @invariant()
     def no_line_repeats_the_record_of_its_picture(self) -> None:
@@ -127,9 +156,6 @@ class JournalMachine(RuleBasedStateMachine):
                 same_input = (before.bytes, before.mtime_us) == (line.bytes, line.mtime_us)
                 assert not (same_input and made_with(before) == made_with(line))
             last[line.path] = line
-
-    def last_lines(self) -> dict[str, Record]:
-        return {line.path: line for line in self.lines}
 
     def is_done(
         self, name: str, old: dict[str, Record], fingerprint: Fingerprint, keep: bool, retry_errors: bool

@@ -7,12 +7,14 @@ import os
 import signal
 import threading
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import pytest
 from journals import FIRST, FORMATS, SECOND, both, captioned, failed, names, posix, python, read, ref, todo, write
 
+from batchcap import locks
 from batchcap.errors import OutputError, OutputLockedError
 from batchcap.formats import make_codec
 from batchcap.journal import Journal
@@ -51,19 +53,8 @@ def test_a_device_or_pipe_is_refused(tmp_path: Path) -> None:
 
 def test_a_name_that_is_too_long_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be opened") as caught:
-        Journal.open(tmp_path / ("x" * 254), "jsonl", FIRST)
+        Journal.open(tmp_path / ("x" * 256), "jsonl", FIRST)
     assert "shorter" in caught.value.fix
-
-
-def test_a_file_of_the_user_that_is_called_like_the_lock_is_left_alone(tmp_path: Path) -> None:
-    lock = tmp_path / "out.lock"
-    lock.write_text("poetry")
-    with pytest.raises(OutputError, match=r"out\.lock is in the way") as caught:
-        Journal.open(tmp_path / "out", "jsonl", FIRST)
-    assert caught.value.exit_code == 1
-    assert "Move it" in caught.value.fix
-    assert lock.read_text() == "poetry"
-    assert names(tmp_path) == ["out.lock"]
 
 
 @posix
@@ -163,7 +154,7 @@ def test_any_failure_cuts_back_to_the_last_commit(
     assert [record.path for record in read(out)] == ["a", "c"]
 
 
-def test_what_a_full_disk_keeps_with_overwrite_is_not_promised(tmp_path: Path) -> None:
+def test_what_a_full_disk_keeps_is_said_with_overwrite_too(tmp_path: Path) -> None:
     out = tmp_path / "out"
     fixes = []
     for overwrite in (False, True):
@@ -173,8 +164,7 @@ def test_what_a_full_disk_keeps_with_overwrite_is_not_promised(tmp_path: Path) -
                 journal.append([captioned(ref("a"))])
             fixes.append(caught.value.fix)
     assert "every record written so far is kept" in fixes[0]
-    assert "kept" not in fixes[1]
-    assert "with --overwrite it starts anew" in fixes[1]
+    assert fixes[1] == "Free some space and run again: the old file is untouched, and the new one goes on."
 
 
 def test_a_batch_that_could_not_be_cut_at_once_is_cut_before_the_next(
@@ -209,13 +199,76 @@ def test_closing_after_a_failure_raises_nothing_and_frees_the_lock(tmp_path: Pat
     write(out, [captioned(ref("a"))])
 
 
+def _shorten(out: Path) -> None:
+    out.write_bytes(out.read_bytes()[:30])
+
+
+def _lengthen(out: Path) -> None:
+    with out.open("ab") as file:
+        file.write(b"# a note\n")
+
+
+def _replace(out: Path) -> None:
+    out.with_name("copy").write_bytes(out.read_bytes())
+    out.with_name("copy").rename(out)
+
+
+def _rename(out: Path) -> None:
+    out.rename(out.with_name("rotated"))
+
+
+MEDDLING = [
+    (Path.unlink, "was removed or renamed during the run"),
+    (_rename, "was removed or renamed during the run"),
+    (_replace, "was replaced by another file during the run"),
+    (_shorten, "was changed by another program during the run: it has 30 bytes where"),
+    (_lengthen, "was changed by another program during the run: it has"),
+]
+
+
 @posix
-def test_an_output_that_is_removed_during_the_run_is_noticed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(("meddle", "why"), MEDDLING)
+@both
+def test_what_another_program_does_to_the_output_is_noticed_and_left(
+    tmp_path: Path, format: Format, overwrite: bool, meddle: Callable[[Path], None], why: str
+) -> None:
     out = tmp_path / "out"
-    with Journal.open(out, "jsonl", FIRST) as journal:
-        out.unlink()
-        with pytest.raises(OutputError, match="was removed"):
-            journal.append([captioned(ref("a"))])
+    live = tmp_path / "out.partial" if overwrite else out
+    write(out, [captioned(ref("old"))], format)
+    for at_the_end in (False, True):
+        journal = Journal.open(out, format, FIRST, overwrite=overwrite)
+        with journal:
+            journal.append([captioned(ref(f"a{at_the_end}"))])
+            meddle(live)
+            left = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+            with pytest.raises(OutputError, match=why) as caught:
+                journal.commit() if at_the_end else journal.append([captioned(ref("b"))])
+            assert "Run again" in caught.value.fix
+            assert caught.value.exit_code == 1
+        if overwrite and at_the_end:
+            del left["out"]  # only made for its lock
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == left
+        for path in tmp_path.iterdir():
+            path.unlink()
+
+
+def test_a_second_run_gets_in_only_where_the_first_has_lost_its_file(tmp_path: Path) -> None:
+    """There is no lock file that could be removed; another file under the name is another output."""
+    out = tmp_path / "out"
+    with Journal.open(out, "jsonl", FIRST) as first:
+        first.append([captioned(ref("a"))])
+        assert names(tmp_path) == ["out"]
+        with pytest.raises(OutputLockedError):
+            Journal.open(out, "jsonl", FIRST)
+        if os.name != "nt":
+            _replace(out)
+            with Journal.open(out, "jsonl", FIRST) as second:
+                second.append([captioned(ref("b"))])
+                with pytest.raises(OutputError, match="replaced"):
+                    first.append([captioned(ref("c"))])
+                second.commit()
+            assert [record.path for record in read(out)] == ["a", "b"]
 
 
 def test_a_run_that_wrote_nothing_leaves_no_file(tmp_path: Path) -> None:
@@ -265,7 +318,7 @@ def test_what_append_returned_from_survives_kill_9_and_the_lock_does_not(tmp_pat
     process.send_signal(signal.SIGKILL)
     rest = [line for line in process.stdout if line.endswith("\n")]
     process.communicate()
-    assert (tmp_path / "out.lock").exists()
+    assert names(tmp_path) == ["out"]  # nothing to clean up, nothing to remove by mistake
     promised = {f"{batch}-{number} é" for batch in range(20 + len(rest)) for number in range(7)}
     with Journal.open(out, format, FIRST) as journal:
         kept = [record.path for record in read(out, format)]
@@ -332,23 +385,36 @@ def test_runs_that_fight_for_the_output_never_hold_it_together(tmp_path: Path) -
 
 
 @posix
-def test_the_lock_file_is_removed_while_it_is_still_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Removed later, it could be one that the next run has locked already."""
-    out, lock = tmp_path / "out", tmp_path / "out.lock"
-    refused: list[Path] = []
-    unlink = Path.unlink
+def test_a_lock_on_a_file_that_was_removed_or_replaced_meanwhile_counts_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between our opening and our locking, the run before us may end and remove its empty file."""
+    out = tmp_path / "out"
+    replacements = iter([True, True, False])
+    lock = locks._lock
 
-    def watched(path: Path, missing_ok: bool = False) -> None:
-        if path == lock:
-            with pytest.raises(OutputLockedError):
-                Journal.open(out, "jsonl", FIRST)
-            refused.append(path)
-        unlink(path, missing_ok=missing_ok)
+    def late(file: BinaryIO, path: Path) -> None:
+        if next(replacements):
+            path.unlink()
+        lock(file, path)
 
-    monkeypatch.setattr(Path, "unlink", watched)
-    Journal.open(out, "jsonl", FIRST).close()
-    assert refused == [lock]
-    assert names(tmp_path) == []
+    monkeypatch.setattr(locks, "_lock", late)
+    with Journal.open(out, "jsonl", FIRST) as journal:
+        journal.append([captioned(ref("a"))])
+    assert [record.path for record in read(out)] == ["a"]
+
+
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def none(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with pytest.raises(OutputError, match="cannot lock files") as caught:
+        Journal.open(tmp_path / "out", "jsonl", FIRST)
+    assert caught.value.exit_code == 1
+    assert "local disk" in caught.value.fix
 
 
 def test_the_lock_is_given_back_by_another_thread(tmp_path: Path) -> None:
@@ -396,7 +462,53 @@ def test_overwrite_keeps_the_old_file_until_commit(tmp_path: Path, format: Forma
     assert names(tmp_path) == ["out"]
 
 
-def test_a_stopped_overwrite_leaves_the_old_file_and_a_journal_and_the_next_starts_anew(tmp_path: Path) -> None:
+def test_a_stopped_overwrite_leaves_the_old_file_and_the_next_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write(out, [captioned(ref("old"))])
+    before = out.read_bytes()
+    with Journal.open(out, "jsonl", SECOND, overwrite=True) as journal:
+        journal.append([captioned(ref("a"), fingerprint=SECOND)])
+    assert out.read_bytes() == before
+    with Journal.open(out, "jsonl", SECOND, overwrite=True) as journal:
+        assert [picture.path for picture in journal.pending([ref("a"), ref("b")])] == ["b"]
+        journal.append([captioned(ref("b"), fingerprint=SECOND)])
+        journal.commit()
+    assert [record.path for record in read(out)] == ["a", "b"]
+    assert names(tmp_path) == ["out"]
+
+
+def test_the_new_file_of_other_settings_or_another_root_or_that_is_damaged_is_dropped(tmp_path: Path) -> None:
+    out, partial = tmp_path / "out", tmp_path / "out.partial"
+    whole = make_codec("jsonl").encode([captioned(ref("/a")), captioned(ref("/b"))])
+    rooted = whole.replace(b'"path":"/', b'"path":"').replace(b'"model"', b'"root":"/other","model"')
+    for left in (whole.replace(b"11111111", b"99999999"), rooted, whole[20:], b'{"path":"x"}\n' + whole):
+        partial.write_bytes(left if left.startswith(b'{"path":"') else b'{"path":"' + left)
+        with Journal.open(out, "jsonl", FIRST, root="/photos", overwrite=True) as journal:
+            assert journal.dropped
+            assert len(list(journal.pending([ref("/a"), ref("/b")]))) == 2
+        assert names(tmp_path) == []
+
+
+@posix
+def test_kill_9_of_an_overwrite_and_the_same_command_keeps_what_was_captioned(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write(out, [captioned(ref("old"))])
+    before = out.read_bytes()
+    process = python(KILLED.replace("t.FIRST)", "t.FIRST, overwrite=True)"), out, "jsonl")
+    assert process.stdout is not None
+    for _ in range(5):
+        process.stdout.readline()
+    with pytest.raises(OutputLockedError):
+        Journal.open(out, "jsonl", FIRST)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert out.read_bytes() == before
+    with Journal.open(out, "jsonl", FIRST, overwrite=True) as journal:
+        assert journal.done >= 35
+        assert not journal.dropped
+
+
+def test_a_stopped_overwrite_leaves_a_journal_that_others_settings_drop(tmp_path: Path) -> None:
     out, partial = tmp_path / "out", tmp_path / "out.partial"
     write(out, [captioned(ref("old"))])
     before = out.read_bytes()

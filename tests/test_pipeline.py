@@ -75,7 +75,7 @@ def test_one_record_an_image_in_order(photos: Path, output: Path, tiny_bundle: P
         assert record["mtime_us"] == status.st_mtime_ns // 1000
         assert record["model"].startswith("tiny@")
         assert record["preprocess"] == "exact"
-        assert record["decoding"].startswith("beam3-lp0.7#")
+        assert record["decoding"].startswith("beam3-lp0.7;max_length=6#")
     assert (summary.captioned, summary.failed, summary.skipped, summary.safe) == (10, 0, 0, 10)
     assert summary.exit_code == 0
     assert summary.device.startswith("CPU")
@@ -184,9 +184,9 @@ def test_a_signal_during_the_last_commit_is_told_apart(
 ) -> None:
     commit = journal.Journal.commit
 
-    def interrupted(self: journal.Journal) -> None:
+    def interrupted(self: journal.Journal, complete: bool = True) -> None:
         signal.raise_signal(signal.SIGTERM)
-        commit(self)
+        commit(self, complete)
 
     monkeypatch.setattr(journal.Journal, "commit", interrupted)
     summary = run(photos, output, tiny_bundle, overwrite=overwrite)
@@ -269,7 +269,7 @@ def test_a_changed_image_is_captioned_again(photos: Path, output: Path, tiny_bun
 def test_other_settings_stop_the_run(photos: Path, output: Path, tiny_bundle: Path) -> None:
     run(photos, output, tiny_bundle)
     before = output.read_bytes()
-    with pytest.raises(MismatchError, match=r"beam3-lp0.7#\w{8} and is now beam2-lp0.7#\w{8}"):
+    with pytest.raises(MismatchError, match="--beam-size was 3 and is now 2"):
         run(photos, output, tiny_bundle, beam_size=2)
     assert output.read_bytes() == before
     assert run(photos, output, tiny_bundle, beam_size=2, on_mismatch="keep").skipped == 10
@@ -279,10 +279,51 @@ def test_other_settings_stop_the_run(photos: Path, output: Path, tiny_bundle: Pa
 
 def test_overwrite_starts_anew(photos: Path, output: Path, tiny_bundle: Path) -> None:
     run(photos, output, tiny_bundle)
-    summary = run(photos, output, tiny_bundle, overwrite=True, limit=4, beam_size=2)
-    assert summary.captioned == summary.safe == 4
-    assert [record["decoding"][:5] for record in lines(output)] == ["beam2"] * 4
+    before = output.read_bytes()
+    first = run(photos, output, tiny_bundle, overwrite=True, limit=4, beam_size=2)
+    # Not complete: the old file stays, and the same command goes on.
+    assert (first.captioned, first.safe, first.committed) == (4, 4, False)
+    assert output.read_bytes() == before
+    second = run(photos, output, tiny_bundle, overwrite=True, beam_size=2)
+    assert (second.captioned, second.skipped, second.safe, second.committed) == (6, 4, 10, True)
+    assert [record["decoding"][:5] for record in lines(output)] == ["beam2"] * 10
     assert sorted(path.name for path in output.parent.iterdir() if path.name.startswith("out")) == ["out.jsonl"]
+
+
+@pytest.mark.parametrize("limit", [10, 11])
+def test_a_limit_that_leaves_nothing_out_completes_the_new_output(
+    photos: Path, output: Path, tiny_bundle: Path, limit: int
+) -> None:
+    run(photos, output, tiny_bundle, limit=2)
+    summary = run(photos, output, tiny_bundle, overwrite=True, limit=limit)
+    assert (summary.captioned, summary.committed) == (10, True)
+    assert len(lines(output)) == 10
+
+
+def test_an_unfinished_overwrite_of_other_images_is_not_mixed_in(
+    photos: Path, tmp_path: Path, output: Path, tiny_bundle: Path
+) -> None:
+    write_photos(tmp_path / "more", 3)
+    everything = {"root": tmp_path, "overwrite": True}
+    run(photos, output, tiny_bundle, limit=4, **everything)
+    other = run(tmp_path / "more", output, tiny_bundle, **everything)
+    assert (other.captioned, other.safe, other.dropped) == (3, 7, False)
+    assert {record["path"].split("/")[0] for record in lines(output)} == {"more"}
+    run(photos, output, tiny_bundle, limit=4, overwrite=True)
+    dropped = run(tmp_path / "more", output, tiny_bundle, overwrite=True)
+    assert dropped.dropped
+    assert {record["root"] for record in lines(output)} == {str(tmp_path / "more")}
+
+
+def test_failures_that_remain_are_told_in_every_run(photos: Path, output: Path, tiny_bundle: Path) -> None:
+    break_photo(photos / "0001.jpg")
+    first = run(photos, output, tiny_bundle)
+    again = run(photos, output, tiny_bundle)
+    assert (first.failed, first.skipped_failures, first.exit_code) == (1, 0, 3)
+    assert (again.failed, again.skipped, again.skipped_failures, again.exit_code) == (0, 10, 1, 3)
+    # Of inputs that do not hold the image, nothing failed.
+    other = run(photos / "0000.jpg", output, tiny_bundle, root=photos)
+    assert (other.skipped, other.skipped_failures, other.exit_code) == (1, 0, 0)
 
 
 def test_no_image_touches_nothing(tmp_path: Path, output: Path, tiny_bundle: Path) -> None:

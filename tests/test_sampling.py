@@ -209,4 +209,4 @@ def test_every_option_is_part_of_the_label() -> None:
     changed = [{}, {"temperature": 0.5}, {"top_k": 10}, {"top_p": 0.9}, {"seed": 1}]
     labels = {replace(SAMPLE, **one).label for one in changed}
     assert len(labels) == len(changed)
-    assert all(label.startswith("sample-lp0.7#") for label in labels)
+    assert all(label.startswith("sample-lp0.7;") for label in labels)

@@ -179,7 +179,10 @@ def test_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert paths(Path("a"), Path("b")) == ["a/1.jpg", "b/2.jpg"]
     assert paths(Path("a/1.jpg")) == ["a/1.jpg"]
     assert paths(Path("a/1.jpg"), tmp_path / "out" / "3.jpg") == ["a/1.jpg", outside]
-    assert paths(Path("a"), tmp_path / "out" / "3.jpg") == ["1.jpg", outside]
+    # Files beside a folder: all paths have the same beginning, whatever else is named.
+    assert paths(Path("a"), tmp_path / "out" / "3.jpg") == ["a/1.jpg", outside]
+    assert paths(Path("a/1.jpg"), Path("b")) == ["a/1.jpg", "b/2.jpg"]
+    assert paths(Path("a"), Path("../in/a")) == ["1.jpg"]
     assert paths(Path("a"), root=tmp_path) == ["in/a/1.jpg"]
     assert paths(Path("a"), root=Path("..")) == ["in/a/1.jpg"]
     assert paths(Path("a"), tmp_path / "out", root=Path()) == ["a/1.jpg", outside]

@@ -150,9 +150,10 @@ def stopped(output: Path, **fields: Any) -> str:
 
 def test_a_stopped_overwrite_says_what_became_of_the_output() -> None:
     output = Path("out.jsonl")
-    assert stopped(output) == "Stopped: out.jsonl was not touched."
+    assert stopped(output) == "Stopped: out.jsonl was not touched; the same command goes on from there."
     assert stopped(output, safe=2) == (
-        "Stopped: out.jsonl was not touched; 2 records of the new output in out.jsonl.partial."
+        "Stopped: out.jsonl was not touched; 2 records of the new output in out.jsonl.partial; "
+        "the same command goes on from there."
     )
     assert stopped(output, safe=2, committed=True) == "Stopped when all was done: 2 records in out.jsonl."
 

@@ -1,0 +1,115 @@
+"""Whether a run may go on with the records that an output holds: the same root, and made in the same way."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from batchcap.errors import MismatchError, RootError
+from batchcap.options import explain_label
+from batchcap.records import Fingerprint
+from batchcap.resume import Finished
+from batchcap.roots import file_of, root_folder, same_root
+
+_SHOWN: Final = 3
+
+
+def check_root(path: Path, finished: Finished, root: str, relocate: bool) -> None:
+    """Compare the folder that the paths of an output are relative to with the one of this run.
+
+    Raises:
+        RootError: it is another one (unless ``relocate``), is not recorded (unless ``relocate``), or there are several.
+    """
+    known = [each for each in finished.roots if each is not None]
+    if len(known) > 1:
+        names = " and ".join(_shown(each) for each in known[:_SHOWN])
+        raise RootError(
+            f"{path}: its paths are relative to different folders: {names}.",
+            "One output has one root: put the records of each folder into a file of its own, or start anew with "
+            "--overwrite.",
+        )
+    if relocate:
+        if known != [root]:
+            _check_moved(path, finished, root)
+        return
+    if None in finished.roots:
+        raise RootError(
+            f"{path}: {finished.roots[None]:,} of its records do not say which folder their paths are relative to (an "
+            "older version of batchcap wrote them).",
+            f"If it is {_shown(root)}, add --relocate once: it is written into every record. Otherwise name another "
+            "output.",
+        )
+    if known and not same_root(known[0], root):
+        raise RootError(
+            f"{path}: its paths are relative to {_shown(known[0])}, and those of this run would be relative to "
+            f"{_shown(root)}.",
+            f"For one output of both add --root '{_shown(known[0])}'. If the images have moved from there to "
+            f"{_shown(root)}, add --relocate once. Otherwise name another output.",
+        )
+
+
+def _check_moved(path: Path, finished: Finished, root: str) -> None:
+    """Whether any image of the output is where ``--relocate`` says that they all are now."""
+    if finished.samples and not any(os.path.lexists(file_of(line, root) or "") for line in finished.samples):
+        raise RootError(
+            f"{path}: none of its images is in {_shown(root)}, so they have not moved there. One of them: "
+            f"{finished.samples[0].path}",
+            "Name with --root the folder that this path is relative to now.",
+        )
+
+
+def _shown(root: str) -> str:
+    return root_folder(root).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def check_fingerprint(path: Path, finished: Finished, ours: Fingerprint) -> None:
+    """Compare how the captions of an output were made with how this run makes them.
+
+    Raises:
+        MismatchError: some were made with another model, preprocessing or decoding; the message names what differs.
+    """
+    others = finished.others()
+    if not others:
+        return
+    parts = [
+        *_differences("model", [other.model for other, _ in others], ours.model),
+        *_differences("preprocess", [other.preprocess for other, _ in others], ours.preprocess),
+        *_decodings([other.decoding for other, _ in others], ours.decoding),
+    ]
+    total = sum(count for _, count in others)
+    fix = "Add --on-mismatch recaption to caption them again, --on-mismatch keep to leave them, or name another output."
+    if finished.count:
+        fix += (
+            " If that was done already, they are captions of images that are no longer there: "
+            "keep the option, or start anew with --overwrite."
+        )
+    raise MismatchError(
+        f"{path}: {total} of its captions were made with other settings: {'; '.join(parts)}.",
+        fix,
+    )
+
+
+def _differences(what: str, then: Sequence[str], now: str) -> list[str]:
+    """``model was a, b and is now c``, or nothing where all are alike."""
+    others = list(dict.fromkeys(value for value in then if value != now))
+    if not others:
+        return []
+    more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+    return [f"{what} was {', '.join(others[:_SHOWN])}{more} and is now {now}"]
+
+
+def _decodings(then: Sequence[str], now: str) -> list[str]:
+    """Option by option, as far as the labels tell."""
+    others = [label for label in dict.fromkeys(then) if label != now]
+    ours = explain_label(now)
+    options: dict[str, list[str]] = {}
+    for label in others:
+        theirs = explain_label(label)
+        changed = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
+        if not changed:  # the same options by another version of batchcap, which searches in another way
+            return _differences("decoding", then, now)
+        for name in changed:
+            options.setdefault(name, []).append(theirs.get(name, "not set"))
+    return [part for name, values in options.items() for part in _differences(name, values, ours.get(name, "not set"))]

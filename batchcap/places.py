@@ -1,0 +1,65 @@
+"""Where an output may lie, and the system's errors about it in words."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from batchcap.errors import BatchcapError, OutputError
+
+_KEPT: Final = "every record written so far is kept"
+_PARTIAL: Final = "the old file is untouched, and the new one goes on"
+_FIXES: Final = {
+    errno.ENOSPC: "Free some space and run again: {kept}.",
+    errno.EDQUOT: "Free some of your quota and run again: {kept}.",
+    errno.EFBIG: "Raise the size limit of this system or account (ulimit -f) and run again: {kept}.",
+    errno.EACCES: "Give yourself the right to write the file and its folder, or name another output.",
+    errno.EPERM: "Give yourself the right to write the file and its folder, or name another output.",
+    errno.EROFS: "The file system is read-only: name an output somewhere else.",
+    errno.ENAMETOOLONG: "Name a shorter output file.",
+}
+
+
+@contextmanager
+def explained(path: Path, done: str, overwrite: bool) -> Iterator[None]:
+    """Turn the system's errors into ours, with the file and what to do."""
+    try:
+        yield
+    except BatchcapError:
+        raise
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        fix = _FIXES.get(error.errno or 0, "").format(kept=_PARTIAL if overwrite else _KEPT)
+        raise OutputError(f"{path} cannot be {done}: {why}.", fix) from error
+
+
+def check_place(path: Path) -> None:
+    """Raise OutputError where no output can be: a missing folder is more often a typing error than a wish."""
+    folder = path.parent
+    if not folder.exists():
+        raise OutputError(f"{path}: there is no folder {folder}.", f"Make it: mkdir -p '{folder}'")
+    if not folder.is_dir():
+        raise OutputError(f"{path}: {folder} is a file, not a folder.", "Name another output.")
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder.", f"Name a file in it, such as {path / 'captions.jsonl'}.")
+    if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+        raise OutputError(f"{path} is not a regular file.", "Use -o - to write to standard output.")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a new name in a folder survive a power failure. Windows has no such call."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot
+            raise
+    finally:
+        os.close(descriptor)

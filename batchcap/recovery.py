@@ -1,0 +1,79 @@
+"""Reading a journal that may have been cut anywhere: whole lines of ours, or an error that names the line."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from batchcap.errors import OutputError
+from batchcap.formats import Codec, guess_format
+from batchcap.resume import Finished
+
+# A file without line ends is not ours: do not read all of it into memory to find out.
+_LONGEST_LINE: Final = 16 << 20
+_NEW_NAME: Final = "Name another output file, or replace this one with --overwrite."
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+def recover(path: Path, codec: Codec, finished: Finished) -> None:
+    """Read a journal into ``finished``. What is behind ``finished.size`` may be cut.
+
+    Raises:
+        OutputError: a line is not ours. Only a last line that is the beginning of one of ours is passed over.
+    """
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        for number, line in enumerate(iter(partial(file.readline, _LONGEST_LINE), b""), 1):
+            try:
+                _take(line, number, codec, finished)
+            except ValueError as error:
+                if finished.size + len(line) == size and codec.is_torn(line, first=number == 1):
+                    break
+                raise _not_ours(path, number, line, codec, error) from None
+            finished.size += len(line)
+    finished.seal()
+
+
+def _take(line: bytes, number: int, codec: Codec, finished: Finished) -> None:
+    if number == 1 and codec.header:
+        if line != codec.header:
+            raise ValueError(codec.explain_header(line))
+    elif line.endswith(b"\n"):
+        finished.add(codec.scan(line))
+    else:
+        raise ValueError("it has no end")
+
+
+def _not_ours(path: Path, number: int, line: bytes, codec: Codec, error: ValueError) -> OutputError:
+    name = "CSV" if codec.header else "JSONL"
+    if number > 1:
+        fix = "Remove that line and run again (its image is captioned again), or start anew with --overwrite."
+        return OutputError(f"{path}, line {number}: this is no {name} record of batchcap: {error}.", fix)
+    saved = _saved_elsewhere(path, line)
+    if saved is not None:
+        return saved
+    guess = guess_format(line)
+    if guess is not None and guess.upper() != name:
+        return OutputError(f"{path} holds {guess.upper()}, not {name}.", f"Use --format {guess}, or another output.")
+    return OutputError(f"{path} is not a {name} output of batchcap: line 1: {error}.", _NEW_NAME)
+
+
+def _saved_elsewhere(path: Path, line: bytes) -> OutputError | None:
+    """An output of ours that another program has opened and saved."""
+    text = line.removeprefix(_BOM)
+    marks = {"a byte-order mark": text != line, "Windows line ends": text.endswith(b"\r\n")}
+    if text.startswith((b"path;", b"path\t", b'"path"')):
+        how = "other separators or quotes"
+        fix = (
+            "Put a copy from before in its place, or start anew with --overwrite; open copies in spreadsheet programs."
+        )
+    elif guess_format(text) is not None and any(marks.values()):
+        how = " and ".join(mark for mark, is_there in marks.items() if is_there)
+        command = f"sed -i '1s/^\\xEF\\xBB\\xBF//; s/\\r$//' {shlex.quote(str(path))}"
+        fix = f"Take them out: {command}. Or start anew with --overwrite."
+    else:
+        return None
+    return OutputError(f"{path} was saved by another program, such as a spreadsheet, with {how}.", fix)

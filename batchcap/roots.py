@@ -1,0 +1,76 @@
+"""Which folder the paths of an output are relative to: one absolute folder, written as ``root`` into every record."""
+
+# Paths as text: a Path object for each of 50 million records would be the slowest part of a run.
+# ruff: noqa: PTH117, PTH118, PTH121
+from __future__ import annotations
+
+import base64
+import os
+from typing import Final, Protocol
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+_URI: Final = "file://"
+
+
+def root_text(folder: str) -> str:
+    """The ``root`` of a record for an absolute folder: the folder, or a URI of its bytes where they are not UTF-8."""
+    try:
+        folder.encode()
+    except UnicodeEncodeError:
+        return _URI + quote_from_bytes(os.fsencode(folder))
+    return folder
+
+
+def root_folder(root: str) -> str:
+    """The folder of a record's ``root``, as the operating system spells it (surrogate-escaped)."""
+    if not root.startswith(_URI):
+        return root
+    return os.fsdecode(unquote_to_bytes(root.removeprefix(_URI)))
+
+
+def same_root(one: str, other: str) -> bool:
+    """Whether two roots are one folder: spelled alike, or by another way to the same place."""
+    if one == other:
+        return True
+    try:
+        return os.path.samefile(root_folder(one), root_folder(other))
+    except OSError:  # one of them is not there (any more)
+        return False
+
+
+def is_within(file: str, folder: str) -> bool:
+    """Whether an absolute path is a folder or lies below it, by its spelling alone."""
+    return file == folder or file.startswith(os.path.join(folder, ""))
+
+
+def is_absolute(path: str) -> bool:
+    """Whether the path of a record needs no root."""
+    return os.path.isabs(path)
+
+
+class Named(Protocol):
+    """A record, or the part of one that says where its file is."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def path_b64(self) -> str | None: ...
+    @property
+    def root(self) -> str | None: ...
+
+
+def file_of(record: Named, root: str | None = None) -> str | None:
+    """The file that a record is about, absolute, as the operating system spells it; for a member: the archive.
+
+    Args:
+        record: with its path.
+        root: where another folder than the record's own root is meant.
+
+    Returns:
+        None where the path is relative and no root is known.
+    """
+    root = root or record.root
+    path = record.path if record.path_b64 is None else os.fsdecode(base64.b64decode(record.path_b64))
+    if is_absolute(path):
+        return path
+    return None if root is None else os.path.normpath(os.path.join(root_folder(root), path))
