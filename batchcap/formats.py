@@ -18,7 +18,6 @@ import msgspec
 
 from batchcap.errors import OutputError
 from batchcap.records import Caption, Failure, Key, Record
-from batchcap.roots import is_absolute
 
 _INT64: Final = 2**63
 _Int64: TypeAlias = Annotated[int, msgspec.Meta(ge=-_INT64, le=_INT64 - 1)]
@@ -77,7 +76,7 @@ class Codec(Protocol):
         """What resuming needs of one line that ends with LF. Raises ValueError, saying what is wrong with the line."""
 
     def with_root(self, line: bytes, root: str) -> bytes:
-        """The same line with another root, if its path is relative; nothing else changes, fields not known here too."""
+        """The same line with another root; nothing else changes, fields not known here too."""
 
     def explain_header(self, line: bytes) -> str:
         """What is wrong with a first line that is not `header`."""
@@ -129,8 +128,6 @@ class Jsonl:
 
     def with_root(self, line: bytes, root: str) -> bytes:
         record = self._any.decode(line)
-        if is_absolute(record["path"]):
-            return line
         if "root" in record:
             return self._encoder.encode(record | {"root": root}) + b"\n"
         parts = {"root": root} | {name: record.pop(name) for name in _AFTER_ROOT if name in record}
@@ -271,7 +268,7 @@ class Csv:
 
     def with_root(self, line: bytes, root: str) -> bytes:
         fields = self._fields(line)
-        fields[-4] = "" if is_absolute(_unescape(fields[0])) else _escape(root)
+        fields[-4] = _escape(root)
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerow(fields)
         return text.getvalue().encode("utf-8")

@@ -24,6 +24,7 @@ from batchcap.places import check_place, explained, sync_folder
 from batchcap.records import Fingerprint, ImageRef, Record
 from batchcap.recovery import recover
 from batchcap.resume import Finished, digest
+from batchcap.roots import Root
 
 _CHANGED: Final = (
     "What is there now was left as it is. Run again: images without a record are captioned again. "
@@ -63,12 +64,13 @@ class Journal:
         self.dropped = False
         """An unfinished file of an earlier run with ``overwrite`` was dropped: it could not be continued."""
         self.root: str | None = None
-        """What records with a relative path carry as ``root``."""
+        """What records carry as ``root``: the one that the output has already, spelled as there."""
         self._codec = codec
         self._how = how
         self._closing = closing
         self._met: set[bytes] = set()
         self._torn = False
+        self._moves = False
 
     @classmethod
     def open(
@@ -77,7 +79,7 @@ class Journal:
         format: Format,
         fingerprint: Fingerprint,
         *,
-        root: str | None = None,
+        root: Root | None = None,
         on_mismatch: OnMismatch = "stop",
         relocate: bool = False,
         overwrite: bool = False,
@@ -93,7 +95,7 @@ class Journal:
             path: the output.
             format: of its lines.
             fingerprint: of the records that this run will append.
-            root: the folder that paths of this run are relative to (`batchcap.roots.root_text`); None where none is.
+            root: the folder that paths of this run are relative to; None does not look at roots.
             on_mismatch, relocate, retry_errors: see `Continuing`.
             overwrite: start anew.
             num_captions: captions an image, which decides the columns of CSV.
@@ -130,7 +132,7 @@ class Journal:
         with suppress(OutputError):  # what a run has left that was killed while it rewrote the file
             _beside(self._live, ".rewrite").unlink(missing_ok=True)
 
-    def _load(self, fingerprint: Fingerprint, root: str | None) -> None:
+    def _load(self, fingerprint: Fingerprint, root: Root | None) -> None:
         """Read the records that this run goes on from."""
         try:
             self._read(fingerprint, root)
@@ -140,13 +142,13 @@ class Journal:
             os.ftruncate(self._file.fileno(), 0)
             self.dropped = True
             self._read(fingerprint, root)
-        self.root = next((known for known in self._finished.roots if known is not None and root is not None), root)
-        self._moves = self._how.relocate and root is not None and set(self._finished.roots) - {root} != set()
-        if self._moves:
-            self.root = root
+        if root is not None:
+            self._moves = self._how.relocate and bool(self._finished.roots.keys() - {root.text})
+            known = [] if self._moves else [each for each in self._finished.roots if each is not None]
+            self.root = known[0] if known else root.text
         self._committed = self._finished.size
 
-    def _read(self, fingerprint: Fingerprint, root: str | None) -> None:
+    def _read(self, fingerprint: Fingerprint, root: Root | None) -> None:
         how = self._how
         self._finished = Finished(fingerprint, keep=how.on_mismatch == "keep", retry_errors=how.retry_errors)
         recover(self._live, self._codec, self._finished)
@@ -208,7 +210,7 @@ class Journal:
                 output. The output ends with the last append that returned.
             ValueError: a record carries another fingerprint or root than the one given to `open`.
         """
-        if not all(self._finished.is_ours(record) and record.root in {None, self.root} for record in records):
+        if not all(self._finished.is_ours(record) and record.root == self.root for record in records):
             raise ValueError("a record does not carry the fingerprint and root that the journal was opened with")
         lines = self._codec.encode([record for record in records if not self._finished.holds(record)])
         if lines:

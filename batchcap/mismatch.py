@@ -11,12 +11,12 @@ from batchcap.errors import MismatchError, RootError
 from batchcap.options import explain_label
 from batchcap.records import Fingerprint
 from batchcap.resume import Finished
-from batchcap.roots import file_of, root_folder, same_root
+from batchcap.roots import Root, file_of, root_folder, same_root
 
 _SHOWN: Final = 3
 
 
-def check_root(path: Path, finished: Finished, root: str, relocate: bool) -> None:
+def check_root(path: Path, finished: Finished, root: Root, relocate: bool) -> None:
     """Compare the folder that the paths of an output are relative to with the one of this run.
 
     Raises:
@@ -31,30 +31,30 @@ def check_root(path: Path, finished: Finished, root: str, relocate: bool) -> Non
             "--overwrite.",
         )
     if relocate:
-        if known != [root]:
+        if known != [root.text]:
             _check_moved(path, finished, root)
         return
     if None in finished.roots:
         raise RootError(
             f"{path}: {finished.roots[None]:,} of its records do not say which folder their paths are relative to (an "
             "older version of batchcap wrote them).",
-            f"If it is {_shown(root)}, add --relocate once: it is written into every record. Otherwise name another "
-            "output.",
+            f"If it is {_shown(root.text)}, add --relocate once, and it is written into every record. Otherwise name "
+            "another output.",
         )
-    if known and not same_root(known[0], root):
+    if known and not same_root(known[0], root.text) and not root.names_alike(known[0]):
         raise RootError(
             f"{path}: its paths are relative to {_shown(known[0])}, and those of this run would be relative to "
-            f"{_shown(root)}.",
-            f"For one output of both add --root '{_shown(known[0])}'. If the images have moved from there to "
-            f"{_shown(root)}, add --relocate once. Otherwise name another output.",
+            f"{_shown(root.text)}.",
+            f"For one output of both name both as inputs, with --root '{_shown(known[0])}'. If the images have moved "
+            f"from there to {_shown(root.text)}, add --relocate once. Otherwise name another output.",
         )
 
 
-def _check_moved(path: Path, finished: Finished, root: str) -> None:
+def _check_moved(path: Path, finished: Finished, root: Root) -> None:
     """Whether any image of the output is where ``--relocate`` says that they all are now."""
-    if finished.samples and not any(os.path.lexists(file_of(line, root) or "") for line in finished.samples):
+    if finished.samples and not any(os.path.lexists(file_of(line, root.text) or "") for line in finished.samples):
         raise RootError(
-            f"{path}: none of its images is in {_shown(root)}, so they have not moved there. One of them: "
+            f"{path}: none of its images is in {_shown(root.text)}, so they have not moved there. One of them: "
             f"{finished.samples[0].path}",
             "Name with --root the folder that this path is relative to now.",
         )

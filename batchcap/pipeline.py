@@ -24,7 +24,7 @@ from batchcap.loading import Batch, Loaded, load
 from batchcap.options import RunOptions
 from batchcap.progress import Progress, Start, Summary, Tally
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef, Record
-from batchcap.roots import is_absolute, root_text
+from batchcap.roots import Root
 from batchcap.sessions import Device, choose_device
 from batchcap.stream import StreamJournal
 from batchcap.wording import prefix_tokens
@@ -87,8 +87,7 @@ def _run(
     device = choose_device(options.device)
     bundle = in_precision(bundle, options.precision, device)
     refs = _some(sources.discover(options.inputs, options.root), options)
-    folder = sources.root_of(options.inputs, options.root)
-    root = None if folder is None else root_text(folder)
+    root = sources.root_of(options.inputs, options.root)
     fingerprint = Fingerprint(model=bundle.label, preprocess="exact", decoding=decoding.label)
     tally.device, tally.device_note, tally.fingerprint = device.description, device.note, fingerprint
     load_model = partial(Captioner, bundle, decoding, device, options.batch_size)
@@ -192,11 +191,11 @@ class _Limited(Iterator[ImageRef]):
         return ref
 
 
-def _open_output(options: RunOptions, fingerprint: Fingerprint, root: str | None, num_captions: int) -> Output:
+def _open_output(options: RunOptions, fingerprint: Fingerprint, root: Root, num_captions: int) -> Output:
     if options.output is None:
         if sys.stdout is None:
             raise OutputError("Standard output is closed.", "Leave it open, or name a file with -o.")
-        return StreamJournal(sys.stdout.buffer, root)
+        return StreamJournal(sys.stdout.buffer, root.text)
     return Journal.open(
         options.output,
         options.format,
@@ -248,7 +247,7 @@ def _unanswered(ref: ImageRef, root: str | None, made_with: Fingerprint) -> Reco
         path_b64=ref.path_b64,
         bytes=ref.size,
         mtime_us=ref.mtime_us,
-        root=None if is_absolute(ref.path) else root,
+        root=root,
         model=made_with.model,
         preprocess=made_with.preprocess,
         decoding=made_with.decoding,

@@ -100,8 +100,8 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     mtime_us: int | None = None
     """Microseconds since 1970: nanoseconds do not survive JavaScript and jq."""
     root: str | None = None
-    """The absolute folder that ``path`` is relative to; a ``file:`` URI where its name is not UTF-8; None where
-    ``path`` is absolute."""
+    """The absolute folder that ``path`` is relative to, also where this path is an absolute one outside it; a ``file:``
+    URI where its name is not UTF-8."""
     model: str = ""
     preprocess: str = ""
     decoding: str = ""

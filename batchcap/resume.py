@@ -70,7 +70,7 @@ class Finished:
         # Group 0 is this run's fingerprint, the others are numbered as they come.
         self._groups = {(fingerprint.model, fingerprint.preprocess, fingerprint.decoding): 0}
         self.roots: Counter[str | None] = Counter()
-        """The folders that relative paths are relative to, with the number of lines; None: the line does not say."""
+        """The folders that paths are relative to, with the number of lines; None: the line does not say."""
         self.samples: list[Line] = []
         """Some lines with relative paths, from the whole file."""
         self._digests = bytearray()
@@ -85,11 +85,10 @@ class Finished:
         times.append(_number(line.mtime_us))
         errors.append(_error_hash(line.error))
         states.append(group * _OUTCOMES + _outcome(line.error))
-        if line.root is not None or not is_absolute(line.path):
-            self.roots[line.root] += 1
-            count = self.roots[line.root]
-            if count <= _SAMPLES or count & (count - 1) == 0:
-                self.samples.append(line)
+        self.roots[line.root] += 1
+        count = len(states)
+        if (count <= _SAMPLES or count & (count - 1) == 0) and not is_absolute(line.path):
+            self.samples.append(line)
 
     def seal(self) -> None:
         """Sort, and keep the last line of every key."""

@@ -6,10 +6,31 @@ from __future__ import annotations
 
 import base64
 import os
+from dataclasses import dataclass
 from typing import Final, Protocol
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 _URI: Final = "file://"
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """The folder that the paths of a run are relative to."""
+
+    folder: str
+    """Absolute, as the operating system spells it."""
+    inputs: tuple[str, ...]
+    """The absolute files and folders that the run captions."""
+
+    @property
+    def text(self) -> str:
+        """As records have it."""
+        return root_text(self.folder)
+
+    def names_alike(self, other: str) -> bool:
+        """Whether all inputs have the same paths under another root: absolute ones, since they are far from both."""
+        roots = (self.folder, root_folder(other))
+        return not any(is_within(file, root) or is_within(root, file) for file in self.inputs for root in roots)
 
 
 def root_text(folder: str) -> str:

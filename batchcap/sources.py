@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from batchcap.errors import DuplicateKeyError, InputNotFoundError, OptionError
 from batchcap.records import Failure, ImageRef, Key
-from batchcap.roots import is_within
+from batchcap.roots import Root, is_within
 
 SUFFIXES: Final = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 """Names that count as pictures inside a folder."""
@@ -114,15 +114,14 @@ def discover(inputs: Sequence[Path], root: Path | None = None) -> Iterator[Image
     return _refs(resolved, base, named)
 
 
-def root_of(inputs: Sequence[Path], root: Path | None = None) -> str | None:
-    """The absolute folder that the paths of `discover` are relative to; None where all of them are absolute.
+def root_of(inputs: Sequence[Path], root: Path | None = None) -> Root:
+    """The folder that the paths of `discover` are relative to, with the same arguments.
 
     Raises:
         InputNotFoundError, OptionError: as `discover`.
     """
     resolved = [_resolve(path) for path in inputs]
-    base = _base(resolved, root)
-    return base if any(is_within(each.file, base) or is_within(base, each.file) for each in resolved) else None
+    return Root(_base(resolved, root), tuple(each.file for each in resolved))
 
 
 def count(inputs: Sequence[Path]) -> int:
@@ -185,7 +184,7 @@ def _base(inputs: Sequence[_Input], root: Path | None) -> str:
             raise OptionError(
                 f"--root {_shown(root)}: no such folder.", "Name the folder that paths in the output start from."
             )
-        if not any(_is_in(each.file, base) or _is_in(base, each.file) for each in inputs):
+        if not any(is_within(each.file, base) or is_within(base, each.file) for each in inputs):
             names = ", ".join(_shown(each.file) for each in inputs[:3]) + (", ..." if len(inputs) > 3 else "")
             raise OptionError(
                 f"--root {_shown(root)}: none of the inputs is in this folder: {names}.",
@@ -195,10 +194,6 @@ def _base(inputs: Sequence[_Input], root: Path | None) -> str:
     alone = {(each.folder, each.name): each.file for each in reversed(inputs)}
     (_, name), file = next(iter(alone.items()))
     return file if len(alone) == 1 and name is None else os.getcwd()
-
-
-def _is_in(file: str, folder: str) -> bool:
-    return os.path.join(file, "").startswith(os.path.join(folder, ""))
 
 
 def _keys_of_files(inputs: Sequence[_Input], base: str) -> dict[Key, str]:

@@ -20,6 +20,7 @@ from batchcap.formats import make_codec
 from batchcap.journal import Journal
 from batchcap.options import Format
 from batchcap.records import ImageRef
+from batchcap.roots import Root
 from batchcap.stream import StreamJournal
 
 # --- Places that cannot be written
@@ -483,7 +484,7 @@ def test_the_new_file_of_other_settings_or_another_root_or_that_is_damaged_is_dr
     rooted = whole.replace(b'"path":"/', b'"path":"').replace(b'"model"', b'"root":"/other","model"')
     for left in (whole.replace(b"11111111", b"99999999"), rooted, whole[20:], b'{"path":"x"}\n' + whole):
         partial.write_bytes(left if left.startswith(b'{"path":"') else b'{"path":"' + left)
-        with Journal.open(out, "jsonl", FIRST, root="/photos", overwrite=True) as journal:
+        with Journal.open(out, "jsonl", FIRST, root=Root("/photos", ("/photos",)), overwrite=True) as journal:
             assert journal.dropped
             assert len(list(journal.pending([ref("/a"), ref("/b")]))) == 2
         assert names(tmp_path) == []

@@ -20,7 +20,7 @@ from batchcap.journal import Journal
 from batchcap.options import Format, RunOptions
 from batchcap.progress import Summary
 from batchcap.records import ImageRef, Record
-from batchcap.roots import file_of, root_folder, root_text
+from batchcap.roots import Root, file_of, root_folder, root_text
 
 Run = Callable[..., Summary]
 NAMES = ["0000.jpg", "0001.jpg", "sub/0002.jpg"]
@@ -65,6 +65,11 @@ def archives(tmp_path: Path) -> tuple[Path, Path]:
     return one, other
 
 
+def at(folder: str) -> Root:
+    """A run over a folder."""
+    return Root(folder, (folder,))
+
+
 # --- The root is in the output
 
 
@@ -77,11 +82,14 @@ def test_every_record_names_the_folder_and_leads_back_to_its_file(run: Run, outp
         assert Path(file_of(record) or "").exists()
 
 
-def test_a_record_with_an_absolute_path_needs_no_root(run: Run, output: Path, tmp_path: Path) -> None:
+def test_an_absolute_path_leads_to_its_file_whatever_the_root(
+    run: Run, output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_photos(tmp_path / "photos", 2)
     (tmp_path / "elsewhere").mkdir()
-    run(tmp_path / "photos", root=tmp_path / "elsewhere")
-    assert not any(row.get("root") for row in rows(output))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run(*sorted((tmp_path / "photos").glob("*.jpg")))
+    assert {row["root"] for row in rows(output)} == {str(tmp_path / "elsewhere")}
     assert [file_of(record) for record in decoded(output)] == [record.path for record in decoded(output)]
 
 
@@ -129,10 +137,10 @@ def test_another_folder_with_the_same_names_stops_before_anything_is_written(
 def test_the_fix_that_the_error_names_captions_both(run: Run, output: Path, archives: tuple[Path, Path]) -> None:
     one, other = archives
     run(one)
-    assert run(other, root=one).captioned == 3
+    assert run(one, other, root=one).captioned == 3
     paths = [row["path"] for row in rows(output)]
     assert paths == [*NAMES, *(str(other / name) for name in NAMES)]
-    assert run(one).skipped == run(other, root=one).skipped == 3
+    assert (run(one).skipped, run(one, other, root=one).skipped) == (3, 6)
 
 
 def test_one_folder_and_then_two_do_not_get_new_names(
@@ -178,6 +186,23 @@ def test_absolute_paths_go_with_any_root(
         monkeypatch.chdir(tmp_path / cwd)
         run(one / "0000.jpg", other / "0000.jpg")
     assert [row["path"] for row in rows(output)] == [str(one / "0000.jpg"), str(other / "0000.jpg")]
+    assert {row["root"] for row in rows(output)} == {str(tmp_path / "first")}
+
+
+def test_a_current_folder_above_the_images_gives_no_second_names(
+    run: Run, output: Path, archives: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From far away their paths are absolute, from above relative: the same images under other names, either way."""
+    one, other = archives
+    (tmp_path / "far").mkdir()
+    for first, second in ((tmp_path / "far", tmp_path), (tmp_path, tmp_path / "far")):
+        monkeypatch.chdir(first)
+        run(one, other)
+        monkeypatch.chdir(second)
+        with pytest.raises(RootError):
+            run(one, other)
+        assert len(rows(output)) == 6
+        output.unlink()
 
 
 def test_another_way_to_the_same_folder_is_no_other_root(run: Run, output: Path, archives: tuple[Path, Path]) -> None:
@@ -221,11 +246,10 @@ def test_relocating_changes_nothing_but_the_root(tmp_path: Path, format: Format)
     absolute = captioned(ref("/far/b.jpg"), 'a "quoted"\nline')
     lines = [captioned(ref("a\n.jpg"), "x"), absolute, captioned(ref("=1+1.jpg"), "-y")]
     rooted = [Record(**{name: getattr(r, name) for name in r.__struct_fields__} | {"root": "/old"}) for r in lines]
-    rooted[1] = absolute
     out.write_bytes(codec.header + codec.encode(rooted))
     new = str(tmp_path)
     (tmp_path / "=1+1.jpg").touch()
-    with Journal.open(out, format, FIRST, root=new, relocate=True) as journal:
+    with Journal.open(out, format, FIRST, root=at(new), relocate=True) as journal:
         assert journal.root == new
         assert list(journal.pending([ref("a\n.jpg"), ref("/far/b.jpg"), ref("=1+1.jpg")])) == []
         journal.commit()
@@ -238,7 +262,7 @@ def test_relocating_keeps_fields_of_a_later_version(tmp_path: Path) -> None:
     line += b'"preprocess":"exact","decoding":"beam3-lp0.7#aaaaaaaa","later":{"x":1}}\n'
     out.write_bytes(line)
     (tmp_path / "a").touch()
-    Journal.open(out, "jsonl", FIRST, root=str(tmp_path), relocate=True).close()
+    Journal.open(out, "jsonl", FIRST, root=at(str(tmp_path)), relocate=True).close()
     assert out.read_bytes() == line.replace(b"/old", str(tmp_path).encode())
 
 
@@ -260,14 +284,14 @@ def test_an_output_of_before_roots_were_recorded_is_adopted_once(tmp_path: Path)
     lines = [captioned(ref("a")), captioned(ref("/far/b"))]
     out.write_bytes(make_codec("jsonl").encode(lines))
     before = out.read_bytes()
-    with pytest.raises(RootError, match=r"1 of its records do not say which folder") as caught:
-        Journal.open(out, "jsonl", FIRST, root="/photos")
+    with pytest.raises(RootError, match=r"2 of its records do not say which folder") as caught:
+        Journal.open(out, "jsonl", FIRST, root=at("/photos"))
     assert "--relocate" in caught.value.fix
     assert out.read_bytes() == before
-    Journal.open(out, "jsonl", FIRST, root=str(tmp_path), relocate=True).close()
-    assert [json.loads(line).get("root") for line in out.read_bytes().splitlines()] == [str(tmp_path), None]
+    Journal.open(out, "jsonl", FIRST, root=at(str(tmp_path)), relocate=True).close()
+    assert [json.loads(line).get("root") for line in out.read_bytes().splitlines()] == [str(tmp_path)] * 2
     assert list(json.loads(out.read_bytes().splitlines()[0]))[-4:] == ["root", "model", "preprocess", "decoding"]
-    Journal.open(out, "jsonl", FIRST, root=str(tmp_path)).close()
+    Journal.open(out, "jsonl", FIRST, root=at(str(tmp_path))).close()
 
 
 def test_outputs_of_two_archives_that_were_joined_by_hand_are_refused(tmp_path: Path) -> None:
@@ -276,14 +300,14 @@ def test_outputs_of_two_archives_that_were_joined_by_hand_are_refused(tmp_path: 
     out.write_bytes(b"".join(line.replace(b'"model"', b'"root":"/%s","model"' % root) for root in (b"one", b"two")))
     for relocate in (False, True):
         with pytest.raises(RootError, match="different folders: /one and /two"):
-            Journal.open(out, "jsonl", FIRST, root="/one", relocate=relocate)
+            Journal.open(out, "jsonl", FIRST, root=at("/one"), relocate=relocate)
 
 
 def test_a_kill_while_relocating_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
     (new := tmp_path / "new").mkdir()
     (new / "a").touch()
-    with Journal.open(out, "jsonl", FIRST, root="/old") as journal:
+    with Journal.open(out, "jsonl", FIRST, root=at("/old")) as journal:
         journal.append([Record(**{**_fields(captioned(ref("a"))), "root": "/old"})])
         journal.commit()
     before = out.read_bytes()
@@ -293,17 +317,17 @@ def test_a_kill_while_relocating_loses_nothing(tmp_path: Path, monkeypatch: pyte
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Path, "replace", killed)
-        Journal.open(out, "jsonl", FIRST, root=str(new), relocate=True)
+        Journal.open(out, "jsonl", FIRST, root=at(str(new)), relocate=True)
     assert out.read_bytes() == before
     # A real kill leaves the copy; the next run removes it, and leaves a file of that name that is not ours.
     copy = tmp_path / "out.rewrite"
     copy.write_bytes(before[:40])
-    Journal.open(out, "jsonl", FIRST, root="/old").close()
+    Journal.open(out, "jsonl", FIRST, root=at("/old")).close()
     assert names(tmp_path) == ["new", "out"]
     copy.write_text("poetry")
-    Journal.open(out, "jsonl", FIRST, root="/old").close()
+    Journal.open(out, "jsonl", FIRST, root=at("/old")).close()
     with pytest.raises(OutputError, match="is in the way"):
-        Journal.open(out, "jsonl", FIRST, root=str(new), relocate=True)
+        Journal.open(out, "jsonl", FIRST, root=at(str(new)), relocate=True)
     assert copy.read_text() == "poetry"
     assert out.read_bytes() == before
 
@@ -313,7 +337,10 @@ def _fields(record: Record) -> dict[str, Any]:
 
 
 def test_a_record_of_another_root_is_refused(tmp_path: Path) -> None:
-    with Journal.open(tmp_path / "out", "jsonl", FIRST, root="/a") as journal, pytest.raises(ValueError, match="root"):
+    with (
+        Journal.open(tmp_path / "out", "jsonl", FIRST, root=at("/a")) as journal,
+        pytest.raises(ValueError, match="root"),
+    ):
         journal.append([Record(**{**_fields(captioned(ref("x"))), "root": "/b"})])
 
 
@@ -338,9 +365,9 @@ def test_an_image_outside_the_root_that_failed_has_its_record(run: Run, output: 
     (tmp_path / "broken.jpg").write_bytes(b"nothing")
     summary = run(tmp_path / "photos", tmp_path / "broken.jpg", root=tmp_path / "photos")
     assert summary.failed == 1
-    assert [bool(row.get("root")) for row in rows(output)] == [True, False]
+    assert [Path(file_of(record) or "").exists() for record in decoded(output)] == [True, True]
 
 
 def test_pending_takes_references_of_any_kind(tmp_path: Path) -> None:
-    with Journal.open(tmp_path / "out", "jsonl", FIRST, root="/a") as journal:
+    with Journal.open(tmp_path / "out", "jsonl", FIRST, root=at("/a")) as journal:
         assert len(list(journal.pending([ImageRef("/x/y", "/x/y", 1, 1), ref("y")]))) == 2
