@@ -8,6 +8,10 @@ import sys
 def main() -> None:
     """Run the command line."""
     try:
+        from batchcap import interrupts, standard
+
+        standard.secure()
+        interrupts.end_on_second_signal()
         from batchcap.cli import app
 
         app(prog_name="batchcap")

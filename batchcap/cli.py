@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -15,6 +14,7 @@ from batchcap.cli_usage import path_of, usage_explained
 from batchcap.errors import BatchcapError, OptionError
 from batchcap.interrupts import Interrupted
 from batchcap.options import Format, OnMismatch, RunOptions, Search, Style, WantedPrecision, parse_output
+from batchcap.standard import forget_stdout
 
 
 class GuardedGroup(TyperGroup):
@@ -34,14 +34,15 @@ class GuardedGroup(TyperGroup):
             from batchcap.console import show_error
 
             show_error(error, ctx.obj or 0)
-            _forget_stdout()
+            forget_stdout()
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
         except Interrupted as stop:
             raise typer.Exit(128 + stop.signum) from None
-        except BrokenPipeError:  # the reader of our output went away: typer ends quietly
-            raise
+        except BrokenPipeError:  # the reader of our output has seen enough; of `verify` not whether all holds
+            forget_stdout()
+            raise typer.Exit(1 if ctx.invoked_subcommand == "verify" else 0) from None
         except Exception as error:
             if hasattr(error, "exit_code"):  # of typer; no wrong usage, which was explained
                 raise
@@ -51,15 +52,6 @@ class GuardedGroup(TyperGroup):
 
             show_bug(error, ctx.obj or 0)
             raise typer.Exit(1) from None
-
-
-def _forget_stdout() -> None:
-    """Keep Python from trying again at exit, and complaining, where standard output could not be written."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 app: Final = typer.Typer(

@@ -26,13 +26,21 @@ _INVISIBLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u20
 _FRAMES: Final = ("  File ", "\n")
 
 
+class _Piped(Console):
+    """A console that leaves it to the command what a reader who has gone away means; rich would end with 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Called where the error is handled."""
+        raise BrokenPipeError from None
+
+
 def err() -> Console:
     """A console on today's standard error: tests and callers may have replaced it."""
     return Console(stderr=True, highlight=False)
 
 
 def out() -> Console:
-    return Console(highlight=False)
+    return _Piped(highlight=False)
 
 
 def visible(text: str) -> str:

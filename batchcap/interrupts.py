@@ -1,15 +1,22 @@
-"""SIGINT and SIGTERM as an exception that never falls into the middle of a commit."""
+"""SIGINT and SIGTERM as an exception that never falls into the middle of a commit; a later one ends the process."""
 
 from __future__ import annotations
 
+import atexit
+import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Final, Self
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+# Signals that come closer are one: `timeout` and process managers signal the process and then its group.
+_ONE_SECONDS: Final = 0.5
+_SHOW_CURSOR: Final = b"\x1b[?25h\n"
 
 
 class Interrupted(BaseException):
@@ -27,9 +34,9 @@ class Interrupted(BaseException):
 class InterruptGuard:
     """While entered, the first SIGINT or SIGTERM raises `Interrupted`, at once or at the end of `shielded`.
 
-    The second one meets the handlers that were there before, so a run that hangs in its clean-up can still be ended.
-    Only the main thread may install handlers; elsewhere the guard does nothing. A signal that is ignored (``nohup``, a
-    background job of ``sh``) stays ignored.
+    The second one meets the handlers that were there before, so a run that hangs in its clean-up can still be ended; or
+    it is left to `end_on_second_signal`, where that watches. Only the main thread may install handlers; elsewhere the
+    guard does nothing. A signal that is ignored (``nohup``, a background job of ``sh``) stays ignored.
     """
 
     def __init__(self) -> None:
@@ -59,7 +66,13 @@ class InterruptGuard:
             raise Interrupted(self._waiting)
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
-        self._restore()
+        if _watch.started:
+            # Never back to the system's own handlers: Python complains of a signal that comes in between.
+            for other in self._previous:
+                signal.signal(other, _leave_it)
+            self._previous = {}
+        else:
+            self._restore()
         if self._shields:
             self._waiting = number
         else:
@@ -69,3 +82,64 @@ class InterruptGuard:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
+
+
+class _Watch:
+    """Whether a thread watches for the second signal."""
+
+    started = False
+
+
+_watch: Final = _Watch()
+
+
+def end_on_second_signal() -> None:
+    """From now on a second SIGINT or SIGTERM, half a second or more after the first, ends the process: for a program.
+
+    Handlers in Python wait until a call into a library returns, which may be never. So the signal's number goes, as it
+    comes, through a pipe (`signal.set_wakeup_fd`) to a thread. On Windows nothing is changed.
+    """
+    if os.name != "posix":
+        return
+    out, into = os.pipe()
+    os.set_blocking(into, False)
+    signal.set_wakeup_fd(into, warn_on_full_buffer=False)
+    threading.Thread(target=_end_on_second, args=(out,), name="batchcap-signals", daemon=True).start()
+    _watch.started = True
+    atexit.register(_fade)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _first_ctrl_c)
+
+
+def _end_on_second(out: int) -> None:
+    first: float | None = None
+    while True:
+        for number in os.read(out, 64):
+            now = time.monotonic()
+            if number not in _SIGNALS or signal.getsignal(number) is signal.SIG_IGN:
+                continue
+            if first is None:
+                first = now
+            elif now - first >= _ONE_SECONDS:
+                with suppress(OSError, ValueError):
+                    if sys.stderr is not None and sys.stderr.isatty():  # a bar that is left behind has hidden it
+                        os.write(sys.stderr.fileno(), _SHOW_CURSOR)
+                os._exit(128 + number)
+
+
+def _first_ctrl_c(number: int, frame: FrameType | None) -> None:
+    """Python's usual handler, once: a second KeyboardInterrupt would break into the handling of the first."""
+    signal.signal(signal.SIGINT, _leave_it)
+    signal.default_int_handler(number, frame)
+
+
+def _leave_it(_number: int, _frame: FrameType | None) -> None:
+    """The process is ending; if it hangs, the thread ends it at the next signal."""
+
+
+def _fade() -> None:
+    """Registered first, run last, when no thread is left to wait for: Python takes its handlers away from here on."""
+    for number in _SIGNALS:
+        if signal.getsignal(number) is _leave_it:
+            sys.unraisablehook = lambda _: None  # it complains of a signal that comes in between
+            signal.signal(number, signal.SIG_IGN)

@@ -150,6 +150,37 @@ def reseal(folder: Path, **fields: object) -> None:
     write_manifest(folder, msgspec.structs.replace(manifest, **fields))
 
 
+def endless(value: str, same: str) -> list[onnx.NodeProto]:
+    """Nodes that give ``same``, which is ``value``, after every last step of a loop without an end."""
+    info = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go_on"], ["going_on"]), helper.make_node("Identity", ["old"], ["new"])],
+        "body",
+        [
+            info("step", TensorProto.INT64, []),
+            info("go_on", TensorProto.BOOL, []),
+            info("old", TensorProto.FLOAT, None),
+        ],
+        [info("going_on", TensorProto.BOOL, []), info("new", TensorProto.FLOAT, None)],
+    )
+    yes = helper.make_node("Constant", [], ["yes"], value=numpy_helper.from_array(np.array(True)))
+    return [yes, helper.make_node("Loop", ["", "yes", value], [same], body=body)]
+
+
+def reroute(model: onnx.ModelProto, tensor: str) -> None:
+    """What gave ``tensor`` gives ``old_value``, for a node that comes behind it."""
+    for node in model.graph.node:
+        node.output[:] = ["old_value" if name == tensor else name for name in node.output]
+
+
+def looping(tensor: str) -> Callable[[onnx.ModelProto], None]:
+    def change(model: onnx.ModelProto) -> None:
+        reroute(model, tensor)
+        model.graph.node.extend(endless("old_value", tensor))
+
+    return change
+
+
 def _model(nodes: list, inputs: list, outputs: list, constants: dict[str, np.ndarray]) -> onnx.ModelProto:
     weights = [numpy_helper.from_array(np.asarray(value), key) for key, value in constants.items()]
     graph = helper.make_graph(nodes, "tiny", inputs, outputs, weights)

@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.glob("*.py"))
 
 # From the ground up; a file imports files below its own floor, or beside it where that makes no circle.
 FLOORS = (
-    ("errors", "records", "options", "text", "interrupts"),
+    ("errors", "records", "options", "text", "interrupts", "standard"),
     (
         *("vocabulary", "onnxfile", "bundlefiles", "preprocess", "bundle", "contract", "sessions"),
         *("steps", "rules", "sampling", "im2txt", "search"),

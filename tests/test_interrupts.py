@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bundles import build_bundle, looping, rewrite
 from photos import write_photos
 
 from batchcap.interrupts import Interrupted, InterruptGuard
@@ -226,3 +227,56 @@ def test_a_stream_can_be_stopped(many_photos: Path, tiny_bundle: Path) -> None:
     whole = (first + rest).splitlines()
     assert all("caption" in json.loads(line) for line in whole)
     assert said.splitlines()[-1].startswith(f"Stopped: {len(whole):,} image")
+
+
+@pytest.mark.parametrize("numbers", [(signal.SIGTERM,), (signal.SIGINT,), (signal.SIGTERM, signal.SIGINT)])
+def test_a_storm_of_signals_is_one(
+    numbers: tuple[signal.Signals, ...], many_photos: Path, tmp_path: Path, tiny_bundle: Path
+) -> None:
+    """As `timeout` sends them: to the process, and at once to its group."""
+    output = tmp_path / "out.jsonl"
+    with running(command(many_photos, output, tiny_bundle, "--batch-size", "1"), output) as process:
+        started, sent = time.monotonic(), 0
+        while process.poll() is None and time.monotonic() - started < 0.4:
+            process.send_signal(numbers[sent % len(numbers)])
+            sent += 1
+        _, said = process.communicate(timeout=PATIENCE)
+    assert sent > len(numbers)
+    assert process.returncode in {128 + number for number in numbers}
+    lines = said.splitlines()
+    assert lines[-1] == f"Stopped: {len(records(output)):,} records safe in {output}; the same command goes on from there."
+    assert "race" not in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_a_run_that_hangs(number: signal.Signals, tmp_path: Path) -> None:
+    """In a graph that runs for ever, which is let in here: no line of Python is reached."""
+    bundle = build_bundle(tmp_path / "bundle")
+    rewrite(bundle, "encoder.onnx", looping("memory.colour"))
+    write_photos(tmp_path / "photos", 1)
+    code = "import batchcap.bundlefiles as b; b.LOOPS = frozenset(); from batchcap.__main__ import main; main()"
+    arguments = ["run", str(tmp_path / "photos"), "-o", str(tmp_path / "out.jsonl"), "--model", str(bundle)]
+    process = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, env=environment())
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not (tmp_path / "out.jsonl").exists():
+            assert time.monotonic() < deadline
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.02)
+        before = cpu_seconds(process.pid)
+        while cpu_seconds(process.pid) < before + 1:  # it is in the loop by then
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.02)
+        process.send_signal(number)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        process.send_signal(number)
+        assert process.wait(5) == 128 + number
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -11,46 +11,17 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from bundles import build_bundle, reseal, rewrite
+from bundles import build_bundle, endless, looping, reroute, reseal, rewrite
 from onnx import TensorProto, helper, numpy_helper
 from photos import write_photos
 
 from batchcap.bundle import Variant, open_bundle
 from batchcap.bundlefiles import LOOPS, LoopError
 
-FLOAT, BOOL, INT64 = TensorProto.FLOAT, TensorProto.BOOL, TensorProto.INT64
-
-
-def endless(value: str, same: str) -> list[onnx.NodeProto]:
-    """Nodes that give ``same``, which is ``value``, after every last step of a loop without an end."""
-    info = helper.make_tensor_value_info
-    body = helper.make_graph(
-        [helper.make_node("Identity", ["go_on"], ["going_on"]), helper.make_node("Identity", ["old"], ["new"])],
-        "body",
-        [info("step", INT64, []), info("go_on", BOOL, []), info("old", FLOAT, None)],
-        [info("going_on", BOOL, []), info("new", FLOAT, None)],
-    )
-    yes = helper.make_node("Constant", [], ["yes"], value=numpy_helper.from_array(np.array(True)))
-    return [yes, helper.make_node("Loop", ["", "yes", value], [same], body=body)]
-
-
-def reroute(model: onnx.ModelProto, tensor: str) -> None:
-    """What gave ``tensor`` gives ``old_value``, for a node that comes behind it."""
-    for node in model.graph.node:
-        node.output[:] = ["old_value" if name == tensor else name for name in node.output]
-
-
-def looping(tensor: str) -> Callable[[onnx.ModelProto], None]:
-    def change(model: onnx.ModelProto) -> None:
-        reroute(model, tensor)
-        model.graph.node.extend(endless("old_value", tensor))
-
-    return change
-
 
 def hidden_in_a_branch(model: onnx.ModelProto) -> None:
     reroute(model, "memory.colour")
-    out = helper.make_tensor_value_info("inside", FLOAT, None)
+    out = helper.make_tensor_value_info("inside", TensorProto.FLOAT, None)
     branch = helper.make_graph(endless("old_value", "inside"), "branch", [], [out])
     model.graph.initializer.append(numpy_helper.from_array(np.array(True), "always"))
     choice = helper.make_node("If", ["always"], ["memory.colour"], then_branch=branch, else_branch=branch)

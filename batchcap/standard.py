@@ -1,0 +1,64 @@
+"""Standard streams of a program that may be closed, full, or no longer read."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, TextIO, cast
+
+
+def secure() -> None:
+    """Make standard error a stream that takes everything, and let no file get the number of a closed stream.
+
+    What is said there is for whoever looks; that nobody can is no reason to fail. A file that is opened while a stream
+    is closed gets the stream's number, and libraries in C that complain on "standard error" would write into it.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            _occupy(number)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - as long as the process
+    sys.stderr = cast("TextIO", _Tolerant(sys.stderr))
+
+
+def forget_stdout() -> None:
+    """Keep Python from trying again at exit, and complaining, where standard output could not be written."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _occupy(number: int) -> None:
+    """Put nothing under a stream's number."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    if nothing != number:
+        os.dup2(nothing, number)
+        os.close(nothing)
+
+
+class _Tolerant:
+    """A text stream whose writes are lost where they cannot be made."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write what can be written."""
+        try:
+            return self._stream.write(text)
+        except (OSError, ValueError):
+            return len(text)
+
+    def flush(self) -> None:
+        """Pass on what can be passed on."""
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            return
