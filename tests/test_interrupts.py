@@ -244,7 +244,9 @@ def test_a_storm_of_signals_is_one(
     assert sent > len(numbers)
     assert process.returncode in {128 + number for number in numbers}
     lines = said.splitlines()
-    assert lines[-1] == f"Stopped: {len(records(output)):,} records safe in {output}; the same command goes on from there."
+    assert (
+        lines[-1] == f"Stopped: {len(records(output)):,} records safe in {output}; the same command goes on from there."
+    )
     assert "race" not in said
 
 
