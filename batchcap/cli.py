@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from batchcap import __version__, cli_export, cli_verify
+from batchcap.cli_help import shorten
 from batchcap.cli_usage import path_of, usage_explained
 from batchcap.errors import BatchcapError, OptionError
 from batchcap.interrupts import Interrupted
@@ -23,6 +24,17 @@ class GuardedGroup(TyperGroup):
     def make_context(self, *arguments: Any, **settings: Any) -> Any:
         with usage_explained():
             return super().make_context(*arguments, **settings)
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        params = super().get_params(ctx)
+        shorten(params, None)
+        return params
+
+    def get_command(self, ctx: Any, name: str) -> Any:
+        command = super().get_command(ctx, name)
+        if command is not None:
+            shorten(command.get_params(ctx), command.callback)
+        return command
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -75,7 +87,8 @@ _TERMINAL: Final = "Terminal"
 def _option(name: str, help: str, *more: str, panel: str | None = None, **settings: Any) -> Any:
     """An option that the environment can set too: --beam-size is BATCHCAP_BEAM_SIZE."""
     variable = "BATCHCAP_" + name.split("/", maxsplit=1)[0].lstrip("-").replace("-", "_").upper()
-    return typer.Option(name, *more, help=help, envvar=variable, rich_help_panel=panel, **settings)
+    # The help of `run` says so once: a line an option would make it twice as long.
+    return typer.Option(name, *more, help=help, envvar=variable, show_envvar=False, rich_help_panel=panel, **settings)
 
 
 def _note_verbosity(ctx: typer.Context, verbosity: int) -> int:
@@ -91,6 +104,8 @@ Verbose = Annotated[
         "Name every failed image; -vv adds tracebacks.",
         "-v",
         panel=_TERMINAL,
+        metavar="",
+        show_default=False,
         count=True,
         callback=_note_verbosity,
     ),
@@ -103,7 +118,10 @@ Model = Annotated[
     ),
 ]
 DeviceName = Annotated[
-    str, _option("--device", "auto, cpu, cuda or cuda:N. A GPU that is named must be there.", panel=_SPEED)
+    str,
+    _option(
+        "--device", "auto, cpu, cuda or cuda:N. A GPU that is named must be there.", panel=_SPEED, metavar="DEVICE"
+    ),
 ]
 PrecisionName = Annotated[
     WantedPrecision,
@@ -230,7 +248,8 @@ def run(
     batch_size: BatchSize = 32,
     workers: Workers = 0,
     format: Annotated[
-        Format | None, _option("--format", "[dim]Default: by the file's ending[/dim]", panel=_OUTPUT)
+        Format | None,
+        _option("--format", "How records are written. [dim]Default: by the file's ending[/dim]", panel=_OUTPUT),
     ] = None,
     root: Annotated[
         Path | None,

@@ -56,7 +56,7 @@ def register(app: typer.Typer) -> None:
 def distill(
     images: Annotated[
         list[Path],
-        typer.Argument(metavar="IMAGES...", help="Folders of pictures to learn from; they need no captions."),
+        typer.Argument(metavar="IMAGES", help="Folders of pictures to learn from; they need no captions."),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Run folder; the same command goes on where it stopped.")

@@ -62,15 +62,22 @@ def show_error(error: BatchcapError, verbosity: int = 0) -> None:
     console = err()
     if verbosity > 1:
         _show_traceback(error)
-    if console.is_terminal:
+    # A name that does not fit into a panel would be cut in two by its border.
+    longest = max(map(cell_len, visible(f"{error.message} {error.fix}").split(" ")))
+    if console.is_terminal and longest > console.width - 4:
+        print_line(console, f"{error.title}:", "bold red")
+        print_line(console, f"  {error.message}")
+        if error.fix:
+            print_line(console, f"  {error.fix}", "green")
+    elif console.is_terminal:
         body = plain(error.message)
         if error.fix:
             body.append("\n").append_text(plain(error.fix, "green"))
         console.print(Panel(body, title=escape(error.title), title_align="left", border_style="red"))
-        return
-    sys.stderr.write(visible(f"{error.title}: {error.message}") + "\n")
-    if error.fix:
-        sys.stderr.write(visible(error.fix) + "\n")
+    else:
+        sys.stderr.write(visible(f"{error.title}: {error.message}") + "\n")
+        if error.fix:
+            sys.stderr.write(visible(error.fix) + "\n")
 
 
 def show_bug(error: Exception, verbosity: int = 0) -> None:

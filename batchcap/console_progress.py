@@ -45,7 +45,8 @@ class Display:
         self._clock = clock
         self._started = self._spoke = clock()
         # A terminal that cannot move its cursor (TERM=dumb) gets lines as well.
-        self._bar = _bar(self._console) if shown and self._console.is_interactive else None
+        described = not _is_narrow(self._console)
+        self._bar = _bar(self._console, described) if shown and self._console.is_interactive else None
         self._task = self._bar.add_task("starting", total=None, note="") if self._bar else None
         self._lines = shown and self._bar is None
 
@@ -83,7 +84,7 @@ class Display:
                 description="captioning",
                 completed=progress.done + progress.skipped,
                 total=progress.total,
-                note=_progress_text(progress, now - self._started),
+                note=_progress_text(progress, now - self._started, short=_is_narrow(self._console)),
             )
         elif self._lines and now - self._spoke >= LINE_SECONDS:
             self._spoke = now
@@ -134,22 +135,29 @@ class Steps:
             say(f"{what}: {text}")
 
 
-def _bar(console: Console) -> Bar:
+def _is_narrow(console: Console) -> bool:
+    """Whether millions of images, their speed, what is left and what failed need all of a line."""
+    return console.width < 110
+
+
+def _bar(console: Console, described: bool = True) -> Bar:
+    width = 10 if _is_narrow(console) else 24
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
+        *([TextColumn("{task.description}", markup=False)] if described else []),
         # Red, rich's own colour, is for errors.
-        BarColumn(bar_width=24, complete_style="cyan", finished_style="green", pulse_style="cyan"),
+        BarColumn(bar_width=width, complete_style="cyan", finished_style="green", pulse_style="cyan"),
         TextColumn("{task.fields[note]}", markup=False),
     )
     return Bar(*columns, console=console, transient=True)
 
 
-def _progress_text(progress: Progress, elapsed: float) -> str:
-    """``96 of 113 images, 210 images/s, 1 s left, 2 failed``."""
+def _progress_text(progress: Progress, elapsed: float, short: bool = False) -> str:
+    """``96 of 113 images, 210 images/s, 1 s left, 2 failed``; short: ``210/s``."""
     seen = progress.done + progress.skipped
     rate = progress.done / elapsed if elapsed > 0 else 0.0
-    parts = [f"{seen:,} images" if progress.total is None else f"{seen:,} of {progress.total:,} images", speed(rate)]
+    parts = [f"{seen:,} images" if progress.total is None else f"{seen:,} of {progress.total:,} images"]
+    parts.append(speed(rate).replace(" images", "") if short else speed(rate))
     if progress.total is not None and rate > 0:
         parts.append(f"{duration(max(0, progress.total - seen) / rate)} left")
     if progress.failed:

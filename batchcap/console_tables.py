@@ -98,7 +98,9 @@ def _variants(variants: Mapping[Any, Variant]) -> Table:
 
 def _scores(metrics: Sequence[Metric]) -> Table:
     """Figures that were measured alike share a row: the settings are long."""
-    table = Table("figures", "measured how", title="Scores", title_justify="left", show_lines=True)
+    table = Table(title="Scores", title_justify="left", show_lines=True)
+    table.add_column("figures", no_wrap=True)
+    table.add_column("measured how", overflow="fold")
     for signature in dict.fromkeys(metric.signature for metric in metrics):
         rows = [f"{metric.name} {metric.value:.4g}" for metric in metrics if metric.signature == signature]
         table.add_row(Text("\n").join(map(plain, rows)), plain(signature))

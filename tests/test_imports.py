@@ -26,7 +26,7 @@ FLOORS = (
     ("locks", "places", "recovery", "mismatch", "journal"),
     ("progress", "pipeline", "doctor", "bench", "verify"),
     ("console", "console_progress", "console_summary", "console_tables"),
-    ("cli", "cli_export", "cli_origin", "cli_usage", "cli_verify"),
+    ("cli", "cli_export", "cli_help", "cli_origin", "cli_usage", "cli_verify"),
     ("__main__",),
 )
 EXPORT_STAGE = {"tensorflow", "keras", "tf2onnx", "onnx", "batchcap_export", "pycocoevalcap"}

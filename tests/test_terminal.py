@@ -17,12 +17,22 @@ from commands import invoke, on_a_terminal
 from photos import break_photo, write_photos
 from rich.cells import cell_len
 from rich.console import Console
+from typer import Context
+from typer.main import get_command
 from typer.testing import Result
 
 from batchcap import console, console_progress, console_summary, console_tables, sources
+from batchcap.cli import app
 from batchcap.progress import Progress, StageSeconds, Tally
 
 COUNT = 6
+ORIGIN = ("0..255", "0..1", "-1..1", "caffe", "torch", "bilinear", "bilinear-antialias", "bilinear-tf1")
+CHOICES = {
+    "run": ("beam", "greedy", "sample", "im2txt", "auto", "fp32", "fp16", "int8", "stop", "recaption", "keep", "csv"),
+    "verify": ORIGIN,
+    "train": ("attention-gru", "show-and-tell", "show-attend-tell"),
+    "export": (*ORIGIN, "float32", "float16", "int8", "plain", "english"),
+}
 RESTRICTED = "For research and\nnon-commercial use; so are its captions."
 
 
@@ -240,6 +250,19 @@ def test_the_bar_is_not_red(photos: Path, tmp_path: Path, tiny_bundle: Path) -> 
     assert not {colour for colour in colours if re.search(r"\b(?:31|91|35|95|1?97|249;38;114)\b", colour)}
 
 
+@pytest.mark.parametrize(("columns", "rate"), [(80, "198/s"), (200, "198 images/s")])
+def test_the_bar_of_a_long_run_fits(columns: int, rate: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Console(file=io.StringIO(), force_terminal=True, width=columns, color_system=None)
+    monkeypatch.setattr(console_progress, "err", lambda: screen)
+    now = 0.0
+    with console_progress.Display(clock=lambda: now) as display:
+        now = 600.0
+        display(progress(119000, failed=1234, total=2_000_000))
+    shown = screen.file.getvalue()  # type: ignore[attr-defined]
+    assert f"119,000 of 2,000,000 images, {rate}, 2 h 38 min left, 1,234 failed" in shown
+    assert "…" not in shown
+
+
 @pytest.mark.parametrize(("more", "times"), [((), 2), (("--quiet",), 1), (("--no-progress",), 1)])
 def test_folders_are_listed_twice_only_where_a_total_is_shown(
     more: tuple[str, ...], times: int, call: Callable[..., Result], photos: Path, monkeypatch: pytest.MonkeyPatch
@@ -264,6 +287,52 @@ def test_folders_are_listed_twice_only_where_a_total_is_shown(
         assert call(*more).exit_code == 0
     assert listed.count(str(photos)) == listed.count(str(photos / "sub")) == times
     assert counters == [COUNT] * (times - 1)
+
+
+# Errors
+
+
+def test_a_long_name_in_an_error_is_not_cut_in_two(photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:
+    name = tmp_path / ("a-name-that-does-not-fit-into-eighty-columns-of-any-terminal-" * 2)
+    common = ("-o", tmp_path / "out.jsonl", "--model", tiny_bundle, "--no-progress")
+    code, seen = on_a_terminal("run", name, *common, columns=80, color=False)
+    assert code == 1
+    assert [line.strip() for line in seen.splitlines()] == [
+        *("Input not found:", "Input", f"{name}:", "No such file or directory."),
+        "Check the spelling and the permissions.",
+    ]
+    _, short = on_a_terminal("run", "/[red]x", *common, columns=80, color=False)
+    assert [line.strip("│ ") for line in short.splitlines()[1:-1]] == [
+        "Input /[red]x: No such file or directory.",
+        "Check the spelling and the permissions.",
+    ]
+
+
+# Help
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+@pytest.mark.parametrize("name", ["run", "info", "doctor", "bench", "verify", "distill", "train", "export"])
+def test_help_is_whole_at_any_width(name: str, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every option with its metavar on one line, every text without a broken or swallowed word, every choice."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERMINAL_WIDTH", str(columns))
+    shown = invoke(name, "--help").stdout
+    assert max(map(len, shown.splitlines())) <= columns
+    lines = [" ".join(line.strip("│ ").split()) for line in shown.splitlines()]
+    text = " ".join(lines)
+    group = get_command(app)
+    command = group.get_command(Context(group), name)  # type: ignore[attr-defined]
+    options = [param for param in command.params if param.param_type_name == "option"]
+    assert options
+    for option in options:
+        start = f"{max(option.opts, key=len)} "
+        line = next(line for line in lines if line.removeprefix("* ").startswith((start, start.strip() + "\n")))
+        assert f" {option.metavar}".rstrip() in line
+        assert re.sub(r"\[/?dim\]", "", option.help) in text
+        assert " ".join(option.metavar.split()) == option.metavar
+    for choice in CHOICES.get(name, ()):
+        assert re.search(rf"(?<![\w.-]){re.escape(choice)}(?![\w-])", shown)
 
 
 # Summaries
