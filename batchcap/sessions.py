@@ -25,6 +25,7 @@ from batchcap.contract import verify_decoder, verify_encoder, verify_select
 from batchcap.errors import BatchcapError, BundleError, DeviceError, OptionError
 from batchcap.options import usable_cores
 from batchcap.preprocess import Pixels
+from batchcap.stepcheck import step_problem
 from batchcap.steps import Leaving, StepOutput, leave_at_once, leave_by_halves
 
 __all__ = [
@@ -244,7 +245,9 @@ def open_sessions(bundle: Bundle, device: Device, threads: int = 0) -> tuple[Enc
     verify_decoder(bundle, encoder, decoder)
     if select is not None:
         verify_select(bundle, encoder, select)
-    return Encoder(encoder, device, bundle.encoder_path), Decoder(decoder, device, bundle.decoder_path, select)
+    words, end = len(bundle.vocabulary), bundle.manifest.tokens.end
+    steps = Decoder(decoder, device, bundle.decoder_path, select, words=words, end=end)
+    return Encoder(encoder, device, bundle.encoder_path), steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +311,8 @@ class Decoder:
 
     Attributes:
         has_attention: its steps can give attention weights.
+        words: V, which its tokens stay below.
+        end: the token that ends captions.
         select: the graph by which they leave; None takes their states over the host.
         leaving: when images that are done should leave the batch; None, on a GPU without that graph, is never: the way
             over the host costs more than it saves.
@@ -315,8 +320,8 @@ class Decoder:
 
     leaving: Leaving | None
 
-    def __init__(self, session: Any, device: Device, path: Path, select: Any = None) -> None:
-        self.session, self.device, self.path = session, device, path
+    def __init__(self, session: Any, device: Device, path: Path, select: Any = None, *, words: int, end: int) -> None:
+        self.session, self.device, self.path, self.words, self.end = session, device, path, words, end
         self.select, self.leaving = select, leave_by_halves if select is not None else None
         self._graph = select
         if device.kind == "cpu":
@@ -371,7 +376,7 @@ class Stepper:
 
         Raises:
             DeviceError: too little memory, or the device was lost.
-            BundleError: what the graph gives are no log-probabilities.
+            BundleError: what the graph gives are no log-probabilities of the model's tokens.
         """
         decoder = self._decoder
         outputs = {"log_prob": False, "next_token": False} | dict.fromkeys(decoder.states, True)
@@ -384,13 +389,11 @@ class Stepper:
         for name in decoder.states:
             self._tensors[name.removeprefix("next_")] = out[name]
         looked = out["attention"].numpy() if "attention" in out else None
-        log_prob = out["log_prob"].numpy()
-        if np.isnan(log_prob).any():  # 3 us a step; a search would take it for "impossible", and captions for empty
-            raise BundleError(
-                f"{decoder.path}: gives NaN instead of log-probabilities.",
-                "The model's numbers overflow: use another bundle or device, or export the model again.",
-            )
-        return StepOutput(log_prob, out["next_token"].numpy(), looked)
+        given = StepOutput(out["log_prob"].numpy(), out["next_token"].numpy(), looked)
+        problem = step_problem(given, (*token.shape, int(shown[0])), decoder.words, decoder.end)
+        if problem is not None:
+            raise BundleError(f"{decoder.path}: {problem[0]}", problem[1])
+        return given
 
     def select(self, rows: NDArray[np.intp]) -> None:
         """Go on with these images only. Without the graph for it a GPU's states go over the host."""

@@ -9,10 +9,10 @@ import msgspec
 
 Subwords = Literal["wordpiece", "sentencepiece", "bpe-@@", "bpe-</w>"]
 
-# "\Z" and not "$", which also stands before a line feed at the end.
-Written = Annotated[str, msgspec.Meta(pattern=r"^[^\r\n]*\Z")]
-Word = Annotated[str, msgspec.Meta(pattern=r"^[^\r\n]+\Z")]
-Run = Annotated[str, msgspec.Meta(pattern=r"^[^ \r\n]+( [^ \r\n]+)*\Z")]
+# No control characters, line feeds among them. "\Z" and not "$", which also stands before a line feed at the end.
+Written = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]*\Z")]
+Word = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]+\Z")]
+Run = Annotated[str, msgspec.Meta(pattern=r"^[^ \x00-\x1f\x7f-\x9f]+( [^ \x00-\x1f\x7f-\x9f]+)*\Z")]
 
 _MARKS: Final[dict[Subwords, str]] = {"wordpiece": "##", "sentencepiece": "\u2581", "bpe-@@": "@@", "bpe-</w>": "</w>"}
 # No word of a vocabulary holds it.

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from batchcap.errors import BundleError
+
+# Line breaks among them; and what a terminal obeys instead of showing it has no place in a caption.
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +19,7 @@ class Vocabulary:
     """Every token of a model; a token's place is its id.
 
     Raises:
-        BundleError: no word at all, a word that is empty or holds a line break, or one word twice.
+        BundleError: no word at all, a word that is empty or holds a control character, or one word twice.
     """
 
     words: tuple[str, ...]
@@ -26,8 +31,9 @@ class Vocabulary:
             raise BundleError("The vocabulary has no word.")
         ids: dict[str, int] = {}
         for i, word in enumerate(self.words):
-            if not word or "\n" in word or "\r" in word:
-                raise BundleError(f"The word of id {i} is {word!r}: a word is one line of text, and not empty.")
+            if not word or _CONTROL.search(word):
+                what = "without control characters, and not empty"
+                raise BundleError(f"The word of id {i} is {word!r}: a word is one line of text, {what}.")
             if word in ids:
                 raise BundleError(f"The word {word!r} stands twice, as id {ids[word]} and id {i}.")
             ids[word] = i

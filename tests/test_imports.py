@@ -20,7 +20,7 @@ FLOORS = (
     ("errors", "records", "options", "text", "interrupts", "standard"),
     (
         *("vocabulary", "onnxfile", "bundlefiles", "preprocess", "bundle", "contract", "sessions"),
-        *("steps", "rules", "sampling", "im2txt", "search"),
+        *("steps", "stepcheck", "rules", "sampling", "im2txt", "search"),
     ),
     ("roots", "sources", "loading", "formats", "resume", "stream", "wording", "captioner"),
     ("locks", "places", "recovery", "mismatch", "journal"),

@@ -107,7 +107,9 @@ def test_a_graph_selects_as_numpy_does(tmp_path: Path, kind: dict[str, object]) 
     one = decoder.start(features, 4)
     assert decoder.select is None
     assert decoder.leaving is leave_at_once
-    other = by_graph(Decoder(decoder.session, CPU, decoder.path), bundle).start(features, 4)
+    other = by_graph(Decoder(decoder.session, CPU, decoder.path, words=decoder.words, end=decoder.end), bundle).start(
+        features, 4
+    )
     token, parent = np.full((3, 1), 1), np.zeros((3, 1), np.int64)
     random = np.random.default_rng(3)
     for kept in ([2, 0], [0, 1], [1]):
@@ -130,8 +132,8 @@ def test_a_graph_selects_as_numpy_does(tmp_path: Path, kind: dict[str, object]) 
 def test_a_gpu_lets_images_leave_only_by_the_graph(tiny_bundle: Path) -> None:
     _, decoder = open_sessions(open_bundle(tiny_bundle), CPU)
     graph = object()
-    assert Decoder(decoder.session, GPU, decoder.path).leaving is None
-    with_graph = Decoder(decoder.session, GPU, decoder.path, graph)
+    assert Decoder(decoder.session, GPU, decoder.path, words=12, end=2).leaving is None
+    with_graph = Decoder(decoder.session, GPU, decoder.path, graph, words=12, end=2)
     assert with_graph.leaving is leave_by_halves
     assert with_graph.select is graph
 
