@@ -1,4 +1,4 @@
-"""What a saved model does not say of itself, as options: `export` asks for it, and `verify` of a bundle's origin."""
+"""Options that commands share: what a saved model does not say of itself, for `export` and `verify`; and -v."""
 
 from __future__ import annotations
 
@@ -8,6 +8,25 @@ from typing import Annotated, Literal
 import typer
 
 _SAVED = "A model saved elsewhere"
+
+
+def _note_verbosity(ctx: typer.Context, verbosity: int) -> int:
+    """For `cli.GuardedGroup`, which stands outside the command."""
+    ctx.find_root().obj = verbosity
+    return verbosity
+
+
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "--verbose",
+        "-v",
+        count=True,
+        callback=_note_verbosity,
+        envvar="BATCHCAP_VERBOSE",
+        help="Show what TensorFlow says too; -vv adds tracebacks.",
+    ),
+]
 
 Vocabulary = Annotated[
     Path | None,

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from batchcap import cli_export, cli_origin
+from batchcap import cli_origin
+from batchcap.cli_frameworks import need_export, tensorflow_loaded
 from batchcap.errors import OptionError, export_errors_headed
 
 if TYPE_CHECKING:
     from batchcap.verify import Check
+
+_HEADING = "The origin cannot be compared"
 
 
 def register(app: typer.Typer) -> None:
@@ -52,6 +55,7 @@ def verify(
     end: cli_origin.End = None,
     unknown: cli_origin.Unknown = None,
     padding: cli_origin.Padding = None,
+    verbose: cli_origin.Verbose = 0,
 ) -> None:
     """Check that a bundle is whole, keeps its contract, and computes true log-probabilities; on the CPU.
 
@@ -77,17 +81,21 @@ def verify(
     if origin is None and given:
         raise OptionError(f"--{given[0]} says something of the origin.", "Add --origin SOURCE, or leave it out.")
     if origin is not None:
-        cli_export.need_export()
+        need_export()
+        from batchcap_export.checks import check_source
+        from batchcap_export.importers import ImportOptions
+
+        with export_errors_headed(_HEADING):
+            check_source(origin, ImportOptions(**how), images)
     from batchcap.console import say
     from batchcap.console_tables import show_verdict
     from batchcap.verify import verify as checks
 
     failed = _show(checks(bundle, images))
     if origin is not None and not failed:
-        from batchcap_export.importers import ImportOptions
-        from batchcap_export.origin import compare
+        with tensorflow_loaded(verbose), export_errors_headed(_HEADING):
+            from batchcap_export.origin import compare
 
-        with export_errors_headed("The origin cannot be compared"):
             failed = _show(compare(bundle, origin, ImportOptions(**how), images, say))
     show_verdict(failed)
     if failed:

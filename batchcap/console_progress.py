@@ -115,9 +115,9 @@ class Steps:
         if self._bar is not None:
             self._bar.stop()
 
-    def __call__(self, what: str, done: int, total: int) -> None:
-        """Take in how far ``what`` is; its last report is always shown."""
-        text = f"{done:,} of {total:,}"
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
+        """Take in how far ``what`` is; its last report is always shown, by ``note`` where there is one."""
+        text = note or f"{done:,} of {total:,}"
         if self._bar is None:
             now = self._clock()
             if done >= total or now - self._spoke >= LINE_SECONDS:
@@ -125,7 +125,7 @@ class Steps:
                 say(f"{what}: {text}")
             return
         if what not in self._tasks:
-            # Only while something is under way: Keras draws bars of its own in between.
+            # Only while something is under way: other lines come in between.
             self._bar.start()
             self._tasks[what] = self._bar.add_task(what, total=total, note="")
         self._bar.update(self._tasks[what], completed=done, note=text)

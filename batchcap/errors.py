@@ -118,9 +118,24 @@ class ImageError(BatchcapError, ValueError):
 
 
 class ExportError(BatchcapError, ValueError):
-    """A model cannot be trained or converted as asked, or its conversion is not equal to the original."""
+    """A model cannot be converted as asked, or its conversion is not equal to the original.
+
+    Base of what the commands of the export stage raise.
+    """
 
     title = "Export failed"
+
+
+class DataError(ExportError):
+    """Images, captions or splits that a model shall learn from, or be compared on, are missing or do not fit."""
+
+    title = "Images or captions cannot be used"
+
+
+class TrainingError(ExportError):
+    """A network cannot be trained as asked, or its run folder is not in order."""
+
+    title = "Training failed"
 
 
 @contextmanager
@@ -129,5 +144,6 @@ def export_errors_headed(title: str) -> Iterator[None]:
     try:
         yield
     except ExportError as error:
-        error.title = title
+        if not isinstance(error, DataError):  # its title says more, whatever the command does
+            error.title = title
         raise

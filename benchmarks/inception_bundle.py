@@ -28,8 +28,9 @@ from batchcap_export.backbones import Backbone, load_backbone
 from batchcap_export.bundling import BundleOptions, export_model
 from batchcap_export.datasets import SPECIAL
 from batchcap_export.images import find_images, read_image
+from batchcap_export.recipes import TrainOptions
 from batchcap_export.stepping import TrainedCaptioner
-from batchcap_export.train import TrainOptions, build_decoder, preprocessing, trained_model
+from batchcap_export.train import build_decoder, preprocessing, trained_model
 
 
 def main() -> None:

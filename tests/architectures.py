@@ -14,9 +14,10 @@ from batchcap.vocabulary import Vocabulary
 from batchcap_export.backbones import Backbone, load_backbone
 from batchcap_export.datasets import SPECIAL
 from batchcap_export.model import CaptionModel
+from batchcap_export.recipes import TrainOptions
 from batchcap_export.stepping import TrainedCaptioner
 from batchcap_export.texts import ENGLISH
-from batchcap_export.train import TrainOptions, build_decoder, preprocessing, trained_model
+from batchcap_export.train import build_decoder, preprocessing, trained_model
 
 WORDS = 300
 UNITS = 64

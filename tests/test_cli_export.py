@@ -42,6 +42,7 @@ def test_train_export_run(tmp_path: Path) -> None:
     pytest.importorskip("pycocoevalcap", reason="the eval extra is not installed")
     write_colours(tmp_path, count=112, dev=64)
     settings = ["--min-count", 1, "--units", 32, "--epochs", 2, "--batch-size", 16, "--learning-rate", 0.01, "--tied"]
+    settings += ["--weights", "random"]
     data = [tmp_path / "images", "--captions", tmp_path / "captions.txt"]
     splits = ["--train-split", tmp_path / "train.txt", "--dev-split", tmp_path / "dev.txt"]
     trained = call("train", *data, *splits, "-o", tmp_path / "run", *settings)
@@ -85,7 +86,20 @@ def test_train_export_run(tmp_path: Path) -> None:
     [
         (["export", "nowhere", "-o", "bundle"], "nowhere: no such file or folder"),
         (
-            ["train", "nowhere", "--captions", "c", "--train-split", "t", "--dev-split", "d", "-o", "run"],
+            [
+                "train",
+                "x",
+                "--captions",
+                "c",
+                "--train-split",
+                "t",
+                "--dev-split",
+                "d",
+                "-o",
+                "run",
+                "--weights",
+                "random",
+            ],
             "no such file",
         ),
         (["distill", ".", "--teacher", "t.keras", "--layer", "x", "--held-out", ".", "-o", "run"], "no such teacher"),

@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 from architectures import options_of
 
-from batchcap.errors import ExportError
+from batchcap.errors import ExportError, OptionError
 from batchcap_export.architectures import ARCHITECTURES, ShowAndTell, ShowAttendTell
 from batchcap_export.architectures.show_attend_tell import attention_penalty
 from batchcap_export.train import MaskedCrossEntropy
@@ -173,7 +173,7 @@ def test_training_with_the_penalty_spreads_the_attention() -> None:
     ],
 )
 def test_options_of_another_architecture_are_refused(architecture: str, own: dict[str, Any], told: str) -> None:
-    with pytest.raises(ExportError, match=told):
+    with pytest.raises(OptionError, match=told):
         options_of(architecture, **own)
 
 

@@ -227,6 +227,9 @@ HOOKS = {
 def test_a_file_that_makes_no_captioner_is_named(wrong: str, tmp_path: Path) -> None:
     text, told = HOOKS[wrong]
     (tmp_path / "hook.py").write_text(text)
+    # So many that the file is run: too few are told before.
+    for index in range(64):
+        (tmp_path / f"{index}.png").touch()
     before = list(sys.path)
     done = call("export", tmp_path / "hook.py", "-o", tmp_path / "bundle", "--images", tmp_path)
     assert done.exit_code == 1

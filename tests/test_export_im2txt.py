@@ -25,7 +25,7 @@ from batchcap.bundle import open_bundle
 from batchcap.errors import ExportError
 from batchcap.preprocess import Preprocess
 from batchcap_export.bundling import BundleOptions, export_source
-from batchcap_export.importers import ImportOptions, frozen, im2txt, open_source, show_and_tell
+from batchcap_export.importers import ImportOptions, find_checkpoint, frozen, im2txt, open_source, show_and_tell
 from batchcap_export.importers.im2txt_tool import Printed, Tool
 from batchcap_export.importers.inception_v3 import Layer, inception_v3
 from batchcap_export.origin import compare
@@ -168,9 +168,9 @@ def test_a_checkpoint_is_the_same_graph(
         saver = tf.compat.v1.train.Saver(variables, write_version=1 if old else 2)
         for step in (9, 10):
             saver.save(session, str(tmp_path / "model.ckpt"), step, write_meta_graph=old)
-    prefix = show_and_tell.find_checkpoint(tmp_path)
+    prefix = find_checkpoint(tmp_path)
     assert prefix == tmp_path / "model.ckpt-10"
-    assert show_and_tell.find_checkpoint(tmp_path / "model.ckpt-9") == tmp_path / "model.ckpt-9"
+    assert find_checkpoint(tmp_path / "model.ckpt-9") == tmp_path / "model.ckpt-9"
     assert show_and_tell.inference_graph(show_and_tell.read_checkpoint(prefix)) == original
     model = open_source(str(tmp_path), ImportOptions(vocabulary=vocabulary))
     assert model.recipe == {"from": "checkpoint", "outputs": OUTPUTS}
@@ -299,6 +299,9 @@ def test_a_training_graph(vocabulary: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("content", "told"), [(b"no graph at all", "is no graph"), (b"", "without nodes")])
 def test_a_file_that_is_no_graph(content: bytes, told: str, vocabulary: Path, tmp_path: Path) -> None:
     (tmp_path / "x.pb").write_bytes(content)
+    # So many that the graph is read: too few are told before.
+    for index in range(64):
+        (tmp_path / f"{index}.png").touch()
     result = call("export", tmp_path / "x.pb", "--vocabulary", vocabulary, "-o", tmp_path / "b", "--images", tmp_path)
     assert result.exit_code == 1
     assert told in " ".join(result.stderr.split())

@@ -171,8 +171,9 @@ def test_what_stands_in_the_way_is_named(photos: list[Path], tmp_path: Path) -> 
     (tmp_path / "there").mkdir()
     with pytest.raises(OutputError, match="there: exists already"):
         export_model(model, tmp_path / "there", BundleOptions(name="there"), photos, lambda _: None)
-    with pytest.raises(OutputError, match="no such folder"):
-        export_model(model, tmp_path / "no" / "x", BundleOptions(name="x"), photos, lambda _: None)
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"file/x: cannot be made: .*/file is no folder"):
+        export_model(model, tmp_path / "file" / "x", BundleOptions(name="x"), photos, lambda _: None)
 
 
 def test_scores_and_rounding_stand_in_the_manifest(photos: list[Path], tmp_path: Path) -> None:

@@ -314,7 +314,7 @@ def test_the_references_of_an_evaluation_judge_where_no_others_are_named(many: t
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda: Precisions(wanted=("int8",)), "--precision int8 needs pictures .* Name a folder .*--calibrate"),
+        (lambda: Precisions(wanted=("int8",)), "--precision int8 needs images .* Name a folder .*--calibrate"),
         (lambda: Precisions(calibrate=(Path(),)), "--calibrate goes with --precision int8"),
         (
             lambda: prepare_trial(Precisions(wanted=("int8",), calibrate=(Path("few"),)), [], []),

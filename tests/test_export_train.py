@@ -17,7 +17,8 @@ import msgspec
 import tensorflow as tf
 
 from batchcap.errors import ExportError
-from batchcap_export.train import Batches, MaskedCrossEntropy, TrainOptions, load_run, train
+from batchcap_export.recipes import TrainOptions
+from batchcap_export.train import Batches, MaskedCrossEntropy, load_run, train
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +30,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> TrainOptions:
         captions=folder / "captions.txt",
         train_split=folder / "train.txt",
         dev_split=folder / "dev.txt",
+        weights="random",
         min_count=1,
         units=32,
         views=2,

@@ -26,7 +26,7 @@ FLOORS = (
     ("locks", "places", "recovery", "mismatch", "journal"),
     ("progress", "pipeline", "doctor", "bench", "verify"),
     ("console", "console_progress", "console_summary", "console_tables"),
-    ("cli", "cli_export", "cli_help", "cli_origin", "cli_usage", "cli_verify"),
+    ("cli", "cli_export", "cli_frameworks", "cli_help", "cli_origin", "cli_train", "cli_usage", "cli_verify"),
     ("__main__",),
 )
 EXPORT_STAGE = {"tensorflow", "keras", "tf2onnx", "onnx", "batchcap_export", "pycocoevalcap"}
@@ -87,7 +87,7 @@ def test_no_import_runs_in_a_circle() -> None:
 ONLY = {
     "onnxruntime": {"sessions"},
     "rich": {"console", "console_progress", "console_tables"},
-    "typer": {"cli", "cli_export", "cli_origin", "cli_usage", "cli_verify", "__main__"},
+    "typer": {"cli", "cli_export", "cli_origin", "cli_train", "cli_usage", "cli_verify", "__main__"},
 }
 
 

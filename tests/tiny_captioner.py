@@ -12,8 +12,9 @@ from batchcap_export.architectures import AttentionGRU
 from batchcap_export.backbones import Backbone
 from batchcap_export.datasets import SPECIAL
 from batchcap_export.model import CaptionModel
+from batchcap_export.recipes import TrainOptions
 from batchcap_export.stepping import TrainedCaptioner
-from batchcap_export.train import TrainOptions, preprocessing, trained_model
+from batchcap_export.train import preprocessing, trained_model
 
 NOWHERE = Path("nowhere")
 

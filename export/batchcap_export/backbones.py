@@ -1,7 +1,9 @@
-"""Image backbones: a picture in, a map of region features out."""
+"""Image backbones: an image in, a map of region features out."""
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +12,10 @@ from typing import Any
 import keras
 from keras import layers
 
-from batchcap.errors import ExportError
+from batchcap.errors import OptionError, TrainingError
+from batchcap_export.checks import SMALL_SIZE, check_small
+from batchcap_export.downloads import impatient
 
-SMALL_SIZE = 160
 SMALL_GRID = (7, 7)
 SMALL_FEATURES = 256
 
@@ -75,30 +78,24 @@ def _residual(x: Any, channels: int, *, strides: int, folded: bool, name: str) -
     return layers.ReLU(name=f"{name}_out")(x)
 
 
-def load_backbone(name: str, weights: str = "none", size: int | None = None) -> Backbone:
+def load_backbone(name: str, weights: str = "random", size: int | None = None) -> Backbone:
     """A backbone by name: ``small`` or any network of keras.applications.
 
     Args:
         name: ``small``, or a name as keras.applications spells it, such as ``InceptionResNetV2``.
-        weights: ``none`` (random start), ``imagenet`` (keras.applications downloads them), or a weights file.
+        weights: ``random``, ``imagenet`` (keras.applications downloads them), or a weights file.
         size: rows and columns of the input; None is the network's own (299 for the Inception family, else 224).
 
     Raises:
-        ExportError: no such network or file, or weights that do not fit.
+        OptionError: no such network, or a size or weights that ``small`` cannot have.
+        TrainingError: no such file, weights that do not fit, or that cannot be downloaded.
     """
+    check_small(name, weights, size)
     if name == "small":
-        if size not in (None, SMALL_SIZE):
-            raise ExportError(
-                f"--backbone small is made for {SMALL_SIZE}x{SMALL_SIZE}, not {size}.", "Leave --size out."
-            )
-        if weights == "imagenet":
-            raise ExportError(
-                "--weights imagenet: there are none for small.", "Distil it first: batchcap distill --help."
-            )
         model = small_backbone()
     else:
         model = _application(name, "imagenet" if weights == "imagenet" else None, size)
-    if weights not in ("none", "imagenet"):
+    if weights not in ("random", "imagenet"):
         _load_weights(model, Path(weights))
     rows, columns, features = model.output_shape[1:]
     return Backbone(model, name, *model.input_shape[1:3], (rows, columns), features)
@@ -108,19 +105,41 @@ def _application(name: str, weights: str | None, size: int | None) -> keras.Mode
     build = getattr(keras.applications, name, None)
     if build is None or not name[:1].isupper():
         known = ", ".join(n for n in dir(keras.applications) if n[:1].isupper())
-        raise ExportError(f"--backbone {name}: no such network.", f"Known: small, {known}.")
+        raise OptionError(f"--backbone {name}: no such network.", f"Known: small, {known}.")
     module = sys.modules[build.__module__]
     side = size or (299 if name in ("InceptionV3", "InceptionResNetV2", "Xception") else 224)
     image = layers.Input((side, side, 3), name="image")
     scaled = module.preprocess_input(image)
-    network = build(include_top=False, weights=weights, input_shape=(side, side, 3))
+    try:
+        with impatient():
+            network = build(include_top=False, weights=weights, input_shape=(side, side, 3))
+    except Exception as error:  # Keras raises a bare Exception where it cannot download
+        raise _explained(error, name, weights, side) from error
     return keras.Model(image, network(scaled), name=name)
+
+
+def _explained(error: Exception, name: str, weights: str | None, side: int) -> Exception:
+    """What building a network of keras.applications failed with, with its cause and the fix."""
+    reason = str(error).strip().split("\n")[0] or type(error).__name__
+    if isinstance(error, ValueError) and not reason.startswith("Incomplete"):  # a size that the network cannot have
+        return TrainingError(f"--backbone {name} at {side}x{side}: {reason}", "Choose another --size or --backbone.")
+    if weights is None:
+        return error
+    url = re.search(r"https?://\S+?(?=:?\s|$)", reason)
+    kept = Path(os.environ.get("KERAS_HOME", "~/.keras")) / "models"
+    return TrainingError(
+        f"--weights {weights}: those of {name} are not on this machine, and could not be downloaded: {reason}",
+        f"Connect this machine to the internet once, or copy {'that' if url else 'the'} file from another "
+        f"one into {kept}.",
+    )
 
 
 def _load_weights(model: keras.Model, path: Path) -> None:
     if not path.is_file():
-        raise ExportError(f"--weights {path}: no such file.", "Give imagenet, none, or a .weights.h5 file.")
+        raise TrainingError(f"--weights {path}: no such file.", "Give imagenet, random, or a .weights.h5 file.")
     try:
         model.load_weights(path)
     except (ValueError, OSError) as error:
-        raise ExportError(f"--weights {path}: not the weights of {model.name}: {error}") from error
+        raise TrainingError(
+            f"--weights {path}: not the weights of {model.name}: {error}", "Give those of this network."
+        ) from error

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypeAlias
@@ -20,7 +19,6 @@ from batchcap.bundle import (
     SELECT_FILE,
     VOCABULARY_FILE,
     Bundle,
-    Generation,
     Manifest,
     Metric,
     Provenance,
@@ -28,63 +26,23 @@ from batchcap.bundle import (
     write_manifest,
 )
 from batchcap.captioner import decoding_options
-from batchcap.errors import ExportError, OutputError
-from batchcap.options import DecodingOptions
+from batchcap.errors import ExportError
 from batchcap_export import datasets, images
+from batchcap_export.bundle_options import MIN_IMAGES, BundleOptions, Precisions
+from batchcap_export.checks import dev_images
 from batchcap_export.convert import OPSET, compact, convert_decoder, convert_encoder, convert_select
 from batchcap_export.evaluate import Evaluation, Scores, caption_files, score
 from batchcap_export.importers import ImportOptions, open_source
 from batchcap_export.model import CaptionModel, Say, check_model
 from batchcap_export.model_card import model_card
-from batchcap_export.parity import MIN_IMAGES, Parity, check_parity, copying_cost
-from batchcap_export.precision import Precisions, add_variants, prepare_trial
-from batchcap_export.rounding import Storage
-from batchcap_export.texts import TEXTS, TextName
+from batchcap_export.parity import Parity, check_parity, copying_cost
+from batchcap_export.places import check_place
+from batchcap_export.precision import add_variants, prepare_trial
+from batchcap_export.texts import TEXTS
 from batchcap_export.train import load_run, trained_model
 from batchcap_export.workshop import move, workshop
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BundleOptions:
-    """What a bundle is called, how it is stored, and what is said of it."""
-
-    name: str
-    version: str = "1"
-    store: Storage = "float32"
-    """How the big weights lie in the files; arithmetic is float32."""
-    beam_size: int | None = None
-    """Default of the bundle, as the next two; None is the model's own."""
-    max_length: int | None = None
-    length_penalty: float | None = None
-    text: TextName | None = None
-    """How the bundle writes its words; None is the model's own."""
-    data: str = ""
-    """What it learnt from, in words."""
-    terms: str = ""
-    """Under which terms it may be used."""
-    min_distinct: float = 0.5
-    """Share of the parity captions that must be different."""
-
-    def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
-            raise ExportError(
-                f"{self.name!r} cannot be the name of a bundle.",
-                "Use letters, digits and . _ + -, with --name or --output.",
-            )
-
-    def generation(self, own: Generation) -> Generation:
-        """The bundle's default decoding: what was chosen here, else the model's own.
-
-        Raises:
-            OptionError: a run would refuse it.
-        """
-        chosen = {name: getattr(self, name) for name in ("beam_size", "max_length", "length_penalty")}
-        generation = structs.replace(own, **{name: value for name, value in chosen.items() if value is not None})
-        DecodingOptions(**structs.asdict(generation))
-        return generation
-
+_NOTICEABLE = 1.1
 
 Check: TypeAlias = Callable[[Bundle], Sequence[Metric]]
 """Measures a finished bundle before it moves to its place, or raises."""
@@ -115,8 +73,7 @@ def export_model(
         OptionError: defaults that no run would take.
         OutputError: ``output`` exists, or cannot be written.
     """
-    if output.exists():
-        raise OutputError(f"{output}: exists already.", "Remove it, or name another folder.")
+    check_place(output)
     if len(parity_images) < MIN_IMAGES:
         raise ExportError(f"Parity needs {MIN_IMAGES} images, not {len(parity_images)}.", "Name a folder: --images.")
     model = replace(model, generation=options.generation(model.generation))
@@ -143,7 +100,11 @@ def export_model(
         say(parity.summary())
         if model.repeats_memory:
             cost = copying_cost(bundle, pixels)
-            say(f"the step copies the memory for every beam: it takes {cost:.2f} times as long as without")
+            if cost >= _NOTICEABLE:
+                say(
+                    f"warning: the step copies the memory for every beam, and is {cost:.1f} times as slow for it; "
+                    "a step written for beams would not (export_captioner, beams=True)"
+                )
         metrics = [Metric(name="parity", value=parity.identical / parity.images, signature=parity.summary())]
         metrics += _scored(bundle, evaluations, plain, options.store, say)
         for check in checks:
@@ -176,8 +137,7 @@ def export_run(
     captioner, trained, recipe = load_run(run)
     dev = None
     if scored or folder is None or copies:
-        captions = datasets.read_captions(trained.captions)
-        dev = datasets.read_split(trained.images, captions, trained.dev_split)
+        dev = dev_images(trained)
     evaluations = []
     if dev is not None and scored:
         evaluations.append(Evaluation(trained.dev_split.stem, dev.files, dev.references))

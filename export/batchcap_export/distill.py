@@ -6,6 +6,7 @@ squared error is weighted between raw (big components count) and whitened (all c
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,34 +17,17 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from batchcap.errors import ExportError
+from batchcap.errors import TrainingError
 from batchcap_export import images
 from batchcap_export.backbones import SMALL_FEATURES, SMALL_GRID, SMALL_SIZE, small_backbone
+from batchcap_export.checks import check_distilling
 from batchcap_export.fitting import Report, fit_resumable
-from batchcap_export.runs import claim, digest, file_digest, replace
+from batchcap_export.model import Say
+from batchcap_export.recipes import DistillOptions, Pictures
+from batchcap_export.runs import claim, digest, file_digest, note_done, open_cache, read_done, replace
 
 _PCA_PICTURES = 3000
 _TEACHER_BATCH = 64
-
-
-@dataclass(frozen=True, slots=True)
-class DistillOptions:
-    """Everything that decides what a distilled backbone becomes."""
-
-    views: int = 8
-    """Fixed augmented views of each picture of the main folders."""
-    extra_views: int = 3
-    """Views of each picture of the extra folders."""
-    epochs: int = 7
-    batch_size: int = 128
-    learning_rate: float = 2e-3
-    """Peak of AdamW's rate; it warms up over one twentieth of all steps and falls along a cosine to nothing."""
-    weight_decay: float = 0.02
-    whitening: float = 0.5
-    """A component of variance v weighs v ** -whitening: 0 is the raw squared error, 1 the whitened one."""
-    seed: int = 1
-    precision: str = "mixed_bfloat16"
-    """Keras dtype policy while training; weights stay float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +56,22 @@ def teacher_features(path: Path, layer: str) -> Teacher:
     """The network of a .keras file, cut at ``layer``.
 
     Raises:
-        ExportError: no such file or layer, or its map is not 7x7.
+        TrainingError: no such file or layer, or its map is not 7x7.
     """
     if not path.is_file():
-        raise ExportError(f"{path}: no such teacher network.", "Give a .keras file.")
-    whole = keras.saving.load_model(path, compile=False)
+        raise TrainingError(f"{path}: no such teacher network.", "Give a .keras file.")
+    try:
+        whole = keras.saving.load_model(path, compile=False)
+    except (ValueError, OSError, TypeError, zipfile.BadZipFile) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise TrainingError(f"{path}: is no network that Keras can load: {reason}", "Give a .keras file.") from error
     try:
         output = whole.get_layer(layer).output
     except ValueError:
         names = ", ".join(x.name for x in whole.layers[-5:])
-        raise ExportError(f"{path}: no layer named {layer!r}.", f"The last layers are {names}.") from None
+        raise TrainingError(f"{path}: no layer named {layer!r}.", f"The last layers are {names}.") from None
     if tuple(output.shape[1:3]) != SMALL_GRID:
-        raise ExportError(
+        raise TrainingError(
             f"{path}: layer {layer!r} gives a map of {output.shape[1:3]}, not {SMALL_GRID}.", "Name another."
         )
     return Teacher(keras.Model(whole.input, output), f"{path.name} {file_digest(path)}, {layer}")
@@ -97,6 +85,8 @@ def distill(
     run: Path,
     options: DistillOptions,
     report: Report,
+    *,
+    say: Say = lambda _: None,
 ) -> keras.Model:
     """Train a `small_backbone` to give the teacher's features; a second call goes on where the first one stopped.
 
@@ -105,7 +95,8 @@ def distill(
         main, extra: pictures that get ``options.views`` and ``options.extra_views`` views.
         held_out: pictures that are only measured, one whole view each.
         run: folder for the cache, the state of training, ``backbone.weights.h5`` and ``history.json``.
-        report: hears how far the teacher is.
+        report: hears how far the teacher and the epochs are.
+        say: hears what else a person should know.
 
     Returns:
         The trained backbone in float32.
@@ -125,23 +116,9 @@ def distill(
     project = _projection(forward, mean, components)
     train = _cache(project, items, teacher.side, run, "train", report)
     held = _cache(project, [(p, images.WHOLE) for p in held_out], teacher.side, run, "held_out", report)
-    student = _train(train, held, variance, run, options)
+    student = _train(train, held, variance, run, options, report, say)
     replace(run / "backbone.weights.h5", student.save_weights)
     return student
-
-
-@dataclass(frozen=True, slots=True)
-class Pictures:
-    """What to distil from, as the command line gives it."""
-
-    folders: Sequence[Path]
-    """The first one gets ``DistillOptions.views`` views a picture, the others ``extra_views``."""
-    names: Sequence[Path]
-    """Files of picture names: only these are taken from the first folder. Without a file: all."""
-    held_out: Path
-    """Folder of the pictures that are only measured."""
-    held_out_names: Path | None
-    """File of picture names: only these are taken from ``held_out``."""
 
 
 def distill_folders(
@@ -151,37 +128,21 @@ def distill_folders(
     run: Path,
     options: DistillOptions,
     report: Report,
+    say: Say = lambda _: None,
 ) -> Path:
     """`distill` from folders and split files; pictures that are held out are never learnt.
 
     Returns:
         The file of the backbone's weights.
+
+    Raises:
+        DataError: folders or names that do not fit.
+        TrainingError: no such teacher, or a run folder of another recipe.
     """
+    files = check_distilling(teacher, pictures, run, options)
     network = teacher_features(teacher, layer)
-    held = _named(pictures.held_out, [pictures.held_out_names] if pictures.held_out_names else [])
-    apart = {path.resolve() for path in held}
-    main = [p for p in _named(pictures.folders[0], pictures.names) if p.resolve() not in apart]
-    extra = [p for folder in pictures.folders[1:] for p in images.find_images(folder) if p.resolve() not in apart]
-    if not main:
-        raise ExportError(f"{pictures.folders[0]}: every picture here is held out.")
-    distill(network, main, extra, held, run, options, report)
+    distill(network, files.main, files.extra, files.held_out, run, options, report, say=say)
     return run / "backbone.weights.h5"
-
-
-def _named(folder: Path, names: Sequence[Path]) -> list[Path]:
-    """The pictures of ``folder`` that the files name, by stem and in their order; all where there is no file."""
-    found = images.find_images(folder)
-    if not names:
-        return found
-    for file in names:
-        if not file.is_file():
-            raise ExportError(f"{file}: no such file of picture names.")
-    wanted = [Path(line.strip()).stem for file in names for line in file.read_text(encoding="utf-8").splitlines()]
-    by_stem = {path.stem: path for path in found}
-    kept = [by_stem[stem] for stem in wanted if stem in by_stem]
-    if not kept:
-        raise ExportError(f"{folder}: none of the pictures that {', '.join(map(str, names))} name.")
-    return kept
 
 
 def _principal_components(
@@ -190,8 +151,11 @@ def _principal_components(
     """Mean [F], the first components [F, 256] and their variances [256] of the teacher's features over a sample."""
     file = run / "pca.npz"
     if file.exists():
-        with np.load(file) as saved:
-            return saved["mean"], saved["components"], saved["variance"]
+        try:
+            with np.load(file) as saved:
+                return saved["mean"], saved["components"], saved["variance"]
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):
+            pass  # torn: made again
     sample = np.random.default_rng(seed).permutation(len(paths))[:_PCA_PICTURES]
     total: Any = 0.0
     square: Any = 0.0
@@ -241,12 +205,10 @@ def _cache(
     files = run / f"{name}-pictures.npy", run / f"{name}-targets.npy"
     shapes = (len(items), SMALL_SIZE, SMALL_SIZE, 3), (len(items), *SMALL_GRID, SMALL_FEATURES)
     progress = run / f"{name}-done.txt"
-    done = int(progress.read_text()) if progress.exists() and all(f.exists() for f in files) else 0
-    mode = "r+" if done else "w+"
-    pictures = np.lib.format.open_memmap(files[0], mode, np.uint8, shapes[0])
-    targets = np.lib.format.open_memmap(files[1], mode, np.float16, shapes[1])
-    if pictures.shape != shapes[0]:
-        raise ExportError(f"{run}: the cache was made from other pictures or views.", "Use a new run folder.")
+    noted = read_done(progress, len(items))
+    opened = [open_cache(f, s, t, noted) for f, s, t in zip(files, shapes, (np.uint8, np.float16), strict=True)]
+    (pictures, _), (targets, _) = opened
+    done = min(count for _, count in opened)
 
     def render(item: tuple[Path, images.View]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         image = images.read_image(item[0])
@@ -261,16 +223,22 @@ def _cache(
         if start // _TEACHER_BATCH % 50 == 0:
             pictures.flush()
             targets.flush()
-            progress.write_text(str(stop))
+            note_done(progress, stop)
         report(f"teacher's features, {name}", stop, len(items))
     pictures.flush()
     targets.flush()
-    progress.write_text(str(len(items)))
+    note_done(progress, len(items))
     return _Cache(pictures, targets)
 
 
 def _train(
-    train: _Cache, held: _Cache, variance: NDArray[np.float32], run: Path, options: DistillOptions
+    train: _Cache,
+    held: _Cache,
+    variance: NDArray[np.float32],
+    run: Path,
+    options: DistillOptions,
+    report: Report,
+    say: Say,
 ) -> keras.Model:
     steps = len(train.pictures) // options.batch_size
     total = steps * options.epochs
@@ -300,6 +268,8 @@ def _train(
         options.epochs,
         options.seed,
         run,
+        report=report,
+        say=say,
     )
     out = small_backbone()
     out.set_weights(student.get_weights())

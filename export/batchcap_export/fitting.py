@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import msgspec
@@ -15,8 +15,17 @@ import numpy as np
 from batchcap_export.runs import replace, write_json
 
 History = list[dict[str, float]]
-Report = Callable[[str, int, int], None]
-"""Hears how far a long job is: what, done, total."""
+
+
+class Report(Protocol):
+    """Hears how far a long job is."""
+
+    def __call__(self, what: str, done: int, total: int, note: str = "", /) -> object:
+        """``note``: what came of it, with the last report; empty where nothing but its end is worth a word."""
+
+
+def _unheard(*_: object) -> None:
+    """A report that nobody wants."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,9 @@ def fit_resumable(
     seed: int,
     run: Path,
     stopping: Stopping | None = None,
+    *,
+    report: Report = _unheard,
+    say: Callable[[str], object] = _unheard,
 ) -> History:
     """Train ``model`` (compiled) and leave it with its last weights, or its best ones if ``stopping`` is given.
 
@@ -42,19 +54,20 @@ def fit_resumable(
         seed: what dropout depends on, together with the epoch.
         held_out: data whose loss is measured after each epoch.
         run: folder for ``history.json``, ``after-N.weights.h5`` (with the optimizer's state) and ``best.weights.h5``.
+        report: hears of every batch, and of the losses of every epoch.
+        say: hears where a training goes on, and why it stops early.
 
     Returns:
         One row an epoch: ``loss``, ``val_loss``.
     """
     history_file, best = run / "history.json", run / "best.weights.h5"
-    history: History = msgspec.json.decode(history_file.read_bytes()) if history_file.exists() else []
-    if history:
-        model.optimizer.build(model.trainable_variables)
-        model.load_weights(_latest(run, len(history)))
+    history = _resume(model, run, epochs, say)
     for epoch in range(len(history), epochs):
         if stopping is not None and _waited(history) >= stopping.patience:
+            say(f"stopped: the dev loss has not fallen for {_waited(history)} epochs")
             break
         _reseed(model, seed, epoch)
+        started, progress = time.monotonic(), _Progress(report, epoch + 1, epochs)
         result = model.fit(
             batches(epoch),
             validation_data=held_out,
@@ -62,7 +75,9 @@ def fit_resumable(
             epochs=epoch + 1,
             # The data has its own order; Keras would shuffle it by a random state that no file keeps.
             shuffle=False,
-            verbose=1 if sys.stderr.isatty() and sys.stdout.isatty() else 2,
+            callbacks=[progress],
+            # Keras counts to the end of this call; the reports count to the end of the training.
+            verbose=0,
         )
         history.append({name: float(values[-1]) for name, values in result.history.items()})
         if _waited(history) == 0:
@@ -71,9 +86,51 @@ def fit_resumable(
         # history.json says how many epochs count, and so which weights; only then may the ones before go.
         write_json(history_file, history)
         _latest(run, epoch).unlink(missing_ok=True)
+        progress.finish(history, time.monotonic() - started)
     if stopping is not None and best.exists():
         model.load_weights(best)
     return history
+
+
+def _resume(model: keras.Model, run: Path, epochs: int, say: Callable[[str], object]) -> History:
+    """The epochs that count, with the weights after them loaded; none where a file of them is missing or torn."""
+    file = run / "history.json"
+    if not file.exists():
+        return []
+    try:
+        history = msgspec.json.decode(file.read_bytes(), type=list[dict[str, float]])
+        if history:
+            model.optimizer.build(model.trainable_variables)
+            model.load_weights(_latest(run, len(history)))
+    except (msgspec.MsgspecError, OSError) as error:
+        say(f"{run}: the epochs that were done cannot be read ({error}): training begins again with the first")
+        file.unlink()
+        return []
+    if len(history) >= epochs:
+        say(f"all {epochs} epochs are done")
+    elif history:
+        say(f"goes on after epoch {len(history)} of {epochs}, whose dev loss was {history[-1]['val_loss']:.3f}")
+    return history
+
+
+class _Progress(keras.callbacks.Callback):
+    """Reports every batch of an epoch, and its losses in the end."""
+
+    def __init__(self, report: Report, epoch: int, epochs: int) -> None:
+        super().__init__()
+        self._report, self._what, self._done = report, f"epoch {epoch} of {epochs}", 0
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+        """Never the last report: the held-out loss is not known yet."""
+        self._done = batch + 1
+        self._report(self._what, self._done, max(self.params.get("steps") or 0, self._done) + 1)
+
+    def finish(self, history: History, seconds: float) -> None:
+        """The last report of the epoch."""
+        losses = history[-1]
+        lowest = ", the lowest so far" if len(history) > 1 and _waited(history) == 0 else ""
+        note = f"loss {losses['loss']:.3f}, dev loss {losses['val_loss']:.3f}{lowest}, {seconds:.0f} s"
+        self._report(self._what, self._done + 1, self._done + 1, note)
 
 
 def _reseed(model: keras.Model, seed: int, epoch: int) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -14,26 +15,26 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from batchcap import preprocess, sources
-from batchcap.errors import ExportError, ImageError
+from batchcap.errors import DataError, ImageError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def find_images(folder: Path) -> list[Path]:
-    """Every picture below ``folder``, as a run finds them and in its order.
+def find_images(folder: Path, most: int | None = None) -> list[Path]:
+    """Every image below ``folder``, or the first ``most``, as a run finds them and in its order.
 
     Raises:
-        ExportError: the folder is missing, holds no picture, or one that cannot be read.
+        DataError: the folder is missing, holds no picture, or one that cannot be read.
     """
     if not folder.is_dir():
-        raise ExportError(f"{folder}: no such folder of images.", "Give a folder that exists.")
-    found = list(sources.discover([folder]))
+        raise DataError(f"{folder}: no such folder of images.", "Give a folder that exists.")
+    found = list(islice(sources.discover([folder]), most))
     for ref in found:
         if ref.failure is not None:
-            raise ExportError(f"{ref.file}: {ref.failure.message}")
+            raise DataError(f"{ref.file}: {ref.failure.message}", "Make it readable, or move it elsewhere.")
     if not found:
-        raise ExportError(f"{folder}: no image below this folder.", f"Names end in {', '.join(sources.SUFFIXES)}.")
+        raise DataError(f"{folder}: no image below this folder.", f"Names end in {', '.join(sources.SUFFIXES)}.")
     return [Path(ref.file) for ref in found]
 
 
@@ -42,7 +43,7 @@ def read_image(path: Path, jpeg_dct: Literal["accurate", "fast"] = "accurate") -
     try:
         return preprocess.decode_image(path.read_bytes(), jpeg_dct)
     except (ImageError, OSError) as error:
-        raise ExportError(f"{path}: {error}", "Remove or repair the picture.") from error
+        raise DataError(f"{path}: {error}", "Remove or repair the picture.") from error
 
 
 def read_pixels(files: Sequence[Path], how: preprocess.Preprocess) -> NDArray[Any]:

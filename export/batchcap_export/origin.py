@@ -11,11 +11,12 @@ import onnx
 from batchcap.bundle import VOCABULARY_FILE, Bundle, open_bundle
 from batchcap.errors import ExportError
 from batchcap.verify import Check
-from batchcap_export import datasets, images
+from batchcap_export import images
+from batchcap_export.bundle_options import MIN_IMAGES, Storage
+from batchcap_export.checks import dev_images, is_run
 from batchcap_export.importers import ImportOptions, is_im2txt, is_keras, open_source, take_only
 from batchcap_export.model import CaptionModel, check_model
-from batchcap_export.parity import MIN_IMAGES, check_parity
-from batchcap_export.rounding import Storage
+from batchcap_export.parity import check_parity
 from batchcap_export.train import load_run, trained_model
 
 
@@ -85,13 +86,12 @@ def _with_own_words(bundle: Bundle, source: str, how: ImportOptions) -> ImportOp
 def _open(source: str, how: ImportOptions, folder: Path | None) -> tuple[CaptionModel, list[Path]]:
     """The captioner, and the pictures to compare on."""
     found = images.find_images(folder) if folder is not None else []
-    if not (Path(source) / "recipe.json").is_file():
+    if not is_run(source):
         return open_source(source, how), found
     take_only(source, how)
     captioner, trained, _ = load_run(Path(source))
     if folder is None:
-        captions = datasets.read_captions(trained.captions)
-        found = list(datasets.read_split(trained.images, captions, trained.dev_split).files)
+        found = list(dev_images(trained).files)
     return trained_model(captioner, trained, {}), found
 
 

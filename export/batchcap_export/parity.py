@@ -18,10 +18,10 @@ from batchcap.captioner import Captioner, decoding_options
 from batchcap.errors import ExportError
 from batchcap.text import Text
 from batchcap.wording import banned_tokens
+from batchcap_export.bundle_options import MIN_IMAGES
 from batchcap_export.model import CaptionModel, Runnable, gather_beams
 from batchcap_export.reference import ReferenceCaption, reference_captions
 
-MIN_IMAGES = 64
 TIE = 1e-4
 _RELATIVE = 1e-3
 _BEAMS = 3

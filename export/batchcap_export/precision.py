@@ -26,43 +26,16 @@ from batchcap.options import VariantName
 from batchcap.sessions import Stepper, choose_device
 from batchcap.steps import Ids, Step, StepOutput
 from batchcap_export import datasets, images
+from batchcap_export.bundle_options import MIN_IMAGES, Precisions
 from batchcap_export.convert import convert_select
 from batchcap_export.evaluate import Evaluation, caption_files, score
 from batchcap_export.lowering import Feed, in_float16, in_int8
 from batchcap_export.model import Say
-from batchcap_export.parity import MIN_IMAGES
 
 MIN_REFERENCES = 500
 _MOST_CALIBRATED = 512
 # Images of one feed: a range is the mean of the feeds' extremes.
 _FED = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Precisions:
-    """Which variants a bundle gets, and how they are made and judged."""
-
-    wanted: tuple[VariantName, ...] = ()
-    calibrate: tuple[Path, ...] = ()
-    """Folders of pictures like those that will be captioned: int8 takes its ranges from them."""
-    references: Path | None = None
-    """Captions by picture name in Flickr8k's token format; the pictures are those of the comparison."""
-    force: bool = False
-    """Keep a variant that costs too much; the manifest says so."""
-    cider_limit: float = 0.01
-    """With references: the share of fp32's CIDEr that a variant may lose."""
-    changed_limit: float = 0.03
-    """Without: the share of captions that may change."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "wanted", tuple(sorted(set(self.wanted))))
-        if "int8" in self.wanted and not self.calibrate:
-            raise ExportError(
-                "--precision int8 needs pictures to take its ranges from.",
-                "Name a folder of some hundred like those you will caption: --calibrate FOLDER.",
-            )
-        if self.calibrate and "int8" not in self.wanted:
-            raise ExportError("--calibrate goes with --precision int8.", "Add it, or leave --calibrate out.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ The rounded model *is* the model: parity and figures are of it. Arithmetic stays
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from batchcap.errors import ExportError
 from batchcap_export.backbones import Backbone, small_backbone
+from batchcap_export.bundle_options import Storage
 from batchcap_export.stepping import TrainedCaptioner
 
-Storage = Literal["float32", "float16", "int8"]
 Array = NDArray[Any]
 # Convolutions and matrices; biases and the scales of normalization are few and matter each.
 _ROUNDED_FROM = 4096

@@ -4,151 +4,62 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import keras
-import msgspec
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from batchcap.bundle import Generation, Tokens
-from batchcap.errors import ExportError
 from batchcap.options import DecodingOptions
 from batchcap.preprocess import Preprocess
 from batchcap.vocabulary import Vocabulary
 from batchcap_export import datasets
-from batchcap_export.architectures import ARCHITECTURES
 from batchcap_export.backbones import Backbone, load_backbone
+from batchcap_export.checks import check_training
 from batchcap_export.evaluate import Scores, score
 from batchcap_export.features import cached_features
 from batchcap_export.fitting import Report, Stopping, fit_resumable
-from batchcap_export.model import CaptionModel
+from batchcap_export.model import CaptionModel, Say
+from batchcap_export.recipes import Recipe, TrainOptions, read_recipe
 from batchcap_export.rounding import round_captioner
-from batchcap_export.runs import claim, digest, file_digest, write_json
+from batchcap_export.runs import claim, write_json
 from batchcap_export.runs import replace as replace_file
 from batchcap_export.stepping import KerasDecoder, TrainedCaptioner, parameters
 
 SCORED_BATCH = 64
+_BACKBONE = "backbone.weights.h5"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainOptions:
-    """Everything that decides what a trained captioner becomes."""
-
-    images: Path
-    """Folder of the pictures."""
-    captions: Path
-    """Captions in Flickr8k's token format."""
-    train_split: Path
-    """Names of the pictures to learn from."""
-    dev_split: Path
-    """Names of the pictures that stop the training and give the scores."""
-    architecture: str = "attention-gru"
-    backbone: str = "small"
-    """``small``, or a network of keras.applications by name."""
-    weights: str = "none"
-    """The backbone's weights: ``imagenet``, ``none`` or a file."""
-    size: int | None = None
-    """Rows and columns of the input; None is the backbone's own."""
-    min_count: int = 5
-    """A word must occur this often to be learnt."""
-    max_length: int = 20
-    """Words of a caption; longer ones are cut."""
-    units: int = 512
-    dropout: tuple[float, float, float] = (0.3, 0.3, 0.5)
-    """On word embeddings, regions and output."""
-    tied: bool = False
-    """One matrix for reading and for choosing words."""
-    learned_state: bool = False
-    """The decoder starts from a trained vector instead of zeros."""
-    image_as: Literal["input", "state"] | None = None
-    """How the picture enters show-and-tell's LSTM; None, here and in the next, is the architecture's own choice."""
-    doubly_stochastic: float | None = None
-    """Weight of show-attend-tell's wish to look at every region equally over the whole caption."""
-    views: int = 1
-    """Views of each training picture: the whole one, then crops of at least 0.6 of its area, half of them mirrored."""
-    epochs: int = 12
-    patience: int = 2
-    """Epochs without a lower dev loss before training stops; the best weights are kept."""
-    batch_size: int = 256
-    """Captions a step."""
-    learning_rate: float = 1e-3
-    final_rate: float = 0.1
-    """Adam's rate falls along a cosine to this share of ``learning_rate`` in the last epoch; 1 keeps it constant."""
-    label_smoothing: float = 0.0
-    """This share of the target is spread over the whole vocabulary; in the dev loss too, which stops the training."""
-    seed: int = 1
-    deterministic: bool = False
-    """The same losses from the same seed, at the price of speed."""
-    beam_size: int = 3
-    """For the dev scores."""
-    length_penalty: float = 0.7
-    """For the dev scores."""
-
-    def __post_init__(self) -> None:
-        if self.architecture not in ARCHITECTURES:
-            raise ExportError(f"--architecture {self.architecture}: not known.", f"Known: {', '.join(ARCHITECTURES)}.")
-        for name in sorted({name for kind in ARCHITECTURES.values() for name in kind.OWN} - {*self._own()}):
-            if getattr(self, name) not in (None, False):
-                raise ExportError(
-                    f"--{name.replace('_', '-')}: {self.architecture} has nothing of the kind.", "Leave it out."
-                )
-        for name in ("min_count", "max_length", "units", "views", "epochs", "patience", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ExportError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1.")
-        if not all(0 <= rate < 1 for rate in (*self.dropout, self.label_smoothing)):
-            raise ExportError("--dropout and --label-smoothing must be from 0 to below 1.")
-        if self.doubly_stochastic is not None and self.doubly_stochastic < 0:
-            raise ExportError(f"--doubly-stochastic {self.doubly_stochastic}: must be at least 0.")
-
-    def _own(self) -> dict[str, Any]:
-        """What was chosen of the options that only this architecture has."""
-        chosen = {name: getattr(self, name) for name in ARCHITECTURES[self.architecture].OWN}
-        return {name: value for name, value in chosen.items() if value is not None}
-
-    def decoder(self, vocabulary_size: int) -> Any:
-        """The decoder that is meant, without weights."""
-        make = ARCHITECTURES[self.architecture]
-        return make(vocabulary_size, self.units, tuple(self.dropout), **self._own(), name="decoder")
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """What a run folder says of itself: enough to build its networks again."""
-
-    options: dict[str, Any]
-    data: dict[str, str]
-    """Digests of what was learnt from: pictures' names with their captions, the backbone's weights."""
-    tools: dict[str, str] = field(default_factory=dict)
-    scores: dict[str, Any] = field(default_factory=dict)
-
-
-def train(options: TrainOptions, run: Path, report: Report) -> Scores:
+def train(options: TrainOptions, run: Path, report: Report, say: Say = lambda _: None) -> Scores:
     """Train a captioner on a frozen backbone; a second call on the same folder goes on where the first one stopped.
 
     Args:
         run: folder for ``recipe.json``, ``vocabulary.txt``, ``backbone.weights.h5``, ``decoder.weights.h5``,
             ``history.json``, ``dev-captions.txt`` and the cached features.
-        report: hears how far the features are.
+        report: hears how far the features and the epochs are.
+        say: hears what else a person should know.
 
     Raises:
-        ExportError: data that does not fit together, or a run folder of another recipe.
+        OptionError: no weights are named for the backbone, or some that it cannot have.
+        DataError: data that does not fit together.
+        TrainingError: a run folder of another recipe, or weights that cannot be had.
     """
+    plan = check_training(options, run)
+    learn, dev, vocabulary = plan.learn, plan.dev, plan.vocabulary
     if options.deterministic:
         tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(options.seed)
-    captions = datasets.read_captions(options.captions)
-    learn = datasets.read_split(options.images, captions, options.train_split)
-    dev = datasets.read_split(options.images, captions, options.dev_split)
-    recipe = Recipe(asdict(options), _data(options, learn, dev))
-    claim(run / "recipe.json", {"options": recipe.options, "data": recipe.data})
-    vocabulary = datasets.build_vocabulary(learn.references, options.min_count)
-    backbone = _frozen_backbone(options, run)
-    vocabulary.save(run / "vocabulary.txt")
+    # First the weights, which may not be had: a folder is claimed by a training that can begin.
+    backbone = _frozen_backbone(options, run, say)
+    claim(run / "recipe.json", {"options": plan.recipe.options, "data": plan.recipe.data})
+    if not (run / _BACKBONE).exists():
+        replace_file(run / _BACKBONE, backbone.model.save_weights)
+    replace_file(run / "vocabulary.txt", vocabulary.save)
     features = cached_features(backbone, learn.files, options.views, options.seed, run / "train-features.npy", report)
     dev_features = cached_features(backbone, dev.files, 1, options.seed, run / "dev-features.npy", report)
     decoder = build_decoder(options, len(vocabulary), backbone.features)
@@ -163,12 +74,14 @@ def train(options: TrainOptions, run: Path, report: Report) -> Scores:
         options.seed,
         run,
         Stopping(options.patience),
+        report=report,
+        say=say,
     )
     replace_file(run / "decoder.weights.h5", decoder.save_weights)
     captioner = TrainedCaptioner(backbone, decoder, vocabulary, preprocessing(backbone))
     scores = _dev_scores(captioner, dev_features[:, 0], dev, options, run)
     tools = {name: version(name) for name in ("tensorflow", "keras", "numpy", "pillow")}
-    write_json(run / "recipe.json", replace(recipe, tools=tools, scores=asdict(scores)))
+    write_json(run / "recipe.json", replace(plan.recipe, tools=tools, scores=asdict(scores)))
     return scores
 
 
@@ -180,7 +93,7 @@ def build_decoder(options: TrainOptions, vocabulary_size: int, features: int) ->
 
 
 def preprocessing(backbone: Backbone) -> Preprocess:
-    """What captioners trained here are fed: the whole picture, antialiased, in whole levels."""
+    """What captioners trained here are fed: the whole image, antialiased, in whole levels."""
     return Preprocess(backbone.height, backbone.width, backbone.height, backbone.width)
 
 
@@ -188,16 +101,10 @@ def load_run(run: Path) -> tuple[TrainedCaptioner, TrainOptions, Recipe]:
     """The trained captioner of a run folder.
 
     Raises:
-        ExportError: the folder is no finished run.
+        TrainingError: the folder is no finished run, or one of its files is damaged.
     """
-    recipe_file = run / "recipe.json"
-    if not recipe_file.is_file():
-        raise ExportError(f"{run}: no run folder: recipe.json is missing.", "Make one: batchcap train --help.")
-    if not (run / "decoder.weights.h5").is_file():
-        raise ExportError(f"{run}: this training has not finished.", "Give the same batchcap train command again.")
-    recipe = msgspec.json.decode(recipe_file.read_bytes(), type=Recipe)
-    options = msgspec.convert(recipe.options, TrainOptions, dec_hook=lambda _, value: Path(value))
-    backbone = load_backbone(options.backbone, str(run / "backbone.weights.h5"), options.size)
+    options, recipe = read_recipe(run)
+    backbone = load_backbone(options.backbone, str(run / _BACKBONE), options.size)
     vocabulary = Vocabulary.load(run / "vocabulary.txt")
     decoder = build_decoder(options, len(vocabulary), backbone.features)
     decoder.load_weights(run / "decoder.weights.h5")
@@ -229,24 +136,13 @@ def trained_model(captioner: TrainedCaptioner, options: TrainOptions, recipe: Ma
     )
 
 
-def _frozen_backbone(options: TrainOptions, run: Path) -> Backbone:
+def _frozen_backbone(options: TrainOptions, run: Path, say: Say) -> Backbone:
     """The backbone, kept beside the decoder: a random start too must be the same when the run is exported."""
-    kept = run / "backbone.weights.h5"
-    backbone = load_backbone(options.backbone, str(kept) if kept.exists() else options.weights, options.size)
-    if not kept.exists():
-        replace_file(kept, backbone.model.save_weights)
-    return backbone
-
-
-def _data(options: TrainOptions, learn: datasets.CaptionedImages, dev: datasets.CaptionedImages) -> dict[str, str]:
-    """What the recipe says of the data: a split or a caption that changes makes another recipe."""
-    out = {}
-    for name, split in (("train", learn), ("dev", dev)):
-        pairs = zip(split.files, split.references, strict=True)
-        out[name] = digest(text for file, captions in pairs for text in (file.name, *captions))
-    if options.weights not in ("none", "imagenet") and Path(options.weights).is_file():
-        out["weights"] = file_digest(Path(options.weights))
-    return out
+    if (run / _BACKBONE).exists():
+        return load_backbone(options.backbone, str(run / _BACKBONE), options.size)
+    if options.weights == "imagenet":
+        say(f"--weights imagenet: Keras downloads those of {options.backbone}, unless it has them already")
+    return load_backbone(options.backbone, str(options.weights), options.size)
 
 
 def _compile(decoder: keras.Model, options: TrainOptions, captions: int) -> None:
@@ -276,7 +172,7 @@ class MaskedCrossEntropy(keras.losses.Loss):
 
 
 class Batches(keras.utils.PyDataset):
-    """Captions with a view of their picture each. ``epoch`` decides order and views; None takes each once, in order."""
+    """Captions with a view of their image each. ``epoch`` decides order and views; None takes each once, in order."""
 
     def __init__(
         self, features: NDArray[np.float16], sequences: datasets.Sequences, options: TrainOptions, epoch: int | None
@@ -301,7 +197,7 @@ class Batches(keras.utils.PyDataset):
 def caption_features(
     captioner: TrainedCaptioner, features: NDArray[np.float16], decoding: DecodingOptions
 ) -> list[str]:
-    """The best caption of each picture from its features [N, R, F], by the runtime's search over the Keras decoder."""
+    """The best caption of each image from its features [N, R, F], by the runtime's search over the Keras decoder."""
     from batchcap.search import candidates_needed, search
 
     ids = {word: i for i, word in enumerate(captioner.vocabulary.words)}
@@ -335,5 +231,6 @@ def _dev_scores(
     )
     captions = caption_features(captioner, features, decoding)
     lines = (f"{file.name}\t{caption}\n" for file, caption in zip(dev.files, captions, strict=True))
-    (run / "dev-captions.txt").write_text("".join(lines), encoding="utf-8")
+    text = "".join(lines).encode()
+    replace_file(run / "dev-captions.txt", lambda beside: beside.write_bytes(text))
     return score(captions, dev.references, f"{options.dev_split.name}; {decoding.label}")

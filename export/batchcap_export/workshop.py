@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from batchcap.errors import OutputError
+from batchcap_export.places import make_parents, remove_empty
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -20,19 +21,21 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 def workshop(output: Path, say: Callable[[str], None]) -> Iterator[Path]:
     """A hidden folder beside ``output``, gone at the end: a failed export leaves nothing, a good one moves at once.
 
+    The folders above are made where they are missing.
+
     Only a process that is killed (kill -9, a power cut) leaves its folder. Nothing here removes another one's: whether
     somebody is still at work there cannot be known for certain, on a network drive least of all. It is named instead.
 
     Raises:
         OutputError: it cannot be made, or something could not be written: the disk is full, say.
     """
-    if not output.parent.is_dir():
-        raise OutputError(f"{output.parent}: no such folder.", "Make it first.")
+    made = make_parents(output)
     for other in sorted(output.parent.glob(f".{glob.escape(output.name)}-????????/")):
         say(f"{other}: belongs to an export that was killed, unless one is at work now; if not, it can be removed")
     try:
         shop = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     except OSError as error:
+        remove_empty(made)
         raise OutputError(f"{output.parent}: cannot be written: {error.strerror or error}.") from error
     try:
         yield shop
@@ -44,6 +47,7 @@ def workshop(output: Path, say: Callable[[str], None]) -> Iterator[Path]:
         raise OutputError(f"{output}: cannot be written: {error}.", nothing) from error
     finally:
         shutil.rmtree(shop, ignore_errors=True)
+        remove_empty(made)
 
 
 def move(folder: Path, output: Path) -> None:

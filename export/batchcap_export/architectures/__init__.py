@@ -28,6 +28,6 @@ class Architecture(Protocol):
 
 
 ARCHITECTURES = {"attention-gru": AttentionGRU, "show-and-tell": ShowAndTell, "show-attend-tell": ShowAttendTell}
-"""By the name that users type. ``OWN`` of a class: the options of training that only some architectures have."""
+"""By the name that users type; `recipes.OWN_OPTIONS` has the options that only some of them take."""
 
 __all__ = ["ARCHITECTURES", "Architecture", "AttentionGRU", "ShowAndTell", "ShowAttendTell"]

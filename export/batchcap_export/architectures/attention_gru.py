@@ -28,7 +28,6 @@ class AttentionGRU(keras.Model):
         learned_state: the GRU starts from a trained vector instead of zeros.
     """
 
-    OWN: ClassVar[tuple[str, ...]] = ("tied", "learned_state")
     attends: ClassVar[bool] = True
 
     def __init__(

@@ -29,7 +29,6 @@ class ShowAndTell(keras.Model):
             image are the LSTM's first state.
     """
 
-    OWN: ClassVar[tuple[str, ...]] = ("image_as",)
     attends: ClassVar[bool] = False
 
     def __init__(

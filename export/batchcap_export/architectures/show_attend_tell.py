@@ -29,7 +29,6 @@ class ShowAttendTell(keras.Model):
             the whole caption as every other, in all 1; see `attention_penalty`.
     """
 
-    OWN: ClassVar[tuple[str, ...]] = ("doubly_stochastic",)
     attends: ClassVar[bool] = True
 
     def __init__(

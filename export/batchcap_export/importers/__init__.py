@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from batchcap.errors import ExportError
 from batchcap.preprocess import ResizeMethod
-from batchcap_export.model import CaptionModel
 
+if TYPE_CHECKING:
+    from batchcap_export.model import CaptionModel
+
+_CHECKPOINT = re.compile(r"model\.ckpt-(\d+)(?:\.index)?")
 Scale = Literal["0..255", "0..1", "-1..1", "caffe", "torch"]
 
 
@@ -51,25 +55,38 @@ def open_source(source: str, options: ImportOptions) -> CaptionModel:
     Raises:
         ExportError: nobody here can open it, or it is not in order.
     """
-    file, colon, function = source.partition(".py:")
-    if colon or source.endswith(".py"):
+    kind = source_kind(source, options)
+    if kind == "hook":
         from batchcap_export.importers import hook
 
-        take_only(source, options)
-        return hook.load(Path(f"{file}.py" if colon else source), function or "captioner")
-    if is_im2txt(source):
+        return hook.load(*hook_of(source))
+    if kind == "im2txt":
         from batchcap_export.importers import im2txt
 
-        take_only(source, options, "vocabulary", "start", "end", "unknown")
         return im2txt.load(Path(source), options)
+    from batchcap_export.importers import keras_models
+
+    return keras_models.load(Path(source), options)
+
+
+def source_kind(source: str, options: ImportOptions) -> Literal["hook", "im2txt", "keras"]:
+    """Who opens this source; TensorFlow is not needed to tell.
+
+    Raises:
+        ExportError: nobody, or ``options`` hold something that this kind has no use for.
+    """
+    if hook_of(source) is not None:
+        take_only(source, options)
+        return "hook"
+    if is_im2txt(source):
+        take_only(source, options, "vocabulary", "start", "end", "unknown")
+        return "im2txt"
     if not Path(source).exists():
         raise ExportError(
             f"{source}: no such file or folder.", "Name a run folder of batchcap train, or a saved model."
         )
     if options.decoder is not None or is_keras(Path(source)):
-        from batchcap_export.importers import keras_models
-
-        return keras_models.load(Path(source), options)
+        return "keras"
     raise ExportError(
         f"{source}: is nothing that can be exported.",
         "Name a run folder of batchcap train, a .keras or .h5 file, a SavedModel folder, a frozen graph (.pb) or a "
@@ -79,9 +96,25 @@ def open_source(source: str, options: ImportOptions) -> CaptionModel:
 
 def is_im2txt(source: str) -> bool:
     """Whether it is named as a frozen graph of the Show and Tell code, or holds its checkpoint."""
-    from batchcap_export.importers import show_and_tell
+    return source.endswith(".pb") or find_checkpoint(Path(source)) is not None
 
-    return source.endswith(".pb") or show_and_tell.find_checkpoint(Path(source)) is not None
+
+def hook_of(source: str) -> tuple[Path, str] | None:
+    """Python file and function of ``FILE.py`` or ``FILE.py:FUNCTION``; None: it is another kind of source."""
+    file, colon, function = source.partition(".py:")
+    if not colon and not source.endswith(".py"):
+        return None
+    return Path(f"{file}.py" if colon else source), function or "captioner"
+
+
+def find_checkpoint(source: Path) -> Path | None:
+    """The newest ``model.ckpt-STEP`` of a folder, or the one that ``source`` itself names; None: there is none."""
+    if source.is_dir():
+        found = [(int(m[1]), f) for f in source.iterdir() if (m := _CHECKPOINT.fullmatch(f.name))]
+        return source / f"model.ckpt-{max(found)[0]}" if found else None
+    named = source.with_name(source.name.removesuffix(".index").removesuffix(".meta"))
+    there = named.is_file() or named.with_name(f"{named.name}.index").is_file()
+    return named if there and _CHECKPOINT.fullmatch(named.name) else None
 
 
 def is_keras(path: Path) -> bool:

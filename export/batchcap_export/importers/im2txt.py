@@ -16,7 +16,7 @@ from batchcap.bundle import Generation
 from batchcap.errors import BundleError, ExportError
 from batchcap.vocabulary import Vocabulary
 from batchcap_export.api import special_tokens
-from batchcap_export.importers import ImportOptions, frozen, show_and_tell
+from batchcap_export.importers import ImportOptions, find_checkpoint, frozen, show_and_tell
 from batchcap_export.importers.frozen import FrozenGraph
 from batchcap_export.importers.im2txt_tool import Tool, prove
 from batchcap_export.model import CaptionModel, Original, Tensors, beams_from_rows
@@ -39,7 +39,7 @@ def load(source: Path, options: ImportOptions) -> CaptionModel:
     """
     if options.vocabulary is None:
         raise ExportError(f"{source}: does not hold its words.", "Name them: --vocabulary word_counts.txt.")
-    checkpoint = show_and_tell.find_checkpoint(source)
+    checkpoint = find_checkpoint(source)
     if checkpoint is None:
         definition = frozen.load_graph(source)
     else:

@@ -6,7 +6,6 @@ so that the image's tensors have a batch of one (see `importers.frozen`, which f
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,17 +24,6 @@ _EPSILON = 0.001
 _KERNELS = ("lstm/basic_lstm_cell/kernel", "lstm/basic_lstm_cell/weights", "lstm/BasicLSTMCell/Linear/Matrix")
 _BIASES = ("lstm/basic_lstm_cell/bias", "lstm/basic_lstm_cell/biases", "lstm/BasicLSTMCell/Linear/Bias")
 _SCOPES = (f"{SCOPE}/", "image_embedding/", "seq_embedding/", "lstm/", "logits/")
-_CHECKPOINT = re.compile(r"model\.ckpt-(\d+)(?:\.index)?")
-
-
-def find_checkpoint(source: Path) -> Path | None:
-    """The newest ``model.ckpt-STEP`` of a folder, or the one that ``source`` itself names; None: there is none."""
-    if source.is_dir():
-        found = [(int(m[1]), f) for f in source.iterdir() if (m := _CHECKPOINT.fullmatch(f.name))]
-        return source / f"model.ckpt-{max(found)[0]}" if found else None
-    named = source.with_name(source.name.removesuffix(".index").removesuffix(".meta"))
-    there = named.is_file() or named.with_name(f"{named.name}.index").is_file()
-    return named if there and _CHECKPOINT.fullmatch(named.name) else None
 
 
 def read_checkpoint(prefix: Path) -> Weights:

@@ -1,0 +1,56 @@
+"""TensorFlow for the commands that need it: whether it is there, and loaded without its chatter."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from batchcap.errors import MissingExtraError
+
+
+def need_export() -> None:
+    """Raise unless TensorFlow and what converts its graphs are installed; that is seen at once, importing is slow."""
+    from batchcap_export.checks import need_modules
+
+    need_modules("tensorflow", "keras", "tf2onnx", "onnx")
+
+
+@contextmanager
+def tensorflow_loaded(verbosity: int) -> Iterator[None]:
+    """TensorFlow, without what it says of processors and absent GPUs unless ``verbosity`` asks for it."""
+    if verbosity:
+        _import_all()
+        yield
+        return
+    from batchcap_export.stderr_filter import without_noise
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with without_noise():
+        _import_all()
+        _quiet_loggers()
+        yield
+
+
+def _import_all() -> None:
+    from batchcap_export.checks import EXTRA
+
+    try:
+        import keras  # noqa: F401
+        import onnx  # noqa: F401
+        import tensorflow as tf  # noqa: F401
+        import tf2onnx  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(f"TensorFlow or tf2onnx cannot be imported ({error}).", EXTRA) from error
+
+
+def _quiet_loggers() -> None:
+    """Keras's and the converter's own lines: this command says what matters itself."""
+    import keras
+    from absl import logging as absl_logging
+
+    keras.utils.disable_interactive_logging()
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    for name in ("tensorflow", "tf2onnx"):
+        logging.getLogger(name).setLevel(logging.ERROR)
