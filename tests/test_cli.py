@@ -140,7 +140,7 @@ def test_run_writes_records_and_a_summary(call: Callable[..., Result], tmp_path:
 
 def test_the_second_run_says_nothing_new(call: Callable[..., Result], tmp_path: Path) -> None:
     begun = call("--prefix", "a dog", output="-")
-    assert all(record["caption"].startswith("a dog") for record in records(begun.stdout))
+    assert [record["caption"][:5] for record in records(begun.stdout)] == ["a dog"] * COUNT
     call()
     before = (tmp_path / "out.jsonl").read_bytes()
     done = call()
@@ -181,7 +181,8 @@ def test_a_stream_on_standard_output(call: Callable[..., Result], tmp_path: Path
 
 def test_greedy_and_n_best(call: Callable[..., Result]) -> None:
     greedy = records(call("--search", "greedy", output="-").stdout)
-    assert all(record["decoding"].startswith("greedy-") for record in greedy)
+    assert [record["decoding"].split("-")[0] for record in greedy] == ["greedy"] * COUNT
+    assert not any("captions" in record for record in greedy)
     best = records(call("--num-captions", "2", "--beam-size", "4", output="-").stdout)
     assert max(len(record["captions"]) for record in best) == 2
 
@@ -292,6 +293,8 @@ def test_failures_are_not_in_the_rate_of_captions(call: Callable[..., Result], p
     said = call().stderr
     assert "Captioned 0 images: " in said
     assert "(0.0 images/s)" in said
+    assert said.count("    failed: ") == 5
+    assert "    and 1 more\n" in said
 
 
 def test_verbose_says_why_there_is_no_gpu(call: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,7 +346,6 @@ def test_a_bad_bundle(
 @pytest.mark.parametrize(
     ("more", "code", "thing", "fix"),
     [
-        (("--device", "cuda:99"), 1, "", "--device cpu"),
         (("--device", "gpu"), 2, "--device gpu", "cuda:N"),
         (("--beam-size", "0"), 2, "--beam-size 0", "1 to 256"),
         (("--num-captions", "9"), 2, "--num-captions 9 is more than --beam-size 3", "--beam-size 9"),
@@ -372,7 +374,7 @@ def test_a_bad_bundle(
         (("--batch-size", "0"), 2, "--batch-size 0", "1 to 4096"),
         (("--length-penalty", "-1"), 2, "--length-penalty -1", "0 to 2"),
         (("--length-penalty", "3"), 2, "--length-penalty 3", "0 to 2"),
-        (("--style", "title"), 2, "title", "sentence"),
+        (("--style", "title"), 2, "--style title: must be raw or sentence.", "batchcap run --help"),
         (("--no-such-option",), 2, "--no-such-option", "--help"),
     ],
 )
@@ -385,6 +387,16 @@ def test_a_bad_option(
     assert fix in done.stderr
 
     assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_gpu_that_is_not_there(call: Callable[..., Result], tmp_path: Path) -> None:
+    done = call("--device", "cuda:99")
+    assert done.exit_code == 1
+    assert re.match(
+        r"Device not available: (There is no NVIDIA driver|--device cuda:99: there is no such GPU|The )", done.stderr
+    )
+    assert len(done.stderr.splitlines()) == 2, "and the fix"
     assert not (tmp_path / "out.jsonl").exists()
 
 

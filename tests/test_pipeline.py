@@ -20,12 +20,12 @@ import pytest
 from bundles import build_bundle, rewrite
 from photos import break_photo, write_photos
 
-from batchcap import bench, journal, loading, pipeline
+from batchcap import bench, journal, loading, pipeline, sources
 from batchcap.captioner import Captioner
 from batchcap.errors import BundleError, InputNotFoundError, MismatchError, NoImagesError, OutputError
 from batchcap.interrupts import Interrupted
 from batchcap.options import RunOptions
-from batchcap.progress import Progress, Summary
+from batchcap.progress import Progress, Start, Summary
 from batchcap.records import Record
 
 
@@ -98,6 +98,7 @@ def test_batch_size_and_workers_do_not_change_the_output(photos: Path, tmp_path:
         output = tmp_path / f"{number}.jsonl"
         run(photos, output, tiny_bundle, batch_size=batch_size, workers=workers)
         outputs.append(output.read_bytes())
+        assert len(lines(output)) == 10
     assert outputs[0] == outputs[1] == outputs[2]
 
 
@@ -127,7 +128,8 @@ def test_progress_counts_up_to_the_total(photos: Path, output: Path, tiny_bundle
     assert sum(each.failed for each in seen) == summary.failed == 0
     assert seen[0].total in {None, 10}
     assert [each.total for each in seen[1:]] == [10] * 3
-    assert all(b.seconds.load >= a.seconds.load for a, b in pairwise(seen))
+    assert all(b.seconds.load > a.seconds.load > 0 for a, b in pairwise(seen))
+    assert seen[-1].seconds == summary.seconds
     assert min(summary.seconds.load, summary.seconds.encode, summary.seconds.search, summary.seconds.write) > 0
 
 
@@ -141,11 +143,45 @@ def test_the_total_respects_the_limit(photos: Path, output: Path, tiny_bundle: P
     assert [each.total for each in seen[1:]] == [10] * 2
 
 
-def test_without_a_wish_nothing_is_counted(photos: Path, output: Path, tiny_bundle: Path) -> None:
+def test_without_a_wish_nothing_is_counted(
+    photos: Path, output: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[Sequence[Path]] = []
+    monkeypatch.setattr(sources, "count", lambda inputs: counted.append(inputs) or 10)
     seen: list[Progress] = []
     run(photos, output, tiny_bundle, report=seen.append, batch_size=1)
     assert [each.total for each in seen] == [None] * 10
-    assert not [thread for thread in threading.enumerate() if thread.name == "batchcap-count"]
+    assert not counted
+    reports(photos, output, tiny_bundle, overwrite=True)
+    assert counted == [(photos,)]
+
+
+def test_the_start_is_told_once_and_only_where_something_is_to_do(
+    photos: Path, output: Path, tiny_bundle: Path
+) -> None:
+    said: list[Start | int] = []
+
+    def start(**settings: Any) -> Start | None:
+        said.clear()
+        options = RunOptions(inputs=(photos,), output=output, model=str(tiny_bundle), device="cpu", **settings)
+        pipeline.run(options, {}, lambda progress: said.append(progress.done), said.append)
+        assert not any(isinstance(each, Start) for each in said[1:]), "before the first report, and once"
+        return said[0] if said and isinstance(said[0], Start) else None
+
+    first = start(limit=4, batch_size=2)
+    assert first is not None
+    assert (first.inputs, first.output, first.terms, first.fresh) == ((photos,), output, "none", True)
+    assert first.model == lines(output)[0]["model"]
+    assert first.device.startswith("CPU")
+    assert said == [first, 2, 4]
+    second = start()
+    assert second is not None
+    assert not second.fresh
+    assert start() is None
+    assert said == []
+    again = start(overwrite=True)
+    assert again is not None
+    assert again.fresh
 
 
 def test_a_limit_gets_past_images_that_cannot_be_read(
@@ -161,11 +197,13 @@ def test_a_limit_gets_past_images_that_cannot_be_read(
 
     monkeypatch.setattr(loading, "_read", guarded)
     (photos / "00.jpg").symlink_to(photos / "nowhere.jpg")
-    counts = []
+    counts, compared = [], 0
     for _ in range(3):
         seen, summary = reports(photos, output, tiny_bundle, limit=2, batch_size=1)
         counts.append((summary.captioned, summary.failed, summary.safe))
+        compared += len(seen[1:])
         assert all(each.total is not None and each.total >= each.done + each.skipped for each in seen[1:])
+    assert compared
     assert counts == [(0, 3, 0), (2, 3, 2), (2, 3, 4)]
     assert len({record["path"] for record in lines(output)}) == len(lines(output)) == 7
 
