@@ -233,6 +233,23 @@ def test_a_signal_during_the_last_commit_is_told_apart(
 
 
 @pytest.mark.usefixtures("own_handlers")
+def test_a_signal_while_a_batch_is_written_waits_until_it_is_counted(
+    photos: Path, output: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = journal.Journal.append
+
+    def interrupted(self: journal.Journal, records: Sequence[Record]) -> None:
+        if self.done:
+            signal.raise_signal(signal.SIGTERM)
+        append(self, records)
+
+    monkeypatch.setattr(journal.Journal, "append", interrupted)
+    summary = run(photos, output, tiny_bundle, batch_size=4)
+    assert (summary.exit_code, summary.committed) == (143, False)
+    assert summary.captioned == summary.safe == len(lines(output)) == 8
+
+
+@pytest.mark.usefixtures("own_handlers")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_bench(
     number: signal.Signals, code: int, photos: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
