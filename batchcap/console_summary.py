@@ -79,7 +79,7 @@ def _summary_lines(summary: Summary, where: str, verbosity: int) -> Iterable[str
     if verbosity:
         yield f"  model {made_with.model}, decoding {made_with.decoding}"
         yield (
-            f"  read+decode {duration(seconds.load)} (summed over threads), encode {duration(seconds.encode)}, "
+            f"  read+decode {duration(seconds.load)} (all threads), encode {duration(seconds.encode)}, "
             f"search {duration(seconds.search)}, write {duration(seconds.write)}"
         )
         if summary.device_note:
