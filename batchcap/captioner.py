@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from batchcap import loading
 from batchcap.bundle import Bundle, Manifest, open_bundle
 from batchcap.errors import BundleError, OptionError
+from batchcap.files import look
 from batchcap.im2txt import printed
 from batchcap.options import (
     DecodingOptions,
@@ -385,9 +386,6 @@ def _is_array(image: object) -> bool:
 
 
 def _reference(file: str) -> ImageRef:
-    """A reference to a file that may not exist: then with its failure."""
-    try:
-        info = Path(file).stat()
-    except OSError as error:
-        return ImageRef(path=file, file=file, size=0, mtime_us=0, failure=Failure.from_os_error(error))
-    return ImageRef(path=file, file=file, size=info.st_size, mtime_us=info.st_mtime_ns // 1000)
+    """A reference to a file that may not exist, or be none: then with its failure."""
+    size, mtime_us, failure, _, _ = look(file)
+    return ImageRef(path=file, file=file, size=size, mtime_us=mtime_us, failure=failure)

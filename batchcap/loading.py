@@ -6,7 +6,6 @@ before a thread takes it; the buffers are used again once the consumer releases 
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
@@ -19,19 +18,18 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
+from batchcap import files
 from batchcap.errors import ImageError
+from batchcap.opening import give_memory_back, peek_cost
 from batchcap.options import usable_cores
-from batchcap.preprocess import Pixels, Preprocess, apply, decode_image, peek_size
+from batchcap.preprocess import Pixels, Preprocess, apply, decode_image
 from batchcap.records import Failure, ImageRef
-
-MAX_FILE_BYTES: Final = 2**31
-"""A larger file is no picture that could be decoded: the largest allowed one has 1.4 GB without any compression."""
 
 # What the threads may hold of decoded pictures, and of files, a thread. A picture over the whole budget goes alone.
 _DECODED_BYTES_A_WORKER: Final = 256 * 2**20
 _FILE_BYTES_A_WORKER: Final = 64 * 2**20
-# 3 for the decoded picture; a progressive JPEG needs as much again, other formats 4 for Pillow's copy of it.
-_BYTES_A_PIXEL: Final = 8
+# From here on the C library is asked to let go of what an image took, before others may take as much.
+_LARGE: Final = 64 * 2**20
 # Batches that are being filled while the consumer works on one: one may finish while the next is not yet asked for.
 _BATCHES_AHEAD: Final = 2
 # Pictures that failed before they were read need no row. A batch of nothing else must end too.
@@ -141,7 +139,7 @@ class _Loader:
         try:
             return self._picture(ref, row, watch), watch.seconds
         except ImageError as error:
-            failure = Failure("decode", error.kind, error.message)
+            failure = Failure("read" if error.stage == "read" else "decode", error.kind, error.message)
         except OSError as error:
             failure = Failure.from_os_error(error)
         except MemoryError:
@@ -150,13 +148,19 @@ class _Loader:
         return failure, watch.seconds
 
     def _picture(self, ref: ImageRef, row: Pixels, watch: _Stopwatch) -> Loaded:
-        with self.files.hold(min(ref.size, MAX_FILE_BYTES)):
+        with files.opened(ref.file) as (stream, size), self.files.hold(size):
             with watch:
-                data = _read(ref.file)
-                width, height = peek_size(data) or (0, 0)
-            with self.pictures.hold(width * height * _BYTES_A_PIXEL), watch:
-                image = decode_image(data, self.how.jpeg_dct)
-                row[...] = apply(image, self.how)
+                data = files.read(stream, size)
+                cost = peek_cost(data)
+            with self.pictures.hold(cost), watch:
+                loaded = self._pixels(data, row)
+                if cost >= _LARGE:
+                    give_memory_back()
+        return loaded
+
+    def _pixels(self, data: bytes, row: Pixels) -> Loaded:
+        image = decode_image(data, self.how.jpeg_dct)
+        row[...] = apply(image, self.how)
         return Loaded(image.shape[1], image.shape[0])
 
 
@@ -249,11 +253,3 @@ def _finish(draft: _Draft, free: deque[Pixels]) -> Batch:
             count += 1
         row += 1
     return Batch(tuple(draft.refs), tuple(outcomes), draft.pixels, count, seconds, free, [draft.pixels])
-
-
-def _read(file: str) -> bytes:
-    """The bytes that are there now, whatever the size was when the file was found."""
-    with open(file, "rb", buffering=0) as stream:  # noqa: PTH123 - the name is the operating system's own spelling
-        if os.fstat(stream.fileno()).st_size > MAX_FILE_BYTES:
-            raise ImageError("decode", "too-large", f"the file has more than {MAX_FILE_BYTES} bytes")
-        return stream.readall()

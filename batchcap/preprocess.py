@@ -7,38 +7,33 @@ resized by another library. Images are NumPy arrays ``[height, width, 3]``, RGB,
 from __future__ import annotations
 
 import ctypes
-import io
-import re
-import struct
 import warnings
-import zlib
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
-import simplejpeg
 from numpy.typing import NDArray
-from PIL import (
-    AvifImagePlugin,
-    BmpImagePlugin,
-    GifImagePlugin,
-    IcoImagePlugin,
-    Image,
-    ImageFile,
-    Jpeg2KImagePlugin,
-    JpegImagePlugin,
-    PngImagePlugin,
-    PpmImagePlugin,
-    TiffImagePlugin,
-    UnidentifiedImageError,
-    WebPImagePlugin,
-    _imaging,
-)
+from PIL import Image, _imaging
 
-from batchcap.errors import ImageError
+from batchcap.images import decode_image, orientation, salvage_image
+from batchcap.opening import peek_size
+
+__all__ = [
+    "Fit",
+    "PixelType",
+    "Pixels",
+    "Preprocess",
+    "ResizeMethod",
+    "apply",
+    "decode_image",
+    "fit_to",
+    "orientation",
+    "peek_size",
+    "resize",
+    "salvage_image",
+]
 
 Pixels: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]
 PixelType = Literal["uint8", "float32"]
@@ -56,65 +51,8 @@ with suppress(OSError, AttributeError):
     _set_handler.argtypes, _set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
     _set_handler(None)
 
-# Pillow's own limit against decompression bombs (16k x 11k), kept here whatever the process sets Pillow to.
-MAX_PIXELS: Final = 178_956_970
-# Only formats with a signature and a plain decoder: Pillow would run Ghostscript for an EPS file that is called x.jpg.
-# Naming the plugins also loads them here, once, and not in whichever thread comes first.
-_FORMATS: Final = tuple(
-    image_file.format
-    for image_file in (
-        JpegImagePlugin.JpegImageFile,
-        PngImagePlugin.PngImageFile,
-        WebPImagePlugin.WebPImageFile,
-        BmpImagePlugin.BmpImageFile,
-        TiffImagePlugin.TiffImageFile,
-        GifImagePlugin.GifImageFile,
-        AvifImagePlugin.AvifImageFile,
-        Jpeg2KImagePlugin.Jpeg2KImageFile,
-        PpmImagePlugin.PpmImageFile,
-        IcoImagePlugin.IcoImageFile,
-    )
-)
-_DECODER_ERROR: Final = re.compile(r"^decoder error (-?\d+)$")
-_SIGNATURES: Final = {
-    b"\xff\xd8\xff": "JPEG",
-    b"\x89PNG": "PNG",
-    b"RIFF": "WebP",
-    b"GIF8": "GIF",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"BM": "BMP",
-}
 # Pictures of more than two strips are resized strip by strip: about what fits a core's cache.
 _STRIP_PIXELS: Final = 1_000_000
-# What Pillow's parsers raise when they stumble over bytes that are no picture.
-_PARSE_ERRORS: Final = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    ArithmeticError,
-    AssertionError,
-    RuntimeError,
-    struct.error,
-    zlib.error,
-)
-# What libjpeg-turbo complains of, and subsamplings that simplejpeg has no name for.
-_SIMPLEJPEG_ERRORS: Final = (ValueError, KeyError)
-_EXIF_ORIENTATION: Final = 0x0112
-# EXIF orientation -> the NumPy view that turns the picture upright (CIPA DC-008, tag 274).
-_UPRIGHT: Final[dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]]] = {
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.transpose(1, 0, 2),
-    6: lambda a: a[::-1].transpose(1, 0, 2),
-    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
-    8: lambda a: a.transpose(1, 0, 2)[::-1],
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,134 +83,6 @@ class Preprocess:
     """JPEG's inverse DCT: ``accurate`` equals Pillow, ``fast`` equals TensorFlow's default decoder bit for bit."""
 
 
-def peek_size(data: bytes | memoryview) -> tuple[int, int] | None:
-    """Width and height as stored, from the header alone; None where that does not say."""
-    try:
-        height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=False)
-        return width, height
-    except _SIMPLEJPEG_ERRORS:
-        pass
-    try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            return image.size
-    except (Image.DecompressionBombError, *_PARSE_ERRORS):
-        return None
-
-
-def decode_image(data: bytes | memoryview, jpeg_dct: Literal["accurate", "fast"] = "accurate") -> NDArray[np.uint8]:
-    """Decode one picture and turn it upright by its EXIF orientation.
-
-    The first frame of an animation is taken; transparency is laid over white; 16-bit pictures are reduced to 8 bits.
-    Broken metadata does not matter.
-
-    Args:
-        data: the file's bytes: JPEG, PNG, WebP, BMP, TIFF, GIF; also AVIF, JPEG 2000, PPM, ICO where Pillow can.
-            The bytes decide, not the file's name.
-        jpeg_dct: see `Preprocess.jpeg_dct`.
-
-    Returns:
-        uint8 RGB ``[height, width, 3]``.
-
-    Raises:
-        ImageError: stage ``decode``; kind ``empty``, ``unsupported``, ``truncated``, ``corrupt`` or ``too-large``.
-    """
-    if len(data) == 0:
-        raise ImageError("decode", "empty", "the file has no bytes")
-    try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise ImageError("decode", "too-large", f"{width}x{height} is more than {MAX_PIXELS} pixels")
-            modes = ("RGB", "L", "CMYK") if jpeg_dct == "fast" else ("RGB", "L")
-            is_jpeg = image.format in ("JPEG", "MPO") and image.mode in modes
-            decoded = _decode_jpeg(data, image, jpeg_dct) if is_jpeg else _to_rgb(image)
-            # After decoding: PNG may keep its EXIF behind the pixels, and Pillow turns a TIFF by itself.
-            turn = _UPRIGHT.get(orientation(image))
-    except ImageError:
-        raise
-    except UnidentifiedImageError:
-        raise _unidentified(data) from None
-    except Image.DecompressionBombError as error:
-        raise ImageError("decode", "too-large", str(error)) from None
-    except _PARSE_ERRORS as error:
-        text = _DECODER_ERROR.sub(_in_words, str(error)) or type(error).__name__
-        if "truncated" in text.lower() or isinstance(error, EOFError):
-            # Pillow's own words ("0 bytes not processed") say something about its buffer, not about the file.
-            raise ImageError("decode", "truncated", "the file ends before the picture does") from None
-        raise ImageError("decode", "corrupt", text) from None
-    return decoded if turn is None else np.ascontiguousarray(turn(decoded))
-
-
-def _in_words(match: re.Match[str]) -> str:
-    """What a number of Pillow's TIFF decoder means."""
-    return ImageFile.ERRORS.get(int(match[1]), match[0])
-
-
-def _unidentified(data: bytes | memoryview) -> ImageError:
-    for signature, name in _SIGNATURES.items():
-        if bytes(data[: len(signature)]) == signature:
-            return ImageError("decode", "corrupt", f"it starts like a {name} file, but its header is broken or cut off")
-    return ImageError("decode", "unsupported", "no image format that is known here")
-
-
-def _decode_jpeg(data: bytes | memoryview, image: Image.Image, jpeg_dct: str) -> NDArray[np.uint8]:
-    """libjpeg-turbo without Pillow's detour; anything it finds odd goes to Pillow, which says what is wrong."""
-    fast, colours = jpeg_dct == "fast", "CMYK" if image.mode == "CMYK" else "RGB"
-    decoded: NDArray[np.uint8]
-    try:
-        decoded = simplejpeg.decode_jpeg(data, colours, fastdct=fast, strict=True)
-    except _SIMPLEJPEG_ERRORS:
-        plain = np.asarray(image.convert("RGB"))
-        if not fast:
-            return plain
-        try:  # the picture is whole: most oddities need not change which inverse DCT makes its pixels
-            decoded = simplejpeg.decode_jpeg(data, colours, fastdct=True, strict=False)
-        except _SIMPLEJPEG_ERRORS:
-            return plain
-    return decoded if colours == "RGB" else _inks_to_rgb(decoded, inverted="adobe" in image.info)
-
-
-def _inks_to_rgb(inks: NDArray[np.uint8], *, inverted: bool) -> NDArray[np.uint8]:
-    """CMYK [h, w, 4] to RGB as TensorFlow's decoder does it: a colour times black, over 255, rounded down.
-
-    Adobe's programs write inks inverted, and a marker that tells. Pillow rounds otherwise, by one level.
-    """
-    light = inks if inverted else 255 - inks
-    product: NDArray[np.uint16] = light[..., :3].astype(np.uint16) * light[..., 3:] // 255
-    return product.astype(np.uint8)
-
-
-def orientation(image: Image.Image) -> int:
-    """How the camera was held: the EXIF orientation of an open picture, 1 where it says none that counts."""
-    try:
-        value = image.getexif().get(_EXIF_ORIENTATION, 1)
-    except _PARSE_ERRORS:
-        return 1
-    return value if isinstance(value, int) else 1
-
-
-def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    if image.mode.startswith("I"):
-        return _reduce_to_8_bits(np.asarray(image))
-    if image.mode == "F":
-        raise ImageError("decode", "unsupported", "floating-point pixels have no agreed range")
-    if image.mode == "LAB":
-        raise ImageError("decode", "unsupported", "CIELAB pixels need a colour profile")
-    if image.has_transparency_data:
-        over = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(over, image.convert("RGBA"))
-    return np.asarray(image.convert("RGB"))
-
-
-def _reduce_to_8_bits(levels: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """Grey [h, w] of 16 bits, or of 32 that hold no more, to RGB. Levels that fit 8 bits stay: scanners do that."""
-    top = int(levels.max(initial=0))
-    if top > 0xFFFF or int(levels.min(initial=0)) < 0:
-        raise ImageError("decode", "unsupported", "32-bit pixels have no agreed range")
-    grey = (levels >> 8 if top > 0xFF else levels).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=-1)
-
-
 def resize(
     image: NDArray[np.uint8], height: int, width: int, method: ResizeMethod, pixels: PixelType = "uint8"
 ) -> Pixels:
@@ -282,38 +92,52 @@ def resize(
         ``uint8``, rounded half away from zero as Pillow does, or ``float32``, unrounded, in 0..255.
     """
     if method == "bilinear-antialias":
-        if pixels == "uint8":
-            if image.shape[:2] == (height, width):
-                return image
-            return _antialias(image, height, width)
-        channels = [Image.fromarray(image[..., c].astype(np.float32)) for c in range(3)]
-        resized = [np.asarray(_two_passes(channel, height, width)) for channel in channels]
-        return np.stack(resized, axis=-1)
+        if pixels == "uint8" and image.shape[:2] == (height, width):
+            return image
+        return _antialias(image, height, width, np.float32 if pixels == "float32" else np.uint8)
     out = _bilinear(image, height, width, half_pixel_centers=method == "bilinear")
     return np.floor(out + np.float32(0.5)).astype(np.uint8) if pixels == "uint8" else out
 
 
-def _antialias(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Pillow's BILINEAR of RGB; in strips where the picture is large.
+def _antialias(image: NDArray[np.uint8], height: int, width: int, dtype: type[np.uint8 | np.float32]) -> Pixels:
+    """Pillow's BILINEAR of RGB, one axis at a time, in an order that no version of Pillow can change.
 
-    Rows do not depend on each other while only the width changes, so the values stay the same, but no second copy of a
-    large picture has to be paged in (12 megapixels: 31 instead of 52 ms).
+    uint8 is rounded after each axis, float32 is not.
     """
-    rows = max(1, _STRIP_PIXELS // image.shape[1])
-    if image.shape[0] > 2 * rows and not _height_first(image.shape[:2], (height, width)):
-        narrow = np.empty((image.shape[0], width, 3), np.uint8)
-        for top in range(0, image.shape[0], rows):
-            strip = Image.fromarray(image[top : top + rows])
-            narrow[top : top + rows] = np.asarray(strip.resize((width, strip.height), Image.Resampling.BILINEAR))
-        image = narrow
-    return np.asarray(_two_passes(Image.fromarray(image), height, width))
+    axes = ((0, height), (1, width)) if _height_first(image.shape[:2], (height, width)) else ((1, width), (0, height))
+    if dtype is np.uint8 and image.shape[0] * image.shape[1] <= 2 * _STRIP_PIXELS:  # the usual case, without a detour
+        small = Image.fromarray(image)
+        for axis, size in axes:
+            small = small.resize((small.width, size) if axis == 0 else (size, small.height), Image.Resampling.BILINEAR)
+        return np.asarray(small)
+    (first, size), (second, last) = axes
+    return _stretch(_stretch(image, first, size, dtype), second, last, dtype)
 
 
-def _two_passes(image: Image.Image, height: int, width: int) -> Image.Image:
-    """Pillow's BILINEAR, one axis at a time and each rounded, in an order that no version of Pillow can change."""
-    height_first = _height_first((image.height, image.width), (height, width))
-    between = (image.width, height) if height_first else (width, image.height)
-    return image.resize(between, Image.Resampling.BILINEAR).resize((width, height), Image.Resampling.BILINEAR)
+def _stretch(image: Pixels, axis: int, size: int, dtype: type[np.uint8 | np.float32]) -> Pixels:
+    """Resize along one axis; in strips, as rows do not depend on each other while only the width changes.
+
+    The values stay the same, but no second copy of a large image has to be paged in (12 megapixels: 31 instead of 52
+    ms), and float32 does not need 19 bytes a pixel.
+    """
+    across = image.shape[1 - axis]
+    step = max(1, _STRIP_PIXELS // image.shape[axis])
+    out: Pixels = np.empty((size, across, 3) if axis == 0 else (across, size, 3), dtype)  # type: ignore[assignment]
+    for start in range(0, across, step):
+        part = slice(start, start + step)
+        strip = (slice(None), part) if axis == 0 else (part, slice(None))
+        target = (min(step, across - start), size) if axis == 0 else (size, min(step, across - start))
+        if dtype is np.uint8:
+            out[strip] = _pillow(image[strip], target)
+        else:
+            for channel in range(3):
+                out[*strip, channel] = _pillow(image[*strip, channel].astype(np.float32), target)
+    return out
+
+
+def _pillow(image: Pixels, size: tuple[int, int]) -> NDArray[np.uint8 | np.float32]:
+    """Pillow's BILINEAR to (width, height)."""
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
 
 
 def _height_first(size: tuple[int, ...], target: tuple[int, int]) -> bool:

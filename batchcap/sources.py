@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
 from batchcap.errors import DuplicateKeyError, InputNotFoundError, OptionError
+from batchcap.files import look
 from batchcap.records import Failure, ImageRef, Key
 from batchcap.roots import Root, is_within
 
@@ -294,17 +295,9 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _reference(found: _Found, base: str) -> ImageRef:
     path, path_b64 = _record_path(found.file, base)
-    failure = found.failure
-    size = mtime_us = 0
-    if failure is None:
-        try:
-            status = os.stat(found.file)
-        except OSError as error:
-            failure = Failure.from_os_error(error)
-        else:
-            size, mtime_us = status.st_size, status.st_mtime_ns // 1000
-            if not stat.S_ISREG(status.st_mode):  # opening a named pipe would wait for ever
-                failure = Failure("read", "io", "not a regular file")
+    if found.failure is not None:
+        return ImageRef(path, found.file, 0, 0, path_b64=path_b64, failure=found.failure)
+    size, mtime_us, failure, _, _ = look(found.file)
     return ImageRef(path, found.file, size, mtime_us, path_b64=path_b64, failure=failure)
 
 

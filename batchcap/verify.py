@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from batchcap import sources
+from batchcap import files, sources
 from batchcap.bundle import Bundle, Manifest, file_problems, open_bundle, read_manifest
 from batchcap.bundlefiles import LoopError
 from batchcap.captioner import decoding_options
@@ -149,7 +149,7 @@ def _decoded(found: Sequence[ImageRef], how: Preprocess) -> _Pictures:
     pixels, broken = [], 0
     for ref in found:
         try:
-            pixels.append(apply(decode_image(Path(ref.file).read_bytes(), how.jpeg_dct), how))
+            pixels.append(apply(decode_image(files.read_file(ref.file), how.jpeg_dct), how))
         except (ImageError, OSError):
             broken += 1
     if not pixels:

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from batchcap import loading, preprocess, sources
+from batchcap import files, loading, preprocess, sources
 from batchcap.loading import Batch, Loaded, load
 from batchcap.preprocess import Preprocess
 from batchcap.records import Failure, ImageRef
@@ -176,7 +176,7 @@ def test_a_folder_in_a_files_place_is_a_failure(tmp_path: Path) -> None:
 
 def test_a_file_too_large_to_be_a_picture_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "a.png").open("wb") as stream:
-        stream.truncate(loading.MAX_FILE_BYTES + 1)  # sparse: no such space is used
+        stream.truncate(files.MAX_FILE_BYTES + 1)  # sparse: no such space is used
     (batch,) = load(sources.discover([tmp_path]), SMALL, 1)
     (outcome,) = batch.outcomes
     assert isinstance(outcome, Failure)

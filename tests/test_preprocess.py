@@ -375,7 +375,7 @@ except ImageError as error:
     print(error.kind, error.message)
 """
     done = subprocess.run([sys.executable, "-c", code], input=bytes(data), capture_output=True, check=True)
-    assert (done.stdout, done.stderr) == (b"corrupt decoding error\n", b"")
+    assert (done.stdout, done.stderr) == (b"damaged bytes inside are wrong (decoding error)\n", b"")
 
 
 @pytest.mark.parametrize("format", ["PNG", "GIF", "BMP", "TIFF"])

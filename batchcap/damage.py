@@ -1,0 +1,143 @@
+"""Whether a file is whole, by what its format says of itself: lengths and checksums that decoders pass over.
+
+The kinds of broken images, for every format: ``truncated``, the file ends before the image does; ``damaged``, the
+file is there to its end and bytes inside are wrong; ``corrupt``, nothing can be decoded. PNG and deflated TIFF have
+checksums. The others have none: what their decoders take is taken, but for a disk sector of zeros and more in coded
+pixels, where coders do not write so many. In uncompressed pixels (BMP, PPM, plain TIFF) zeros are black, and in
+lossless WebP they may be an even surface.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Final
+
+from batchcap import tiff
+from batchcap.errors import ImageError
+from batchcap.jpeg import HOLE, HOLED, TRUNCATED, NotReadableError, decode_strictly
+
+_PNG: Final = b"\x89PNG\r\n\x1a\n"
+# The chunks that decide pixels: a wrong text or date is no matter.
+_PNG_PIXELS: Final = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
+_BOXED: Final = (b"ftyp", b"jP  ")
+_CODESTREAM: Final = b"\xff\x4f\xff\x51"
+
+
+def check(data: bytes | memoryview, pixels: int, exif: bytes = b"") -> None:
+    """Raise ImageError ``damaged`` for what the decoder of this format would not say.
+
+    Args:
+        data: the file.
+        pixels: width times height.
+        exif: its EXIF data, which may hold zeros.
+    """
+    start = bytes(data[:12])
+    what = None
+    if start.startswith(_PNG):
+        what = _png(data)
+    elif start[:4] == b"RIFF" and start[8:] == b"WEBP":
+        # Even surfaces become zeros: 0.2 bits for each 16x16 pixels at most. Lossless WebP may have any number.
+        lossy = [(at, end) for name, at, end in _riff(memoryview(data)) if name == b"VP8 "]
+        what = _hole(data, lossy, at_least=max(HOLE, pixels // 4096))
+    elif start[4:8] in _BOXED:
+        coded = [(at, end) for name, at, end in _boxes(data) if name in (b"mdat", b"jp2c")]
+        what = _hole(data, coded, exif=exif)
+    elif start.startswith(_CODESTREAM):
+        what = _hole(data, [(0, len(data))])
+    elif start[:4] in tiff.SIGNATURES:
+        what = tiff.find_damage(data)
+        for strip in tiff.jpegs(data):
+            with suppress(NotReadableError):
+                decode_strictly(strip, "GRAY", fast=True)
+    if what is not None:
+        raise ImageError("decode", "damaged", what)
+
+
+def _png(data: bytes | memoryview) -> str | None:
+    """A chunk of pixels whose checksum is wrong: Pillow does not look at those of IDAT."""
+    view, at = memoryview(data), len(_PNG)
+    while at + 12 <= len(view):
+        size, name = int.from_bytes(view[at : at + 4], "big"), bytes(view[at + 4 : at + 8])
+        end = at + 8 + size
+        if name == b"IEND" or end + 4 > len(view):  # a missing end is the decoder's to judge
+            return None
+        if name in _PNG_PIXELS and zlib.crc32(view[at + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
+            return f"bytes inside are wrong (the checksum of {name.decode()} at byte {at:,})"
+        at = end + 4
+    return None
+
+
+def _hole(
+    data: bytes | memoryview, parts: list[tuple[int, int]], *, at_least: int = HOLE, exif: bytes = b""
+) -> str | None:
+    """A hole of so many zeros in coded pixels; ``exif`` is not counted."""
+    for start, end in parts:
+        part = bytes(data[start:end])
+        if exif and exif in part:
+            part = part.replace(exif, b"\xff" * len(exif))
+        if (at := part.find(bytes(at_least))) >= 0:
+            zeros = len(part) - at - len(part[at:].lstrip(b"\0"))
+            return HOLED.format(zeros, start + at)
+    return None
+
+
+def _riff(view: memoryview) -> Iterator[tuple[bytes, int, int]]:
+    """Name, start and end of the chunks of a RIFF file."""
+    at = 12
+    while at + 8 <= len(view):
+        size = int.from_bytes(view[at + 4 : at + 8], "little")
+        yield bytes(view[at : at + 4]), at + 8, min(at + 8 + size, len(view))
+        at += 8 + size + size % 2
+
+
+def is_cut(data: bytes | memoryview) -> bool:
+    """Whether a file that could not be decoded ends before its format says."""
+    start = bytes(data[:12])
+    if start[:4] == b"RIFF":
+        return int.from_bytes(start[4:8], "little") + 8 > len(data)
+    if start[:4] in tiff.SIGNATURES:
+        return tiff.is_cut(data)
+    if start.startswith(_PNG):
+        return _png_is_cut(data)
+    if start[4:8] in _BOXED:
+        return any(end > len(data) for _, _, end in _boxes(data))
+    return False
+
+
+def _png_is_cut(data: bytes | memoryview) -> bool:
+    """Whether a PNG's chunks end before its last one; what is no chunk is damage, and no end."""
+    at = len(_PNG)
+    while at + 12 <= len(data):
+        name = bytes(data[at + 4 : at + 8])
+        if name == b"IEND" or not name.isalpha():
+            return False
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+    return True
+
+
+def _boxes(data: bytes | memoryview) -> Iterator[tuple[bytes, int, int]]:
+    """Name, start and end of the boxes of ISO media files and of JPEG 2000; the end may lie beyond the file.
+
+    A size of 0 reaches to the end, 1 is told in 8 more bytes.
+    """
+    at = 0
+    while at + 8 <= len(data):
+        size, head = int.from_bytes(data[at : at + 4], "big"), 8
+        if size == 1:
+            size, head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
+        end = len(data) if size == 0 else at + size
+        if end < at + head:
+            return
+        yield bytes(data[at + 4 : at + 8]), at + head, end
+        at = end
+
+
+def judge(data: bytes | memoryview, words: str) -> ImageError:
+    """The error for an image that the decoder gave up, ``words`` being what it said."""
+    said = words.lower()
+    if "truncated" in said or is_cut(data):
+        # The decoder's own words ("0 bytes not processed") say something about its buffer, not about the file.
+        return ImageError("decode", "truncated", TRUNCATED)
+    return ImageError("decode", "damaged", f"bytes inside are wrong ({words})")

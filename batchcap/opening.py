@@ -1,0 +1,178 @@
+"""Open an image file without decoding it: its format and size, what decoding will cost, and what is too large.
+
+Memory is charged by what is really allocated at the peak, in bytes a pixel, measured by format (`tests/test_memory.py`
+measures it again): the decoder's own copies, Pillow's image of 4 bytes a pixel, and the array of 3.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import struct
+import zlib
+from functools import lru_cache
+from typing import Any, Final
+
+import simplejpeg
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    IcoImagePlugin,
+    Image,
+    ImageFile,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
+
+from batchcap.errors import ImageError
+
+MAX_PIXELS: Final = 210_000_000
+"""More is refused: the largest photos of phones have 200 million pixels, and those of cameras 150."""
+MAX_BYTES: Final = 2 * 2**30
+"""An image that would take more memory while it is decoded is refused: formats that cost more may have fewer pixels."""
+
+# Only formats with a signature and a plain decoder: Pillow would run Ghostscript for an EPS file that is called x.jpg.
+# Naming the plugins also loads them here, once, and not in whichever thread comes first.
+_FORMATS: Final = tuple(
+    image_file.format
+    for image_file in (
+        JpegImagePlugin.JpegImageFile,
+        PngImagePlugin.PngImageFile,
+        WebPImagePlugin.WebPImageFile,
+        BmpImagePlugin.BmpImageFile,
+        TiffImagePlugin.TiffImageFile,
+        GifImagePlugin.GifImageFile,
+        AvifImagePlugin.AvifImageFile,
+        Jpeg2KImagePlugin.Jpeg2KImageFile,
+        PpmImagePlugin.PpmImageFile,
+        IcoImagePlugin.IcoImageFile,
+    )
+)
+# Bytes a pixel at the peak of decoding. Baseline JPEG: the array, and once more to turn it upright.
+_JPEG: Final = 7
+_PROGRESSIVE: Final = 10
+_INKS: Final = 14
+_COSTS: Final = {"PNG": 8, "BMP": 8, "GIF": 8, "PPM": 8, "TIFF": 14, "AVIF": 16, "WEBP": 20, "JPEG2000": 26, "ICO": 26}
+# Pixels up to which a JPEG is taken for a progressive one, so that nobody has to look.
+_SMALL: Final = 4_000_000
+
+PARSE_ERRORS: Final = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow's parsers raise when they stumble over bytes that are no image."""
+
+
+def open_image(data: bytes | memoryview) -> ImageFile.ImageFile:
+    """An image of one of our formats, not decoded yet.
+
+    Pillow's own `open` also refuses images by a limit that any part of the process may set; here `check_size` does.
+
+    Raises:
+        UnidentifiedImageError: it is of none of our formats, or its header is broken.
+        Exception: one of `PARSE_ERRORS`.
+    """
+    start = bytes(data[:16])
+    stream = io.BytesIO(data)
+    for name in _FORMATS:
+        factory, accepts = Image.OPEN[name]
+        if accepts is None or accepts(start) is not True:
+            continue
+        stream.seek(0)
+        try:
+            return factory(stream, "")
+        except (SyntaxError, LookupError, TypeError, struct.error):
+            continue
+    raise UnidentifiedImageError
+
+
+def size_of(data: bytes | memoryview, image: Image.Image) -> tuple[int, int]:
+    """Width and height as they are decoded: an icon's directory may say other sizes than its images have."""
+    if not isinstance(image, IcoImagePlugin.IcoImageFile):
+        return image.size
+    at = max(entry.offset for entry in image.ico.entry[:1])
+    if bytes(data[at : at + 4]) == b"\x89PNG":
+        return int.from_bytes(data[at + 16 : at + 20], "big"), int.from_bytes(data[at + 20 : at + 24], "big")
+    width, height = struct.unpack("<ii", data[at + 4 : at + 12])
+    return abs(width), abs(height)
+
+
+def cost(data: bytes | memoryview, image: Image.Image) -> int:
+    """Bytes that decoding takes at its peak, beside those of the file itself."""
+    width, height = size_of(data, image)
+    if image.format in ("JPEG", "MPO"):
+        return (
+            width * height * (_INKS if image.mode == "CMYK" else _PROGRESSIVE if "progressive" in image.info else _JPEG)
+        )
+    # Some decoders take a copy of the file.
+    return width * height * _COSTS[image.format or ""] + len(data)
+
+
+def check_size(data: bytes | memoryview, image: Image.Image) -> None:
+    """Raise ImageError ``too-large`` for an image that is not to be decoded."""
+    width, height = size_of(data, image)
+    if width * height > MAX_PIXELS:
+        raise ImageError("decode", "too-large", f"{width}x{height} is more than {MAX_PIXELS:,} pixels")
+    if (needed := cost(data, image)) > MAX_BYTES:
+        what = f"{width}x{height} as {image.format} would take {needed / 2**30:.1f} GiB of memory; the limit is 2 GiB"
+        raise ImageError("decode", "too-large", what)
+
+
+def peek_size(data: bytes | memoryview) -> tuple[int, int] | None:
+    """Width and height as stored, from the header alone; None where that does not say."""
+    try:
+        height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+        return width, height
+    except (ValueError, KeyError):
+        pass
+    try:
+        with open_image(data) as image:
+            return size_of(data, image)
+    except PARSE_ERRORS:
+        return None
+
+
+def peek_cost(data: bytes | memoryview) -> int:
+    """Bytes that `preprocess.decode_image` takes at its peak; 0 where it will refuse the image without decoding."""
+    try:  # most images by far are small JPEGs: no need to look closer
+        height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+        if height * width <= _SMALL:
+            return int(height * width * _PROGRESSIVE)
+    except (ValueError, KeyError):
+        pass
+    try:
+        with open_image(data) as image:
+            check_size(data, image)
+            return cost(data, image)
+    except (ImageError, *PARSE_ERRORS):
+        return 0
+
+
+def give_memory_back() -> None:
+    """Make the C library return freed memory to the system: otherwise each thread keeps its largest image's."""
+    if (trim := _malloc_trim()) is not None:
+        trim(0)
+
+
+@lru_cache(maxsize=1)
+def _malloc_trim() -> Any:
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):  # only glibc has it, and only glibc needs it
+        return None
