@@ -62,7 +62,7 @@ class BenchOptions:
 
     def __post_init__(self) -> None:
         if self.images < 1 or self.repeats < 1:
-            raise OptionError("--images and --repeats must be at least 1.")
+            raise OptionError(f"--images {self.images} and --repeats {self.repeats}: both must be at least 1.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,8 @@ def explain(error: Any) -> BatchcapError:
         message = f"{_name(param)} is missing: {re.sub(r'[.]? *.dim.*', '', param.help or 'it must be given')}"
     else:
         message = f"{_name(param)}: {error.message}"
-    explained = OptionError(f"{message.rstrip('. ')}.", fix)
+    message = message.rstrip(". ")
+    explained = OptionError(message if message.endswith("?") else f"{message}.", fix)
     explained.title = "Wrong option" if param is not None else "Wrong usage"
     return explained
 

@@ -73,7 +73,7 @@ def _word(vocabulary: Vocabulary, tokens: Tokens, word: str, option: str) -> int
         token = vocabulary.id_of(word)
     except KeyError:
         if len(words := re.split(r"[\s,]+", word.strip(" ,"))) > 1:
-            fix = f"Each word by itself: {' '.join(f'{option} {each}' for each in words)}"
+            fix = f"Each word by itself: {' '.join(f'{option} {each}' for each in words)}; in a file on its own line"
             raise OptionError(f'{option} "{word}": is more than one word.', f"{fix}.") from None
         fix = "The vocabulary is vocabulary.txt in the bundle."
         near = difflib.get_close_matches(word.casefold(), vocabulary.words, n=3)
