@@ -176,9 +176,10 @@ def _end(total: Floats, out: StepOutput, end: int) -> _Taken:
         total: [B, K].
         out: the whole vocabulary, C = V.
     """
-    place = (out.next_token == end).argmax(axis=2)
-    ended = total + np.take_along_axis(out.log_prob, place[:, :, None], axis=2)[:, :, 0]
-    ended = np.where(ended > -np.inf, ended, -np.inf)  # NaN counts as impossible
+    place = (out.next_token == end).argmax(axis=2)[:, :, None]
+    there = np.take_along_axis(out.next_token, place, axis=2)[:, :, 0] == end
+    ended = total + np.take_along_axis(out.log_prob, place, axis=2)[:, :, 0]
+    ended = np.where(there & (ended > -np.inf), ended, -np.inf)  # NaN counts as impossible
     beam = np.argsort(-ended, axis=1, kind="stable")
     none = np.full_like(ended, -np.inf)
     return _Taken(none, np.full_like(beam, end), beam, np.take_along_axis(ended, beam, axis=1), beam)

@@ -36,13 +36,17 @@ class Tables:
         beams = options.beam_size
         self._rows = np.arange(images)
         self._answers: list[StepOutput] = []
-        for step in range(options.max_length + 1):
+        for step in range(options.max_length):
             shape = (images, beams if step else 1, candidates)
             log_prob = -np.sort(random.exponential(2.0, shape), axis=2).astype(np.float32)
             token = random.integers(UNKNOWN + 1, words, shape)
-            ends = random.random(shape[:2]) < (1.0 if step == options.max_length else ending)
+            ends = random.random(shape[:2]) < ending
             token[ends, random.integers(0, candidates, shape[:2])[ends]] = END
             self._answers.append(StepOutput(log_prob, token))
+        # The step after the longest caption shows the whole vocabulary.
+        log_prob = -np.sort(random.exponential(2.0, (images, beams, words)), axis=2).astype(np.float32)
+        token = random.permuted(np.tile(np.arange(words), (images, beams, 1)), axis=2)
+        self._answers.append(StepOutput(log_prob, token))
         self._next: Iterator[StepOutput] = iter(self._answers)
 
     def begin(self, images: int) -> Tables:

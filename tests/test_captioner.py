@@ -20,8 +20,7 @@ from batchcap.captioner import CaptionedImage, Captioner, decoding_options
 from batchcap.errors import BundleError, DeviceError, OptionError
 from batchcap.options import DecodingOptions
 from batchcap.preprocess import apply
-from batchcap.search import candidates_needed, search
-from batchcap.sessions import choose_device
+from batchcap.sessions import Device, choose_device
 from batchcap.steps import leave_by_halves
 from batchcap.text import Text
 
@@ -201,17 +200,27 @@ def test_padding_rows_do_not_matter(captioner: Captioner) -> None:
     assert captioner.caption_pixels(pixels, 2) == full[:2]
 
 
-def test_a_gpu_is_fed_whole_batches(captioner: Captioner) -> None:
-    """The road of a GPU's batch, here on the CPU: all rows go through, ``count`` come out."""
+@pytest.mark.parametrize("search", ["beam", "sample"])
+def test_a_gpu_is_fed_whole_batches(tiny_bundle: Path, search: str) -> None:
+    """The road of a GPU's batch, its graphs here on the CPU: all rows go through, ``count`` come out."""
+    captioner = Captioner.load(tiny_bundle, "cpu", search=search, num_captions=2, max_length=40)
     pixels = np.stack([apply(picture(c), captioner.bundle.manifest.preprocess) for c in COLOURS[:3]])
-    expected = captioner.caption_pixels(pixels, 2)
-    tokens, size = captioner.bundle.manifest.tokens, len(captioner.bundle.vocabulary)
-    features = captioner._encoder(pixels)
-    stepper = captioner._decoder.start(features, candidates_needed(captioner.decoding, size, captioner._banned))
-    settings = {"start": tokens.start, "end": tokens.end, "vocabulary_size": size, "banned": captioner._banned}
-    found = search(stepper, 3, captioner.decoding, leaving=None, **settings)[:2]
-    scores = [[h.log_prob for h in best] for best in found]
-    assert scores == [pytest.approx([c.log_prob for c in best], abs=1e-5) for best in expected]
+    keys, fed, encoder = [("one.jpg", None), ("two.jpg", None)], [], captioner._encoder
+
+    def watched(rows: np.ndarray) -> sessions.Features:
+        fed.append(len(rows))
+        return encoder(rows)
+
+    captioner._encoder = watched
+    expected = captioner.hypotheses(pixels, 2, keys, attention=True)
+    captioner.device = Device("cuda", 0, "a card")
+    found = captioner.hypotheses(pixels, 2, keys, attention=True)
+    assert fed == [2, 3]
+    assert len(found) == 2
+    for ours, theirs in zip(found, expected, strict=True):
+        assert [h.tokens for h in ours] == [h.tokens for h in theirs]
+        assert [h.log_prob for h in ours] == pytest.approx([h.log_prob for h in theirs], abs=1e-5)
+        assert all(np.allclose(a.attention, b.attention) for a, b in zip(ours, theirs, strict=True))
 
 
 @pytest.mark.parametrize("chosen", [{}, {"search": "sample"}, {"prefix": "a dog"}])

@@ -58,6 +58,13 @@ def test_the_lab_on_the_command_line(tmp_path: Path, pictures: Path) -> None:
     )  # fmt: skip
     assert done.exit_code == 0, done.stderr
     assert "64 of 64 captions identical" in done.stdout
+    # Its words are in the bundle.
+    verified = call(
+        "verify", tmp_path / "lab", "--origin", tmp_path / "encoder.keras", "--decoder", tmp_path / "decoder.keras",
+        "--scale", "0..1", "--images", pictures,
+    )  # fmt: skip
+    assert verified.exit_code == 0, verified.stdout + verified.stderr
+    assert "no --vocabulary was named, so the words are the bundle's own" in " ".join(verified.stdout.split())
     check_graphs(tmp_path / "lab")
     assert {"state.gru_state_input", "memory.encoder_output"} <= shapes(tmp_path / "lab" / "decoder.onnx").keys()
     captions = captions_of(tmp_path / "lab", pictures, tmp_path / "c.jsonl")

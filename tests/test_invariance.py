@@ -1,5 +1,7 @@
 """A picture's captions are its own: the embedded bundle on the CPU, at any batch size and in any order of pictures.
 
+Of generated pictures, and of real photographs where they are at hand.
+
 Where a caption differs, its score may be at most 1e-5 above the second best, and the case is printed. None did when
 this was written.
 """
@@ -14,7 +16,7 @@ import pytest
 
 from batchcap.captioner import Captioner
 from batchcap.loading import load
-from batchcap.preprocess import Pixels
+from batchcap.preprocess import Pixels, apply
 from batchcap.records import Caption
 from batchcap.sources import discover
 
@@ -25,7 +27,7 @@ TIE = 1e-5
 LOG_PROB_TOLERANCE = 2e-5
 ORDERS = ("given", "reversed", "shuffled")
 
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="reference photographs (../shared/data) are not here")
+needs_photos = pytest.mark.skipif(not DATA.is_dir(), reason="reference photographs (../shared/data) are not here")
 
 Results = list[tuple[Caption, ...]]
 
@@ -50,6 +52,16 @@ def photos() -> Pixels:
 def dev() -> Pixels:
     names = (DATA / "flickr8k" / "dev.txt").read_text().split()
     return _pixels([(DATA / "flickr8k" / "images" / name).with_suffix(".webp") for name in names])
+
+
+@pytest.fixture(scope="module")
+def patches() -> Pixels:
+    """40 generated pictures: some coarse squares of colour each."""
+    how = Captioner.load(NAME, device="cpu").bundle.manifest.preprocess
+    random = np.random.default_rng(11)
+    return np.stack(
+        [apply(random.integers(0, 256, (5, 7, 3), np.uint8).repeat(32, 0).repeat(32, 1), how) for _ in range(40)]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +129,27 @@ def expected_of_dev(captioner: Captioner, dev: Pixels) -> Results:
 
 
 @pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_generated_pictures(
+    batch_size: int, order: str, captioner: Captioner, patches: Pixels, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = _caption(captioner, patches, 32)
+    assert len({best[0].caption for best in expected}) > 10
+    _compare(_caption(captioner, patches, batch_size, order), expected, patches, capsys)
+
+
+@pytest.mark.parametrize("chosen", [{}, {"search": "sample", "top_k": 10, "seed": 1}])
+def test_several_captions_of_generated_pictures(patches: Pixels, chosen: dict[str, object]) -> None:
+    captioner = Captioner.load(NAME, device="cpu", num_captions=3, **chosen)
+    expected = _caption(captioner, patches, 32)
+    assert [len(best) for best in expected].count(3) >= 36
+    found = _caption(captioner, patches, 7, "shuffled")
+    assert _texts(found) == _texts(expected)
+    _close(found, expected)
+
+
+@needs_photos
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("batch_size", [1, 7, 32, 64])
 def test_113_photos(
     batch_size: int,
@@ -133,6 +166,7 @@ def test_113_photos(
 
 # What is expected was made at 32 in the order given: so every size and every order is here, once each. The photos above
 # have them all with each other.
+@needs_photos
 @pytest.mark.parametrize(("batch_size", "order"), [(1, "given"), (7, "reversed"), (64, "shuffled")])
 def test_1000_images(
     batch_size: int,
@@ -146,6 +180,7 @@ def test_1000_images(
     _compare(_caption(captioner, dev, batch_size, order), expected_of_dev, dev, capsys)
 
 
+@needs_photos
 def test_the_three_best_of_each(photos: Pixels) -> None:
     captioner = Captioner.load(NAME, device="cpu", num_captions=3)
     expected = _caption(captioner, photos, 32)
@@ -157,6 +192,7 @@ def test_the_three_best_of_each(photos: Pixels) -> None:
     _close(found, expected)
 
 
+@needs_photos
 def test_samples_belong_to_the_picture_and_the_seed(photos: Pixels) -> None:
     def sampled(batch_size: int, order: str, seed: int) -> list[set[str]]:
         captioner = Captioner.load(NAME, device="cpu", search="sample", num_captions=2, top_k=10, seed=seed)

@@ -17,9 +17,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from batchcap import sessions
 from batchcap.bundle import Bundle, open_bundle
+from batchcap.captioner import Captioner
 from batchcap.errors import BundleError, DeviceError, OptionError
 from batchcap.sessions import Decoder, Device, choose_device, open_sessions, usable_devices
-from batchcap.steps import leave_at_once, leave_by_halves
+from batchcap.steps import Step, StepOutput, leave_at_once, leave_by_halves
 
 CPU, GPU = choose_device("cpu"), Device("cuda", 1, "Card")
 LEVELS = np.array([[10, 200, 30], [250, 0, 90], [130, 130, 130]], np.uint8)
@@ -129,13 +130,43 @@ def test_a_graph_selects_as_numpy_does(tmp_path: Path, kind: dict[str, object]) 
         assert np.array_equal(tensor.numpy(), other._tensors[name].numpy())
 
 
-def test_a_gpu_lets_images_leave_only_by_the_graph(tiny_bundle: Path) -> None:
-    _, decoder = open_sessions(open_bundle(tiny_bundle), CPU)
-    graph = object()
-    assert Decoder(decoder.session, GPU, decoder.path, words=12, end=2).leaving is None
-    with_graph = Decoder(decoder.session, GPU, decoder.path, graph, words=12, end=2)
-    assert with_graph.leaving is leave_by_halves
-    assert with_graph.select is graph
+class Sizes:
+    """How many images each step of a search has; it is what `Captioner.watch` calls."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def __call__(self, stepper: Step) -> Step:
+        self._stepper = stepper
+        return self
+
+    def step(self, token: np.ndarray, parent: np.ndarray, **chosen: object) -> StepOutput:
+        self.seen.append(len(token))
+        return self._stepper.step(token, parent, **chosen)
+
+    def select(self, rows: np.ndarray) -> None:
+        self._stepper.select(rows)
+
+
+def test_a_gpu_lets_images_leave_only_by_the_graph(tmp_path: Path) -> None:
+    """What a decoder made for a GPU does in a whole search, its graphs here on the CPU."""
+    captioner = Captioner.load(build_bundle(tmp_path / "b", select=True), "cpu", 16, max_length=12)
+    pictures = np.random.default_rng(4).integers(0, 256, (16, 1, 1, 3)).astype(np.uint8)
+    session, path = captioner._decoder.session, captioner._decoder.path
+    graph = sessions._session(captioner.bundle.select_path, CPU, 1)
+    expected = list(captioner.caption(pictures))
+    for select in (None, graph):
+        decoder = Decoder(session, GPU, path, select, words=12, end=2)
+        decoder.device = CPU  # where its tensors lie; what it does with finished images is decided
+        captioner._decoder, captioner.watch = decoder, Sizes()
+        assert list(captioner.caption(pictures)) == expected
+        sizes = captioner.watch.seen
+        if select is None:
+            assert set(sizes) == {16}
+        else:
+            assert sizes[0] == 16
+            assert len(set(sizes)) > 1
+            assert set(sizes) <= {16, 8, 4, 2, 1}
 
 
 def test_results_stay_when_the_model_goes_on(tiny_bundle: Path) -> None:
