@@ -20,7 +20,7 @@ import pytest
 from bundles import build_bundle, rewrite
 from photos import break_photo, write_photos
 
-from batchcap import bench, journal, loading, pipeline, sources
+from batchcap import bench, journal, pipeline, sources
 from batchcap.captioner import Captioner
 from batchcap.errors import BundleError, InputNotFoundError, MismatchError, NoImagesError, OutputError
 from batchcap.interrupts import Interrupted
@@ -188,14 +188,14 @@ def test_a_limit_gets_past_images_that_cannot_be_read(
     photos: Path, output: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     locked = {str(photos / "0000.jpg"), str(photos / "0001.jpg")}
-    read = loading._read
+    opened = os.open
 
-    def guarded(file: str) -> bytes:  # the tests may run as root, whom no permission stops
-        if file in locked:
+    def guarded(file: Any, *how: Any, **more: Any) -> int:  # the tests may run as root, whom no permission stops
+        if str(file) in locked:
             raise PermissionError(13, "Permission denied")
-        return read(file)
+        return opened(file, *how, **more)
 
-    monkeypatch.setattr(loading, "_read", guarded)
+    monkeypatch.setattr(os, "open", guarded)
     (photos / "00.jpg").symlink_to(photos / "nowhere.jpg")
     counts, compared = [], 0
     for _ in range(3):

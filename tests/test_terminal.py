@@ -23,7 +23,7 @@ from typer.testing import Result
 
 from batchcap import console, console_progress, console_summary, console_tables, sources
 from batchcap.cli import app
-from batchcap.progress import Progress, StageSeconds, Tally
+from batchcap.progress import Progress, StageSeconds, Start, Tally
 
 COUNT = 6
 ORIGIN = ("0..255", "0..1", "-1..1", "caffe", "torch", "bilinear", "bilinear-antialias", "bilinear-tf1")
@@ -133,6 +133,19 @@ def test_a_plain_line_every_30_seconds(capsys: pytest.CaptureFixture[str]) -> No
         "30 of 100 images, 1.0 images/s, 1 min 10 s left",
         "60 of 100 images, 1.0 images/s, 40 s left",
         "90 of 100 images, 1.0 images/s, 10 s left",
+    ]
+
+
+def test_what_came_before_the_first_image_is_not_in_the_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    with console_progress.Display(clock=lambda: now) as display:
+        now = 100.0
+        display.begin(Start(inputs=(Path("a"),), output=None, model="m@1", terms="", device="CPU", fresh=True))
+        now = 130.0
+        display(progress(30))
+    assert capsys.readouterr().err.splitlines() == [
+        "Captioning a with m@1 on CPU, into standard output.",
+        "30 of 100 images, 1.0 images/s, 1 min 10 s left",
     ]
 
 
