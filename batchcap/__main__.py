@@ -10,7 +10,7 @@ def main() -> None:
     try:
         from batchcap import interrupts, standard
 
-        standard.secure()
+        standard.take_over()
         interrupts.end_on_second_signal()
         from batchcap.cli import app
 

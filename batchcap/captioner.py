@@ -28,6 +28,7 @@ from batchcap.options import (
     WantedPrecision,
     check_batch_size,
     check_precision,
+    check_threads,
     has_beam,
     largest_penalty,
 )
@@ -90,6 +91,7 @@ class Captioner:
         self, bundle: Bundle, decoding: DecodingOptions, device: Device, batch_size: int = 32, *, threads: int = 0
     ) -> None:
         check_batch_size(batch_size)
+        check_threads(threads)
         self._banned, self._prefix = banned_tokens(bundle, decoding), prefix_tokens(bundle, decoding)
         self.bundle, self.decoding, self.device, self.batch_size = bundle, decoding, device, batch_size
         self.seconds = {"encode": 0.0, "search": 0.0}
@@ -116,7 +118,7 @@ class Captioner:
             device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
             batch_size: images that go through the model together. Captions do not depend on it.
             precision: ``auto``, ``fp32``, ``fp16`` or ``int8``: see `in_precision`.
-            threads: threads on the CPU; 0 is one a core.
+            threads: threads on the CPU, at most 1024; 0 is one a core.
             chosen: see `Decoding`; what is left out, or None, is the bundle's own default.
 
         Raises:

@@ -13,7 +13,7 @@ import numpy as np
 from batchcap import __version__
 from batchcap.captioner import Captioner
 from batchcap.errors import BatchcapError, DeviceError
-from batchcap.sessions import choose_device, usable_devices
+from batchcap.sessions import choose_device, gpus
 
 _PARTS: Final = (
     "onnxruntime-gpu",
@@ -48,8 +48,14 @@ class Diagnosis:
 
 def examine(model: str) -> Diagnosis:
     """Look at the installation and caption one picture with ``model`` on every device."""
-    devices = tuple(_try(device.name, device.description, model) for device in usable_devices())
-    return Diagnosis(versions(), devices, _gpu())
+    checks = [
+        DeviceCheck(name, False, str(found))
+        if isinstance(found, DeviceError)
+        else _try(found.name, found.description, model)
+        for name, found in gpus()
+    ]
+    cpu = choose_device("cpu")
+    return Diagnosis(versions(), (*checks, _try(cpu.name, cpu.description, model)), _gpu())
 
 
 def versions() -> tuple[tuple[str, str], ...]:

@@ -31,6 +31,7 @@ LIMITS: Final = {
     "max_length": (1, 1000),
 }
 """The least and the most of options that are whole numbers."""
+_MOST_THREADS: Final = 1024
 _SAMPLING: Final = ("temperature", "top_k", "top_p", "seed")
 # Part of every label. Raised when the same options find other captions, so that an output never mixes the two.
 # 2: after `max_length` words only ends are candidates; greedy is the most probable token whatever the penalty.
@@ -78,6 +79,12 @@ def largest_penalty(search: Search) -> float:
 def check_batch_size(batch_size: int) -> None:
     """Raise OptionError for a batch that no model takes."""
     _require_limits("batch_size", batch_size)
+
+
+def check_threads(threads: int) -> None:
+    """Raise OptionError for a number of threads that no machine has: each would be made."""
+    fits = isinstance(threads, int) and not isinstance(threads, bool) and 0 <= threads <= _MOST_THREADS
+    _require(fits, f"threads={threads!r}: must be from 1 to {_MOST_THREADS}, or 0 for one a core.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

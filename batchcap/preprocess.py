@@ -7,7 +7,6 @@ resized by another library. Images are NumPy arrays ``[height, width, 3]``, RGB,
 from __future__ import annotations
 
 import ctypes
-import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, _imaging
 
+from batchcap import standard
 from batchcap.images import decode_image, orientation, salvage_image
 from batchcap.opening import peek_size
 
@@ -40,16 +40,13 @@ PixelType = Literal["uint8", "float32"]
 ResizeMethod = Literal["bilinear", "bilinear-antialias", "bilinear-tf1"]
 Fit = Literal["stretch", "center-crop", "pad"]
 
-# Pillow warns about broken metadata and large pictures. What matters of that becomes an `ImageError`; the rest is noise
-# on standard error. Once, here, because `warnings.catch_warnings` is not safe in threads.
-warnings.filterwarnings("ignore", module=r"PIL\.")
-
 # libtiff prints what it finds wrong on standard error, and Pillow raises it as well. `dlsym` finds the libtiff that
-# Pillow is linked with; where that is inside Pillow's own file, the lines stay.
-with suppress(OSError, AttributeError):
-    _set_handler = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
-    _set_handler.argtypes, _set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
-    _set_handler(None)
+# Pillow is linked with; where that is inside Pillow's own file, the lines stay. The handler is the whole process's.
+if standard.is_ours():
+    with suppress(OSError, AttributeError):
+        _set_handler = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
+        _set_handler.argtypes, _set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+        _set_handler(None)
 
 # Pictures of more than two strips are resized strip by strip: about what fits a core's cache.
 _STRIP_PIXELS: Final = 1_000_000

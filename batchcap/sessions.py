@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import ctypes
 import functools
-import io
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -20,10 +18,11 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state
 
+from batchcap import standard
 from batchcap.bundle import Bundle
 from batchcap.contract import verify_decoder, verify_encoder, verify_select
 from batchcap.errors import BatchcapError, BundleError, DeviceError, OptionError
-from batchcap.options import usable_cores
+from batchcap.options import check_threads, usable_cores
 from batchcap.preprocess import Pixels
 from batchcap.stepcheck import step_problem
 from batchcap.steps import Leaving, StepOutput, leave_at_once, leave_by_halves
@@ -36,6 +35,7 @@ __all__ = [
     "StepOutput",
     "Stepper",
     "choose_device",
+    "gpus",
     "open_sessions",
     "usable_devices",
 ]
@@ -44,10 +44,10 @@ _CUDA: Final = "CUDAExecutionProvider"
 _CPU: Final = "CPUExecutionProvider"
 _DRIVER_FIX: Final = "If this machine has an NVIDIA GPU, install NVIDIA's driver for it; if not, use --device cpu."
 _GPU_FIX: Final = 'Install the GPU libraries: pip install "batchcap[cuda]". Or use --device cpu.'
+_NO_CUDA: Final = "onnxruntime cannot load its CUDA libraries (CUDA 13 and cuDNN 9)."
 _CPUINFO: Final = Path("/proc/cpuinfo")
 # onnxruntime's log severities. Whatever is fatal to us is raised as well, so its printed text is only noise.
 _SILENT: Final = 4
-_WARNING: Final = 2
 # Its own errors share no base below Exception; pybind11 turns others into these builtins.
 _ORT_ERRORS: Final[tuple[type[Exception], ...]] = (
     *(e for e in vars(onnxruntime_pybind11_state).values() if isinstance(e, type) and issubclass(e, Exception)),
@@ -64,6 +64,8 @@ _PROBE: Final = (
 if os.environ.get("ORT_DISABLE_TELEMETRY") == "1":
     # For a host that had loaded onnxruntime before batchcap: files it has then, but from here on it sends nothing.
     ort.disable_telemetry_events()
+if standard.is_ours():
+    ort.set_default_logger_severity(_SILENT)  # of the whole process: a host keeps its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def choose_device(name: str) -> Device:
     then a session of one node shows which providers really load.
 
     Args:
-        name: ``auto`` (a GPU if one is usable), ``cpu``, ``cuda`` (the first) or ``cuda:N``.
+        name: ``auto`` (a GPU if one is usable), ``cpu``, ``cuda`` (the first that is usable) or ``cuda:N``.
 
     Raises:
         OptionError: no such name.
@@ -102,7 +104,7 @@ def choose_device(name: str) -> Device:
     if name == "cpu":
         return _cpu()
     try:
-        return _cuda(int(match[1] or 0), _driver_names())
+        return _first_gpu() if match[1] is None else _cuda(int(match[1]), _driver_names())
     except DeviceError as error:
         if name != "auto":
             raise
@@ -111,12 +113,35 @@ def choose_device(name: str) -> Device:
 
 def usable_devices() -> list[Device]:
     """Everything `choose_device` would accept, GPUs first."""
+    return [*(found for _, found in gpus() if isinstance(found, Device)), _cpu()]
+
+
+def gpus() -> list[tuple[str, Device | DeviceError]]:
+    """Every GPU of the driver as ``cuda:N (its name)``, and what came of trying it; none where there is no driver."""
     try:
         names = _driver_names()
-        gpus = [_cuda(index, names) for index in range(len(names))]
     except DeviceError:
-        gpus = []
-    return [*gpus, _cpu()]
+        return []
+    return [(f"cuda:{index} ({name})", _tried(index, names)) for index, name in enumerate(names)]
+
+
+def _first_gpu() -> Device:
+    """The first that works; where none does, the first says why."""
+    names = _driver_names()
+    failed: list[DeviceError] = []
+    for index in range(len(names)):
+        found = _tried(index, names)
+        if isinstance(found, Device):
+            return found
+        failed.append(found)
+    raise failed[0]
+
+
+def _tried(index: int, names: Sequence[str]) -> Device | DeviceError:
+    try:
+        return _cuda(index, names)
+    except DeviceError as error:
+        return error
 
 
 def _cpu(note: str = "") -> Device:
@@ -129,11 +154,14 @@ def _cuda(index: int, names: Sequence[str]) -> Device:
         raise DeviceError(f"--device cuda:{index}: there is no such GPU.", f"There are: {listed}.")
     if _CUDA not in ort.get_available_providers():
         raise DeviceError("The installed onnxruntime cannot use a GPU.", _GPU_FIX)
+    if not _loads_cuda():
+        raise DeviceError(_NO_CUDA, _GPU_FIX)
     device = Device("cuda", index, names[index])
-    with _silenced():
-        if hasattr(ort, "preload_dlls"):
-            ort.preload_dlls()
+    try:
         _session(_PROBE, device, 1)
+    except BundleError as error:  # one node is in order: it is the device that is not
+        what = f"{device.name} ({device.description}) does not work: {error.message}"
+        raise DeviceError(what, "See what nvidia-smi says, or use --device cpu.") from error
     return device
 
 
@@ -161,15 +189,22 @@ def _driver_names() -> list[str]:
     return names
 
 
-@contextlib.contextmanager
-def _silenced() -> Iterator[None]:
-    """Keep onnxruntime from printing what it is about to raise, or what the caller finds out by itself."""
-    ort.set_default_logger_severity(_SILENT)
+@functools.cache
+def _loads_cuda() -> bool:
+    """Load the libraries of CUDA and cuDNN that pip installs, and say whether all that onnxruntime needs are there.
+
+    It tells by printing alone, and a session that lacks one would print too: so its own ``print`` is caught, for as
+    long as this takes, and no one else's.
+    """
+    if not hasattr(ort, "preload_dlls"):
+        return True
+    said: list[str] = []
+    ort.print = lambda *words, **_: said.append(" ".join(map(str, words)))
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
+        ort.preload_dlls()
     finally:
-        ort.set_default_logger_severity(_WARNING)
+        del ort.print
+    return not any(line.startswith("Please follow") for line in said)
 
 
 def _session(model: Path | bytes, device: Device, threads: int) -> Any:
@@ -197,7 +232,7 @@ def _session(model: Path | bytes, device: Device, threads: int) -> Any:
     except _ORT_ERRORS as error:
         raise _failure(error, device, model, "onnxruntime cannot load it") from error
     if device.kind == "cuda" and _CUDA not in session.get_providers():
-        raise DeviceError("onnxruntime cannot load its CUDA libraries (CUDA 13 and cuDNN 9).", _GPU_FIX)
+        raise DeviceError(_NO_CUDA, _GPU_FIX)
     return session
 
 
@@ -234,13 +269,14 @@ def open_sessions(bundle: Bundle, device: Device, threads: int = 0) -> tuple[Enc
         threads: threads of one session on the CPU; 0 is one for each core this process may use.
 
     Raises:
+        OptionError: such a number of threads cannot work.
         BundleError: a graph cannot be loaded, or a tensor is missing, extra, or of a wrong type or shape.
         DeviceError: the device cannot be used.
     """
-    with _silenced() if device.kind == "cuda" else contextlib.nullcontext():
-        encoder = _session(bundle.encoder_path, device, threads)
-        decoder = _session(bundle.decoder_path, device, threads)
-        select = None if bundle.select_path is None else _session(bundle.select_path, device, threads)
+    check_threads(threads)
+    encoder = _session(bundle.encoder_path, device, threads)
+    decoder = _session(bundle.decoder_path, device, threads)
+    select = None if bundle.select_path is None else _session(bundle.select_path, device, threads)
     verify_encoder(bundle, encoder)
     verify_decoder(bundle, encoder, decoder)
     if select is not None:

@@ -1,10 +1,36 @@
-"""Standard streams of a program that may be closed, full, or no longer read."""
+"""What a program may do to its process, and a library to that of its host may not: streams, and noise of libraries."""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import Any, TextIO, cast
+import warnings
+from typing import Any, Final, TextIO, cast
+
+
+class _Process:
+    """Whose this process is."""
+
+    ours = False
+
+
+_process: Final = _Process()
+
+
+def is_ours() -> bool:
+    """Whether this is the process of the command line: then, and only then, libraries are silenced in all of it."""
+    return _process.ours
+
+
+def take_over() -> None:
+    """Begin a program: `secure` its streams, and have no library but ours speak on standard error.
+
+    Pillow warns about broken metadata and large images. What matters of that becomes an `ImageError`. libtiff and
+    onnxruntime print what they raise as well: `batchcap.preprocess` and `batchcap.sessions` silence them as they load.
+    """
+    secure()
+    _process.ours = True
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def secure() -> None:

@@ -23,7 +23,7 @@ from batchcap.preprocess import Preprocess
 from batchcap.records import Failure, ImageRef
 
 SMALL = Preprocess(6, 5, 6, 5)
-# The package silences Pillow's warnings for its process; pytest puts its own filters in their place.
+# The command line silences Pillow's warnings for its process.
 pytestmark = pytest.mark.filterwarnings(r"ignore:::PIL\.")
 
 

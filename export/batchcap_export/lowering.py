@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
@@ -60,7 +58,7 @@ def in_int8(path: Path, feeds: Iterable[Feed], float_layers: int) -> onnx.ModelP
         float_layers: this many layers before the results stay float32: their rounding would go unsoftened into them.
     """
     model = _plain(path)
-    with tempfile.TemporaryDirectory(prefix="batchcap-int8-") as folder, _silenced():
+    with tempfile.TemporaryDirectory(prefix="batchcap-int8-") as folder:
         out = Path(folder) / "int8.onnx"
         quantize_static(
             model,
@@ -87,16 +85,6 @@ class _Feeds(CalibrationDataReader):  # type: ignore[misc]
     def get_next(self) -> dict[str, NDArray[Any]] | None:
         feed = next(self._feeds, None)
         return None if feed is None else dict(feed)
-
-
-@contextlib.contextmanager
-def _silenced() -> Iterator[None]:
-    """Calibration takes every inferred size for a promise, and warns of a Resize whose size is rounded otherwise."""
-    onnxruntime.set_default_logger_severity(3)
-    try:
-        yield
-    finally:
-        onnxruntime.set_default_logger_severity(2)
 
 
 def _plain(path: Path) -> onnx.ModelProto:
