@@ -75,6 +75,7 @@ PARSE_ERRORS: Final = (
     RuntimeError,
     struct.error,
     zlib.error,
+    Warning,  # where the host makes errors of them
 )
 """What Pillow's parsers raise when they stumble over bytes that are no image."""
 

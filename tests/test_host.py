@@ -47,6 +47,23 @@ def test_the_library_leaves_its_host_alone(tiny_bundle: Path, tmp_path: Path) ->
     assert done.stdout.split() == ["captioned", "True", "True", "True", "True", "True"]
 
 
+def test_a_host_may_make_errors_of_warnings(tiny_bundle: Path, tmp_path: Path) -> None:
+    """Pillow warns of Exif that is broken; the image is an image all the same."""
+    levels = np.zeros((20, 20, 3), np.uint8)
+    Image.fromarray(levels).save(tmp_path / "odd.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f")
+    Image.fromarray(levels).save(tmp_path / "odd.webp", exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01\xff\xff")
+    code = """if True:
+        import sys, warnings
+        from batchcap import Captioner
+        captioner = Captioner.load(sys.argv[1])
+        warnings.simplefilter("error")
+        print(*(len(image.captions) for image in captioner.caption(sys.argv[2:])))
+    """
+    command = [sys.executable, "-c", code, tiny_bundle, tmp_path / "odd.jpg", tmp_path / "odd.webp"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1 1\n", "")
+
+
 def test_the_command_line_is_quiet(tiny_bundle: Path, tmp_path: Path) -> None:
     """Of libtiff and of Pillow, about an image each."""
     tiff = tmp_path / "photos" / "cut.tif"

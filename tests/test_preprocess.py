@@ -362,11 +362,13 @@ def test_no_picture(data: bytes, kind: str) -> None:
 
 
 def test_a_damaged_tiff_is_named_in_words_and_nothing_is_printed() -> None:
-    """In a process of its own: libtiff writes past Python's `sys.stderr`."""
+    """In a process of the command line's kind: libtiff writes past Python's `sys.stderr`."""
     data = bytearray(encode(Image.fromarray(noise(64, 64)), "TIFF", compression="tiff_lzw"))
     data[100:3000] = bytes(2900)
     code = """
 import sys
+from batchcap import standard
+standard.take_over()
 from batchcap.errors import ImageError
 from batchcap.preprocess import decode_image
 try:
