@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict, Unpack
 
@@ -32,7 +31,7 @@ from batchcap.options import (
     has_beam,
     largest_penalty,
 )
-from batchcap.preprocess import Pixels, apply
+from batchcap.preprocess import Pixels
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef, Key
 from batchcap.search import Hypothesis, candidates_needed, search
 from batchcap.sessions import Device, choose_device, open_sessions
@@ -62,6 +61,8 @@ class CaptionedImage:
     ``bundle.manifest.attention_grid`` has the rows and columns of the regions, which lie row by row. They divide what
     the model saw: all of the picture where ``preprocess.fit`` is ``stretch``. A softmax makes each line sum to 1.
     """
+    damaged: str | None = None
+    """What is wrong with an image that was captioned although it is damaged."""
 
 
 class Captioner:
@@ -136,18 +137,21 @@ class Captioner:
         """Everything besides the picture that decides its caption."""
         return Fingerprint(model=self.bundle.label, preprocess="exact", decoding=self.decoding.label)
 
-    def caption(self, images: Iterable[Image], *, attention: bool = False) -> Iterator[CaptionedImage]:
+    def caption(
+        self, images: Iterable[Image], *, attention: bool = False, accept_damaged: bool = False
+    ) -> Iterator[CaptionedImage]:
         """Caption files and arrays, one result an image, in order.
 
-        Images are captioned in batches: arrays ``batch_size`` at a time; files too, but some batches are read ahead,
-        so the first result comes when about three batches of files have been taken. A file that cannot be read or
-        decoded gives a result with ``failure``; it stops nothing.
+        Images are captioned in batches of ``batch_size``, files and arrays together. Some batches are read ahead, so
+        the first result comes when about three batches have been taken; an array must not change until then. A file
+        that cannot be read or decoded, and what is no regular file, gives a result with ``failure``; it stops nothing.
 
         A sampled caption depends on the seed and the path as it is given; for an array on its place among ``images``.
 
         Args:
             images: paths of picture files, or uint8 RGB arrays [height, width, 3]; lazily, in any mixture.
             attention: the results carry attention weights.
+            accept_damaged: caption what can be decoded of truncated and damaged images; ``damaged`` says so.
 
         Raises:
             OptionError: something that is neither a path nor such an array, one picture that is not in a list, or a
@@ -157,9 +161,18 @@ class Captioner:
         self._check(attention)
         if isinstance(images, str | os.PathLike) or (isinstance(images, np.ndarray) and images.ndim == 3):
             raise OptionError("One picture stands where several are taken.", "Give a list of it: [picture].")
-        for arrays, group in groupby(enumerate(images), key=lambda numbered: _is_array(numbered[1])):
-            stage = self._caption_arrays if arrays else self._caption_files
-            yield from stage(group, attention)
+        refs = (_reference(index, image) for index, image in enumerate(images))
+        how = self.bundle.manifest.preprocess
+        with closing(loading.load(refs, how, self.batch_size, accept_damaged=accept_damaged)) as batches:
+            for batch in batches:
+                found = iter(self.hypotheses(batch.pixels, batch.count, good_keys(batch), attention=attention))
+                batch.release()
+                for ref, outcome in zip(batch.refs, batch.outcomes, strict=True):
+                    path = ref.file if ref.pixels is None else None
+                    if isinstance(outcome, Failure):
+                        yield CaptionedImage(path, (), outcome)
+                    else:
+                        yield self._captioned(path, outcome.damaged, next(found))
 
     def caption_pixels(
         self, pixels: Pixels, count: int, keys: Sequence[Key] | None = None
@@ -236,11 +249,12 @@ class Captioner:
             what = f"{self.bundle.label} gives no attention weights."
             raise OptionError(what, "Only a model whose manifest has an attention_grid does.")
 
-    def _captioned(self, path: str | None, best: Sequence[Hypothesis]) -> CaptionedImage:
+    def _captioned(self, path: str | None, damaged: str | None, best: Sequence[Hypothesis]) -> CaptionedImage:
         written = self._written(best)
         weights = [h.attention for h in written.values() if h.attention is not None]
         attention = tuple(weights) if weights else None
-        return CaptionedImage(path, _captions(written), None, tuple(h.tokens for h in written.values()), attention)
+        tokens = tuple(h.tokens for h in written.values())
+        return CaptionedImage(path, _captions(written), None, tokens, attention, damaged)
 
     def _written(self, found: Iterable[Hypothesis]) -> dict[str, Hypothesis]:
         """Text and hypothesis, best first, each text once: tokens that differ may be written alike."""
@@ -255,30 +269,6 @@ class Captioner:
         if keys is None or self.decoding.search != "sample":
             return None
         return [*map(_stream, keys), *(0 for _ in range(images - len(keys)))]
-
-    def _caption_arrays(self, images: Iterable[tuple[int, Any]], attention: bool) -> Iterator[CaptionedImage]:
-        how = self.bundle.manifest.preprocess
-        pixels = np.zeros((self.batch_size, how.height, how.width, 3), how.pixels)
-        source = iter(images)
-        while batch := list(islice(source, self.batch_size)):
-            for row, (_, image) in zip(pixels, batch, strict=False):
-                row[...] = apply(image, how)
-            # No file has an empty path, so that no array has a file's name.
-            keys = [("", str(index)) for index, _ in batch]
-            for best in self.hypotheses(pixels, len(batch), keys, attention=attention):
-                yield self._captioned(None, best)
-
-    def _caption_files(self, images: Iterable[tuple[int, Any]], attention: bool) -> Iterator[CaptionedImage]:
-        refs = (_reference(os.fspath(image)) for _, image in images)
-        with closing(loading.load(refs, self.bundle.manifest.preprocess, self.batch_size)) as batches:
-            for batch in batches:
-                found = iter(self.hypotheses(batch.pixels, batch.count, good_keys(batch), attention=attention))
-                batch.release()
-                for ref, outcome in zip(batch.refs, batch.outcomes, strict=True):
-                    if isinstance(outcome, Failure):
-                        yield CaptionedImage(ref.file, (), outcome)
-                    else:
-                        yield self._captioned(ref.file, next(found))
 
 
 class Decoding(TypedDict, total=False):
@@ -332,8 +322,10 @@ def decoding_options(manifest: Manifest, **chosen: Unpack[Decoding]) -> Decoding
         given.setdefault("beam_size", own.beam_size)
     given.setdefault("max_length", own.max_length)
     given.setdefault("length_penalty", min(own.length_penalty, largest_penalty(given["search"])))
+    if isinstance(ban := given.get("ban", ()), str):
+        raise OptionError(f"ban={ban!r}: is one text.", f"Give a list of words: [{ban!r}].")
     if "ban_file" in given:
-        given["ban"] = (*given.get("ban", ()), *read_words(given.pop("ban_file")))
+        given["ban"] = (*ban, *read_words(Path(given.pop("ban_file"))))
     return DecodingOptions(**given)
 
 
@@ -375,19 +367,20 @@ def _stream(key: Key) -> int:
     return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8], "little")
 
 
-def _is_array(image: object) -> bool:
-    """Whether an image is given as an array; anything that is neither array nor path is refused here."""
+def _reference(index: int, image: object) -> ImageRef:
+    """A reference to an array, or to a file that may not exist, or be none: then with its failure.
+
+    Raises:
+        OptionError: it is neither.
+    """
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             what = f"An array {image.dtype} {list(image.shape)} is no picture."
             raise OptionError(what, "Give uint8 [height, width, 3].")
-        return True
+        # No file has an empty path, so that no array has a file's name.
+        return ImageRef(path="", file="", size=0, mtime_us=0, member=str(index), pixels=image)
     if not isinstance(image, str | os.PathLike):
         raise OptionError(f"{type(image).__name__} is no picture.", "Give paths, or uint8 arrays [height, width, 3].")
-    return False
-
-
-def _reference(file: str) -> ImageRef:
-    """A reference to a file that may not exist, or be none: then with its failure."""
+    file = os.fsdecode(image)
     size, mtime_us, failure, _, _ = look(file)
     return ImageRef(path=file, file=file, size=size, mtime_us=mtime_us, failure=failure)

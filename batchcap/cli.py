@@ -298,6 +298,14 @@ def run(
     retry_errors: Annotated[
         bool, _option("--retry-errors", "Try again the images that could not be decoded.", panel=_OUTPUT)
     ] = False,
+    accept_damaged: Annotated[
+        bool,
+        _option(
+            "--accept-damaged",
+            "Caption what can be decoded of truncated and damaged images; their records say damaged.",
+            panel=_OUTPUT,
+        ),
+    ] = False,
     allow_empty: Annotated[
         bool, _option("--allow-empty", "Inputs without any image are no error.", panel=_OUTPUT)
     ] = False,
@@ -339,6 +347,7 @@ def run(
         on_mismatch=on_mismatch,
         overwrite=overwrite,
         retry_errors=retry_errors,
+        accept_damaged=accept_damaged,
         allow_empty=allow_empty,
         limit=limit,
     )

@@ -65,6 +65,13 @@ def _summary_lines(summary: Summary, where: str, verbosity: int) -> Iterable[str
     seconds, made_with = summary.seconds, summary.fingerprint
     assert made_with is not None  # something was captioned
     yield f"Captioned {images(summary.captioned)}: {where}"
+    if summary.damaged:
+        says = (
+            "of them is damaged; its record says how"
+            if summary.damaged == 1
+            else "of them are damaged; their records say how"
+        )
+        yield f"  {summary.damaged:,} {says}."
     if summary.skipped:
         without = f", {summary.skipped_failures:,} of them without a caption" if summary.skipped_failures else ""
         yield f"  {images(summary.skipped)} skipped: already in the output{without}."

@@ -64,12 +64,16 @@ def opened(file: str) -> Iterator[tuple[BinaryIO, int]]:
         descriptor = os.open(file, _FLAGS)
     except ValueError as error:
         raise ImageError("read", "missing", f"no file can have this name: {error}") from None
-    with open(descriptor, "rb", buffering=0) as stream:  # noqa: PTH123 - a descriptor
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ImageError(_NOT_REGULAR.stage, _NOT_REGULAR.kind, _NOT_REGULAR.message)
         if status.st_size > MAX_FILE_BYTES:
             raise ImageError("decode", "too-large", f"the file has more than {MAX_FILE_BYTES:,} bytes")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    with open(descriptor, "rb", buffering=0) as stream:  # noqa: PTH123 - a descriptor
         yield stream, status.st_size
 
 

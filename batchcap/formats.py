@@ -173,7 +173,7 @@ class Csv:
             *("path", "member", "path_b64", *caption),
             *("error_stage", "error_kind", "error_message"),
             *ranks,
-            *("width", "height", "bytes", "mtime_us", "root", "model", "preprocess", "decoding"),
+            *("damaged", "width", "height", "bytes", "mtime_us", "root", "model", "preprocess", "decoding"),
         )
         self.header = ",".join(self.columns).encode() + b"\n"
 
@@ -202,6 +202,7 @@ class Csv:
             *(_text(record.log_prob), _text(record.score), probability(record.log_prob)),
             *(("", "", "") if error is None else _error_fields(error)),
             *ranks,
+            _escape((record.damaged or "")[:_LONGEST_MESSAGE]),
             *(_text(record.width), _text(record.height), _text(record.bytes), _text(record.mtime_us)),
             *(_escape(record.root), _escape(record.model), _escape(record.preprocess), _escape(record.decoding)),
         ]
@@ -220,6 +221,7 @@ class Csv:
             score=_float(score),
             error=error,
             captions=self._captions(fields) if error is None else None,
+            damaged=_unescape(fields[-9]) or None,
             width=width,
             height=height,
             bytes=size,
@@ -233,7 +235,7 @@ class Csv:
     def _captions(self, fields: list[str]) -> tuple[Caption, ...] | None:
         if self.num_captions == 1:
             return None
-        ranks = [fields[3:6], *(fields[at : at + 3] for at in range(10, len(fields) - 8, 4))]
+        ranks = [fields[3:6], *(fields[at : at + 3] for at in range(10, len(fields) - 9, 4))]
         found = (Caption(_unescape(text), float(log_prob), float(score)) for text, log_prob, score in ranks if log_prob)
         return tuple(found) or None
 

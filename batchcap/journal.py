@@ -42,6 +42,8 @@ class Continuing:
     """The folder that paths are relative to has moved: write the new one into every record."""
     retry_errors: bool = False
     """Try again the images that could not be decoded."""
+    accept_damaged: bool = False
+    """Try again the images that are truncated or damaged."""
 
 
 class Journal:
@@ -84,6 +86,7 @@ class Journal:
         relocate: bool = False,
         overwrite: bool = False,
         retry_errors: bool = False,
+        accept_damaged: bool = False,
         num_captions: int = 1,
     ) -> Journal:
         """Lock the output, read what it holds, and cut a torn last line.
@@ -96,7 +99,7 @@ class Journal:
             format: of its lines.
             fingerprint: of the records that this run will append.
             root: the folder that paths of this run are relative to; None does not look at roots.
-            on_mismatch, relocate, retry_errors: see `Continuing`.
+            on_mismatch, relocate, retry_errors, accept_damaged: see `Continuing`.
             overwrite: start anew.
             num_captions: captions an image, which decides the columns of CSV.
 
@@ -106,7 +109,9 @@ class Journal:
             MismatchError: it holds captions made under another fingerprint, and ``on_mismatch`` is ``stop``.
             RootError: its paths are relative to another folder, and ``relocate`` is not set.
         """
-        how = Continuing(on_mismatch=on_mismatch, relocate=relocate, retry_errors=retry_errors)
+        how = Continuing(
+            on_mismatch=on_mismatch, relocate=relocate, retry_errors=retry_errors, accept_damaged=accept_damaged
+        )
         with ExitStack() as closing, explained(path, "opened", overwrite):
             path = Path(os.path.realpath(path))
             check_place(path)
@@ -150,7 +155,12 @@ class Journal:
 
     def _read(self, fingerprint: Fingerprint, root: Root | None) -> None:
         how = self._how
-        self._finished = Finished(fingerprint, keep=how.on_mismatch == "keep", retry_errors=how.retry_errors)
+        self._finished = Finished(
+            fingerprint,
+            keep=how.on_mismatch == "keep",
+            retry_errors=how.retry_errors,
+            accept_damaged=how.accept_damaged,
+        )
         recover(self._live, self._codec, self._finished)
         if root is not None:
             check_root(self.path, self._finished, root, how.relocate and not self._overwrites)

@@ -20,9 +20,10 @@ import numpy as np
 
 from batchcap import files
 from batchcap.errors import ImageError
+from batchcap.giants import Giants
 from batchcap.opening import give_memory_back, peek_cost
 from batchcap.options import usable_cores
-from batchcap.preprocess import Pixels, Preprocess, apply, decode_image
+from batchcap.preprocess import Pixels, Preprocess, apply, decode_image, salvage_image
 from batchcap.records import Failure, ImageRef
 
 # What the threads may hold of decoded pictures, and of files, a thread. A picture over the whole budget goes alone.
@@ -44,6 +45,8 @@ class Loaded:
     """Columns of the picture as it stands upright."""
     height: int
     """Rows of the picture as it stands upright."""
+    damaged: str | None = None
+    """What is wrong with it, where it was accepted all the same."""
 
 
 Outcome: TypeAlias = Loaded | Failure
@@ -117,8 +120,10 @@ class _Budget:
 class _Loader:
     """What the threads share."""
 
-    def __init__(self, how: Preprocess, workers: int) -> None:
+    def __init__(self, how: Preprocess, workers: int, *, accept_damaged: bool, giants: Giants | None) -> None:
         self.how = how
+        self.accept_damaged = accept_damaged
+        self.giants = giants or Giants(None)
         self.pool = ThreadPoolExecutor(workers, thread_name_prefix="batchcap-load")
         # Two budgets, always taken in this order and given back in the other, cannot block each other.
         self.files = _Budget(workers * _FILE_BYTES_A_WORKER)
@@ -139,7 +144,7 @@ class _Loader:
         try:
             return self._picture(ref, row, watch), watch.seconds
         except ImageError as error:
-            failure = Failure("read" if error.stage == "read" else "decode", error.kind, error.message)
+            failure = _failure(error)
         except OSError as error:
             failure = Failure.from_os_error(error)
         except MemoryError:
@@ -148,20 +153,36 @@ class _Loader:
         return failure, watch.seconds
 
     def _picture(self, ref: ImageRef, row: Pixels, watch: _Stopwatch) -> Loaded:
+        if ref.pixels is not None:
+            with watch:
+                row[...] = apply(ref.pixels, self.how)
+            return Loaded(ref.pixels.shape[1], ref.pixels.shape[0])
         with files.opened(ref.file) as (stream, size), self.files.hold(size):
             with watch:
                 data = files.read(stream, size)
                 cost = peek_cost(data)
-            with self.pictures.hold(cost), watch:
+            with self.pictures.hold(cost), self.giants.note(ref, cost), watch:
                 loaded = self._pixels(data, row)
                 if cost >= _LARGE:
                     give_memory_back()
         return loaded
 
     def _pixels(self, data: bytes, row: Pixels) -> Loaded:
-        image = decode_image(data, self.how.jpeg_dct)
+        damaged = None
+        try:
+            image = decode_image(data, self.how.jpeg_dct)
+        except ImageError as error:
+            if not self.accept_damaged or not _failure(error).may_be_accepted:
+                raise
+            damaged = error.message
+        if damaged is not None:  # here, where the error does not hold the first try's memory any more
+            image = salvage_image(data, self.how.jpeg_dct)
         row[...] = apply(image, self.how)
-        return Loaded(image.shape[1], image.shape[0])
+        return Loaded(image.shape[1], image.shape[0], damaged)
+
+
+def _failure(error: ImageError) -> Failure:
+    return Failure("read" if error.stage == "read" else "decode", error.kind, error.message)
 
 
 class _Stopwatch:
@@ -178,7 +199,15 @@ class _Stopwatch:
         self.seconds += time.perf_counter() - self._started
 
 
-def load(refs: Iterable[ImageRef], how: Preprocess, batch_size: int, workers: int = 0) -> Generator[Batch, None, None]:
+def load(
+    refs: Iterable[ImageRef],
+    how: Preprocess,
+    batch_size: int,
+    workers: int = 0,
+    *,
+    accept_damaged: bool = False,
+    giants: Giants | None = None,
+) -> Generator[Batch, None, None]:
     """Read, decode and resize pictures in threads, a few batches ahead of the consumer.
 
     A batch covers `batch_size` pictures that could be read so far; where some of them turn out broken it has fewer good
@@ -190,6 +219,8 @@ def load(refs: Iterable[ImageRef], how: Preprocess, batch_size: int, workers: in
         how: the bundle's preprocessing; ``pixels`` is the type of the batches.
         batch_size: rows of a batch.
         workers: threads; 0: one for each core this process may use.
+        accept_damaged: take what can be decoded of truncated and damaged images; `Loaded.damaged` says so.
+        giants: where large images are noted before they are decoded.
 
     Yields:
         Batches in the order of ``refs``. Call `Batch.release` when done with the pixels; the consumer may hold as many
@@ -201,7 +232,7 @@ def load(refs: Iterable[ImageRef], how: Preprocess, batch_size: int, workers: in
     free: deque[Pixels] = deque(maxlen=ahead + 3)
     source = iter(refs)
     drafts: deque[_Draft] = deque()
-    loader = _Loader(how, workers)
+    loader = _Loader(how, workers, accept_damaged=accept_damaged, giants=giants)
     try:
         while True:
             while len(drafts) <= ahead and (first := next(source, None)) is not None:

@@ -270,6 +270,8 @@ class RunOptions:
     """Start anew; the old output stays until the new one is complete."""
     retry_errors: bool = False
     """Try again the images whose pixels could not be decoded."""
+    accept_damaged: bool = False
+    """Caption what can be decoded of truncated and damaged images, and mark their records."""
     relocate: bool = False
     """The folder that the output's paths are relative to has moved: write the new one into every record."""
     allow_empty: bool = False

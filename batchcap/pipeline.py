@@ -18,6 +18,7 @@ from batchcap import sources
 from batchcap.bundle import Bundle, open_bundle
 from batchcap.captioner import Captioner, decoding_options, good_keys, in_precision
 from batchcap.errors import BatchcapError, NoImagesError, OutputError
+from batchcap.giants import Giants
 from batchcap.interrupts import Interrupted, InterruptGuard
 from batchcap.journal import Journal
 from batchcap.loading import Batch, Loaded, load
@@ -96,15 +97,19 @@ def _run(
     captioner = load_model() if starts_anew else None
     with _open_output(options, fingerprint, root, decoding.num_captions) as output:
         tally.safe, tally.dropped = output.done, output.dropped
+        giants = Giants(output.path if isinstance(output, Journal) else None, retry=options.retry_errors)
         todo = _Limited(output, refs, options.limit)
         if (first := next(todo, None)) is not None:
             if begin:
                 begin(_start(options, bundle, device, fresh=output.done == 0))
             captioner = captioner or load_model()
             total = _Total(options) if report and count_total else None
-            _caption(chain((first,), todo), captioner, output, options, report, tally, guard, total=total)
+            pending = giants.refuse(chain((first,), todo))
+            _caption(pending, captioner, output, options, report, tally, guard, giants=giants, total=total)
         tally.note_skipped(output)
         with guard.shielded():
+            if todo.reached_end:
+                giants.finish()
             output.commit(complete=todo.reached_end)
             tally.safe, tally.committed = output.done, todo.reached_end
 
@@ -118,11 +123,13 @@ def _caption(
     tally: Tally,
     guard: InterruptGuard,
     *,
+    giants: Giants,
     total: _Total | None,
 ) -> None:
     """The road itself: threads load the next batches while the model works on one."""
     how = captioner.bundle.manifest.preprocess
-    with closing(load(refs, how, options.batch_size, options.workers)) as batches:
+    accept = options.accept_damaged
+    with closing(load(refs, how, options.batch_size, options.workers, accept_damaged=accept, giants=giants)) as batches:
         for batch in batches:
             before = dict(captioner.seconds)
             captions = captioner.caption_pixels(batch.pixels, batch.count, good_keys(batch))
@@ -132,6 +139,7 @@ def _caption(
             with guard.shielded():
                 started = time.perf_counter()
                 output.append(records)
+                giants.settle(records)
                 tally.safe = output.done
                 tally.note_skipped(output)
                 tally.add(records, load=batch.seconds, write=time.perf_counter() - started, **spent)
@@ -205,6 +213,7 @@ def _open_output(options: RunOptions, fingerprint: Fingerprint, root: Root, num_
         relocate=options.relocate,
         overwrite=options.overwrite,
         retry_errors=options.retry_errors,
+        accept_damaged=options.accept_damaged,
         num_captions=num_captions,
     )
 
@@ -234,6 +243,7 @@ def _captioned(record: Record, size: Loaded, captions: Sequence[Caption], severa
         log_prob=best.log_prob,
         score=best.score,
         captions=rounded if several else None,
+        damaged=size.damaged,
         width=size.width,
         height=size.height,
     )

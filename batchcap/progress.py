@@ -64,6 +64,8 @@ class Summary:
     captioned: int
     failed: int
     """Records of this run that carry an error."""
+    damaged: int
+    """Images of this run that were captioned although they are truncated or damaged."""
     folders: int
     """How many of ``failed`` are no images, but folders that could not be listed."""
     skipped: int
@@ -130,7 +132,7 @@ class Tally:
         self.device = self.device_note = ""
         self.fingerprint: Fingerprint | None = None
         self._started = time.perf_counter()
-        self._captioned = self._failed = self._folders = 0
+        self._captioned = self._failed = self._folders = self._damaged = 0
         self._last: tuple[Record, ...] = ()
         self._first: tuple[Record, ...] = ()
         self._seconds = StageSeconds()
@@ -142,6 +144,7 @@ class Tally:
         self._failed += len(self._last)
         self._folders += sum(record.error is not None and record.error.of_folder for record in self._last)
         self._captioned += len(records) - len(self._last)
+        self._damaged += sum(record.damaged is not None for record in records)
         before = self._seconds
         self._seconds = StageSeconds(
             load=before.load + load,
@@ -176,6 +179,7 @@ class Tally:
         return Summary(
             captioned=self._captioned,
             failed=self._failed,
+            damaged=self._damaged,
             folders=self._folders,
             skipped=self.skipped,
             skipped_failures=self.skipped_failures,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import msgspec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Key: TypeAlias = tuple[str, str | None]
 """What names a picture in the output: (``path_b64`` where there is one, else ``path``; ``member``)."""
@@ -38,6 +42,11 @@ class Failure(msgspec.Struct, frozen=True):
         """A folder that could not be listed, or not to its end; the kinds are those of a file."""
         why = cls.from_os_error(error)
         return cls(why.stage, why.kind, _NOT_LISTED + why.message)
+
+    @property
+    def may_be_accepted(self) -> bool:
+        """Part of the image can be decoded, and ``--accept-damaged`` captions that."""
+        return self.stage == "decode" and self.kind in ("truncated", "damaged")
 
     @property
     def of_folder(self) -> bool:
@@ -73,6 +82,8 @@ class ImageRef:
     """Base64 of the exact bytes of ``path`` where they are not UTF-8."""
     failure: Failure | None = None
     """Set where finding it already failed (vanished, no permission)."""
+    pixels: NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
+    """An upright RGB image [height, width, 3] that was given as it is; there is no file then."""
 
     @property
     def key(self) -> Key:
@@ -91,6 +102,8 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     error: Failure | None = None
     captions: tuple[Caption, ...] | None = None
     """The n best, best first; only where more than one was asked for."""
+    damaged: str | None = None
+    """What is wrong with an image that was captioned although it is damaged; see ``--accept-damaged``."""
     width: int | None = None
     """Columns of the picture as it stands upright."""
     height: int | None = None

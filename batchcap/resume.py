@@ -1,7 +1,8 @@
 """What a journal already holds, 40 bytes a picture, and the decision whether a picture is done.
 
 Rules: the last line of a key is its record. A caption is done while the file's size and time and the fingerprint are
-the same. An error of stage ``read`` is never done; one of stage ``decode`` is done while the file is the same. What
+the same. An error of stage ``read`` is never done; one of stage ``decode`` is done while the file is the same, unless
+it is a damaged image and these are accepted now. A damaged image that has a caption keeps it. What
 failed was the picture and not the model, so an error made under another fingerprint never stops a run: it is tried
 again, or left alone where other fingerprints are kept.
 """
@@ -23,7 +24,8 @@ from batchcap.roots import is_absolute
 _CAPTIONED: Final = 0
 _READ_ERROR: Final = 1
 _DECODE_ERROR: Final = 2
-_OUTCOMES: Final = 3
+_DAMAGED: Final = 3
+_OUTCOMES: Final = 4
 _ABSENT: Final = -(2**63)
 _DIGEST: Final = 16
 # The first so many lines, and then ever fewer.
@@ -45,7 +47,9 @@ def digest(key: Key) -> bytes:
 def _outcome(error: Failure | None) -> int:
     if error is None:
         return _CAPTIONED
-    return _READ_ERROR if error.stage == "read" else _DECODE_ERROR
+    if error.stage == "read":
+        return _READ_ERROR
+    return _DAMAGED if error.may_be_accepted else _DECODE_ERROR
 
 
 def _error_hash(error: Failure | None) -> int:
@@ -62,11 +66,22 @@ class Finished:
     Columns of plain numbers, sorted by digest once: a dict of the same would take four times the memory.
     """
 
-    def __init__(self, fingerprint: Fingerprint, *, keep: bool = False, retry_errors: bool = False) -> None:
+    def __init__(
+        self,
+        fingerprint: Fingerprint,
+        *,
+        keep: bool = False,
+        retry_errors: bool = False,
+        accept_damaged: bool = False,
+    ) -> None:
         self.size = 0
         """Bytes of the journal that hold the lines added, its header included; counted by who reads it."""
         self._keep = keep
-        self._retry_errors = retry_errors
+        # Outcomes that are done while the file is the same.
+        settled = {_CAPTIONED}
+        if not retry_errors:
+            settled |= {_DECODE_ERROR} if accept_damaged else {_DECODE_ERROR, _DAMAGED}
+        self._settled = tuple(settled)
         # Group 0 is this run's fingerprint, the others are numbered as they come.
         self._groups = {(fingerprint.model, fingerprint.preprocess, fingerprint.decoding): 0}
         self.roots: Counter[str | None] = Counter()
@@ -112,9 +127,7 @@ class Finished:
 
     def _need_no_work(self) -> NDArray[np.bool_]:
         """[rows] whether a record is finished, if its file has not changed."""
-        done: NDArray[np.bool_] = self._outcomes == _CAPTIONED
-        if not self._retry_errors:
-            done |= self._outcomes == _DECODE_ERROR
+        done: NDArray[np.bool_] = np.isin(self._outcomes, self._settled)
         if not self._keep:
             done &= ~self._other
         return done
@@ -159,8 +172,7 @@ class Finished:
             return False
         if self._other[row] and not self._keep:
             return False
-        outcome = self._outcomes[row]
-        return bool(outcome == _CAPTIONED or (outcome == _DECODE_ERROR and not self._retry_errors))
+        return int(self._outcomes[row]) in self._settled
 
     def is_failed(self, row: int) -> bool:
         """Whether the record in ``row`` has no caption."""

@@ -19,10 +19,11 @@ FILES = sorted(PACKAGE.glob("*.py"))
 FLOORS = (
     ("errors", "records", "options", "text", "interrupts", "standard"),
     (
-        *("vocabulary", "onnxfile", "bundlefiles", "preprocess", "bundle", "contract", "sessions"),
+        *("files", "tiff", "jpeg", "damage", "kinds", "opening", "images", "preprocess"),
+        *("vocabulary", "onnxfile", "bundlefiles", "bundle", "contract", "sessions"),
         *("steps", "stepcheck", "rules", "sampling", "im2txt", "search"),
     ),
-    ("roots", "sources", "loading", "formats", "resume", "stream", "wording", "captioner"),
+    ("giants", "roots", "sources", "loading", "formats", "resume", "stream", "wording", "captioner"),
     ("locks", "places", "recovery", "mismatch", "journal"),
     ("progress", "pipeline", "doctor", "bench", "verify"),
     ("console", "console_progress", "console_summary", "console_tables"),

@@ -1,0 +1,125 @@
+"""Large images under way, noted in a file beside the output: one that killed a run is not tried for ever.
+
+``OUTPUT.decoding`` is there only while a large image is decoded. A run that finds it knows which images an earlier run
+did not survive; their records say so, and ``--retry-errors`` tries them again.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from batchcap.records import Failure, ImageRef, Key, Record
+
+GIANT: Final = 256 * 2**20
+"""Bytes from which on an image is noted before it is decoded."""
+
+
+class _Note(msgspec.Struct, frozen=True):
+    """One line of the file: an image is begun, or with ``ended`` it is over."""
+
+    key: str
+    member: str | None
+    bytes: int
+    mtime_us: int
+    cost: int = 0
+    ended: bool = False
+
+
+class Giants:
+    """The large images of one run; `note` may be called by several threads at once."""
+
+    def __init__(self, output: Path | None, *, retry: bool = False) -> None:
+        """Look which images an earlier run with this output did not survive.
+
+        Args:
+            output: the output, which this run holds alone; None: a stream, where nothing is noted.
+            retry: try them again.
+        """
+        self._file = None if output is None else output.with_name(output.name + ".decoding")
+        self._lock = threading.Lock()
+        self._under_way: dict[Key, _Note] = {}
+        self._killers = self._read()
+        if retry:
+            self._killers.clear()
+        self._tidy()
+
+    def _read(self) -> dict[Key, _Note]:
+        found: dict[Key, _Note] = {}
+        lines: list[bytes] = []
+        if self._file is not None:
+            with suppress(OSError):
+                lines = self._file.read_bytes().splitlines()
+        for line in lines:
+            with suppress(msgspec.MsgspecError):  # a torn last line: what it was to say had not begun
+                note = msgspec.json.decode(line, type=_Note)
+                found.pop((note.key, note.member), None)
+                if not note.ended:
+                    found[note.key, note.member] = note
+        return found
+
+    def refuse(self, refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
+        """The images, with a failure for those that an earlier run did not survive, if they have not changed."""
+        for ref in refs:
+            note = self._killers.get(ref.key)
+            if note is not None and (note.bytes, note.mtime_us) == (ref.size, ref.mtime_us) and ref.failure is None:
+                yield replace(ref, failure=_killed(note))
+            else:
+                yield ref
+
+    def note(self, ref: ImageRef, cost: int) -> AbstractContextManager[None]:
+        """Around the decoding of an image that takes ``cost`` bytes."""
+        return nullcontext() if cost < GIANT or self._file is None else self._noted(ref, cost)
+
+    @contextmanager
+    def _noted(self, ref: ImageRef, cost: int) -> Iterator[None]:
+        note = _Note(*ref.key, ref.size, ref.mtime_us, cost)
+        with self._lock:
+            self._under_way[ref.key] = note
+            self._write(note)
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._under_way[ref.key]
+                self._write(msgspec.structs.replace(note, ended=True))
+                self._tidy()
+
+    def settle(self, records: Sequence[Record]) -> None:
+        """These records are written: what they say of an image need not be remembered any more."""
+        if self._killers:
+            with self._lock:
+                for record in records:
+                    self._killers.pop(record.key, None)
+                self._tidy()
+
+    def finish(self) -> None:
+        """The run has come to its end: an image that it did not meet is no longer among its inputs."""
+        with self._lock:
+            self._killers.clear()
+            self._tidy()
+
+    def _write(self, note: _Note) -> None:
+        """Append a line. Where the folder takes no new file, the run goes on without."""
+        if self._file is not None:
+            with suppress(OSError), self._file.open("ab", buffering=0) as file:
+                file.write(msgspec.json.encode(note) + b"\n")
+                os.fsync(file.fileno())
+
+    def _tidy(self) -> None:
+        """Remove the file when nothing in it matters."""
+        if self._file is not None and not self._under_way and not self._killers:
+            with suppress(OSError):
+                self._file.unlink(missing_ok=True)
+
+
+def _killed(note: _Note) -> Failure:
+    what = f"an earlier run ended while it decoded this image, which takes {note.cost / 2**30:.1f} GiB of memory"
+    return Failure("decode", "killed", f"{what}; --retry-errors tries it again")
