@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,7 +49,7 @@ def test_the_library_leaves_its_host_alone(tiny_bundle: Path, tmp_path: Path) ->
 
 
 def test_a_host_may_make_errors_of_warnings(tiny_bundle: Path, tmp_path: Path) -> None:
-    """Pillow warns of Exif that is broken; the image is an image all the same."""
+    """Pillow warns of Exif that is broken: such an image may fail then, and no other."""
     levels = np.zeros((20, 20, 3), np.uint8)
     Image.fromarray(levels).save(tmp_path / "odd.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f")
     Image.fromarray(levels).save(tmp_path / "odd.webp", exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01\xff\xff")
@@ -57,11 +58,16 @@ def test_a_host_may_make_errors_of_warnings(tiny_bundle: Path, tmp_path: Path) -
         from batchcap import Captioner
         captioner = Captioner.load(sys.argv[1])
         warnings.simplefilter("error")
-        print(*(len(image.captions) for image in captioner.caption(sys.argv[2:])))
+        found = list(captioner.caption(sys.argv[2:]))
+        print(*(image.failure.message[:20] if image.failure else len(image.captions) for image in found[:-1]))
+        print(len(found[-1].captions))
     """
-    command = [sys.executable, "-c", code, tiny_bundle, tmp_path / "odd.jpg", tmp_path / "odd.webp"]
+    Image.fromarray(levels).save(tmp_path / "last.png")
+    files = [tmp_path / name for name in ("odd.jpg", "odd.webp", "last.png")]
+    command = [sys.executable, "-c", code, tiny_bundle, *files]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "1 1\n", "")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"(1|bytes inside are wro) 1\n1\n", done.stdout)
 
 
 def test_the_command_line_is_quiet(tiny_bundle: Path, tmp_path: Path) -> None:

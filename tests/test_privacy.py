@@ -104,7 +104,11 @@ WAYS_IN = {
     "sessions": "import batchcap.sessions",
     "submodule": "import batchcap.captioner",
     "export": "import batchcap_export, onnxruntime",
-    "lowering": "import batchcap_export.lowering",
+    "lowering": """if True:
+        import numpy, pathlib
+        from batchcap_export.lowering import in_int8
+        in_int8(pathlib.Path(MODEL) / "encoder.onnx", [{"image": numpy.zeros((2, 8, 8, 3), "uint8")}], 0)
+    """,
 }
 
 

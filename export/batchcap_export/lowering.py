@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import onnx
+import onnx.external_data_helper
 from numpy.typing import NDArray
 from onnx import TensorProto
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
@@ -58,7 +62,7 @@ def in_int8(path: Path, feeds: Iterable[Feed], float_layers: int) -> onnx.ModelP
         float_layers: this many layers before the results stay float32: their rounding would go unsoftened into them.
     """
     model = _plain(path)
-    with tempfile.TemporaryDirectory(prefix="batchcap-int8-") as folder:
+    with tempfile.TemporaryDirectory(prefix="batchcap-int8-") as folder, _anonymous():
         out = Path(folder) / "int8.onnx"
         quantize_static(
             model,
@@ -87,9 +91,20 @@ class _Feeds(CalibrationDataReader):  # type: ignore[misc]
         return None if feed is None else dict(feed)
 
 
+@contextmanager
+def _anonymous() -> Iterator[None]:
+    """onnx calls temporary files after this machine's network address, by a service or a file in /var: not here."""
+    helper = onnx.external_data_helper
+    helper.uuid = SimpleNamespace(uuid1=uuid.uuid4)
+    try:
+        yield
+    finally:
+        helper.uuid = uuid
+
+
 def _plain(path: Path) -> onnx.ModelProto:
     """The graph with its weights as plain float32 constants, however they are stored, and a type for every tensor."""
-    with tempfile.TemporaryDirectory(prefix="batchcap-plain-") as folder:
+    with tempfile.TemporaryDirectory(prefix="batchcap-plain-") as folder, _anonymous():
         out = Path(folder) / "plain.onnx"
         quant_pre_process(path, out, skip_symbolic_shape=True)
         return onnx.load(out)
