@@ -104,7 +104,7 @@ def test_a_frozen_graph_becomes_a_bundle(original: Any, vocabulary: Path, photos
     with (tmp_path / "captions.csv").open(newline="") as file:
         rows = {row["path"]: row for row in csv.DictReader(file)}
     assert len(rows) == JPEGS + 2
-    assert {row["decoding"].split("#")[0] for row in rows.values()} == {"im2txt3-lp0"}
+    assert {row["decoding"].split("#")[0] for row in rows.values()} == {"im2txt3-lp0;num_captions=3;max_length=19"}
     names = sorted(rows.keys() - {"05.jpg", "06.png"})
     tool = Tool(original, WORDS, start="<S>", end="</S>", unknown="<UNK>")
     said = [printed[0] for printed in tool.captions([photos / name for name in names])]

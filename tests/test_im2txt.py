@@ -172,7 +172,7 @@ def test_words_of_no_chance_are_not_taken() -> None:
 def test_a_captioner_with_it(tiny_bundle: Path) -> None:
     pictures = [np.full((8, 8, 3), level, np.uint8) for level in (20, 90, 200)]
     captioner = Captioner.load(tiny_bundle, "cpu", search="im2txt", num_captions=2)
-    assert captioner.decoding.label.startswith("im2txt3-lp0.7#")
+    assert captioner.decoding.label.startswith("im2txt3-lp0.7;num_captions=2;")
     for image in captioner.caption(pictures):
         assert len(image.captions) == 2
         said = image.captions[0]

@@ -185,8 +185,8 @@ def test_the_three_best_of_each(photos: Pixels) -> None:
     captioner = Captioner.load(NAME, device="cpu", num_captions=3)
     expected = _caption(captioner, photos, 32)
     assert all(len({c.caption for c in best}) == len(best) for best in expected)
-    # Fewer than three come back only where fewer ended within the longest caption: of the 113 that is one picture.
-    assert [len(best) for best in expected].count(3) >= 110
+    # All beams can end after the longest caption; fewer would come back only where two are written alike.
+    assert [len(best) for best in expected].count(3) == 113
     found = _caption(captioner, photos, 7, "shuffled")
     assert _texts(found) == _texts(expected)
     _close(found, expected)
