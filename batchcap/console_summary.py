@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from batchcap.console import duration, failure_line, images, say, several, speed
+from batchcap.kinds import advice, is_noteworthy
 
 if TYPE_CHECKING:
     from batchcap.progress import Summary
@@ -19,7 +20,7 @@ def show_summary(summary: Summary, verbosity: int = 0) -> None:
     done = summary.captioned + summary.failed
     if done == 0:
         say(f"Nothing new: {_known(summary, where)}.")
-        for line in _overwrite_lines(summary, where):
+        for line in (*_unread_lines(summary, verbosity), *_overwrite_lines(summary, where)):
             say(line)
         return None
     for line in _summary_lines(summary, where, verbosity):
@@ -36,6 +37,32 @@ def _known(summary: Summary, where: str) -> str:
             "caption (the record says why; --retry-errors tries again)"
         )
     return f"all {images(summary.skipped)} are already in {where}"
+
+
+def _unread_lines(summary: Summary, verbosity: int) -> Iterable[str]:
+    """What may hold images first; other files are a number only, until somebody asks with ``-v``."""
+    notable = [(kind, count) for kind, count in summary.unread if is_noteworthy(kind)]
+    others = [(kind, count) for kind, count in summary.unread if not is_noteworthy(kind)]
+    total = sum(count for _, count in others)
+    if notable:
+        count = sum(count for _, count in notable)
+        verb = "was" if count == 1 else "were"
+        beside = f"; {several(total, 'other file')}" if total else ""
+        yield f"  {several(count, 'file')} {verb} not read: {_listed(notable, verbosity)}{beside}."
+    elif total:
+        yield f"  {several(total, 'other file')} in the folders."
+    if verbosity:
+        yield from (f"    {line}" for line in advice(kind for kind, _ in notable))
+        if others:
+            yield f"    other files: {_listed(others, verbosity)}"
+        if summary.links:
+            yield f"  {several(summary.links, 'link')} left out: what they lead to comes under another name."
+
+
+def _listed(kinds: Sequence[tuple[str, int]], verbosity: int) -> str:
+    shown = kinds if verbosity else kinds[:6]
+    rest = sum(count for _, count in kinds[len(shown) :])
+    return ", ".join(f"{count:,} {kind}" for kind, count in shown) + (f", and {rest:,} more" if rest else "")
 
 
 def _overwrite_lines(summary: Summary, where: str) -> Iterable[str]:
@@ -80,6 +107,7 @@ def _summary_lines(summary: Summary, where: str, verbosity: int) -> Iterable[str
         yield from (f"    {failure_line(record)}" for record in summary.failures)
         if summary.failed > len(summary.failures):
             yield f"    and {summary.failed - len(summary.failures):,} more"
+    yield from _unread_lines(summary, verbosity)
     yield from _overwrite_lines(summary, where)
     rate = speed(summary.captioned / summary.wall)
     yield f"  In {duration(summary.wall)} ({rate}) on {summary.device}."

@@ -28,6 +28,7 @@ from batchcap.records import Caption, Failure, Fingerprint, ImageRef, Record
 from batchcap.roots import Root
 from batchcap.sessions import Device, choose_device
 from batchcap.stream import StreamJournal
+from batchcap.walk import Unread
 from batchcap.wording import prefix_tokens
 
 # Of a log-probability in a record: neighbours in the batch move it by up to 2e-5.
@@ -87,7 +88,7 @@ def _run(
     prefix_tokens(bundle, decoding)  # a word, banned ones too, that the model does not know ends the run here already
     device = choose_device(options.device)
     bundle = in_precision(bundle, options.precision, device)
-    refs = _some(sources.discover(options.inputs, options.root), options)
+    refs = _some(sources.discover(options.inputs, options.root, tally.unread), options, tally.unread)
     root = sources.root_of(options.inputs, options.root)
     fingerprint = Fingerprint(model=bundle.label, preprocess="exact", decoding=decoding.label)
     tally.device, tally.device_note, tally.fingerprint = device.description, device.note, fingerprint
@@ -158,7 +159,7 @@ def _start(options: RunOptions, bundle: Bundle, device: Device, *, fresh: bool) 
     )
 
 
-def _some(refs: Iterator[ImageRef], options: RunOptions) -> Iterator[ImageRef]:
+def _some(refs: Iterator[ImageRef], options: RunOptions, unread: Unread) -> Iterator[ImageRef]:
     """``refs`` again, if there is one."""
     first = next(refs, None)
     if first is not None:
@@ -166,8 +167,10 @@ def _some(refs: Iterator[ImageRef], options: RunOptions) -> Iterator[ImageRef]:
     if options.allow_empty:
         return iter(())
     names = ", ".join(str(path) for path in options.inputs[:3]) + (", ..." if len(options.inputs) > 3 else "")
+    others = ", ".join(f"{count:,} {kind}" for kind, count in unread.kinds.most_common(5))
+    what = f"There is no image in {names} that is read here: {others}." if others else f"There is no image in {names}."
     raise NoImagesError(
-        f"There is no image in {names}.",
+        what,
         f"Names of images end in {', '.join(sources.SUFFIXES)}. If that may happen, add --allow-empty.",
     )
 

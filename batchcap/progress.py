@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from batchcap.records import Fingerprint, Record
+from batchcap.walk import Unread
 
 KEPT_FAILURES: Final = 5
 
@@ -68,6 +69,10 @@ class Summary:
     """Images of this run that were captioned although they are truncated or damaged."""
     folders: int
     """How many of ``failed`` are no images, but folders that could not be listed."""
+    unread: tuple[tuple[str, int], ...]
+    """Files that lie in the folders and are not read: kind (``.heic``, ``.txt``, ``other``) and number, most first."""
+    links: int
+    """Names in the folders that were left out because their image or folder comes under another name."""
     skipped: int
     skipped_failures: int
     """Images among ``skipped`` whose record is an error: they could not be decoded before, and have not changed."""
@@ -129,6 +134,7 @@ class Tally:
         self.safe = 0
         self.committed = self.dropped = False
         self.skipped = self.skipped_failures = 0
+        self.unread = Unread()
         self.device = self.device_note = ""
         self.fingerprint: Fingerprint | None = None
         self._started = time.perf_counter()
@@ -181,6 +187,8 @@ class Tally:
             failed=self._failed,
             damaged=self._damaged,
             folders=self._folders,
+            unread=tuple(self.unread.kinds.most_common()),
+            links=self.unread.links,
             skipped=self.skipped,
             skipped_failures=self.skipped_failures,
             safe=self.safe,

@@ -23,7 +23,7 @@ FLOORS = (
         *("vocabulary", "onnxfile", "bundlefiles", "bundle", "contract", "sessions"),
         *("steps", "stepcheck", "rules", "sampling", "im2txt", "search"),
     ),
-    ("giants", "roots", "sources", "loading", "formats", "resume", "stream", "wording", "captioner"),
+    ("giants", "roots", "walk", "sources", "loading", "formats", "resume", "stream", "wording", "captioner"),
     ("locks", "places", "recovery", "mismatch", "journal"),
     ("progress", "pipeline", "doctor", "bench", "verify"),
     ("console", "console_progress", "console_summary", "console_tables"),

@@ -299,7 +299,7 @@ def test_links_are_followed(tmp_path: Path) -> None:
     fill(tmp_path, "in/a.jpg", "elsewhere/x/1.jpg", "elsewhere/2.jpg")
     (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "in" / "z.jpg").symlink_to(tmp_path / "elsewhere" / "2.jpg")
-    assert paths(tmp_path / "in") == ["a.jpg", "link/2.jpg", "link/x/1.jpg", "z.jpg"]
+    assert paths(tmp_path / "in") == ["a.jpg", "link/2.jpg", "link/x/1.jpg"]
     assert paths(tmp_path / "in" / "link") == ["2.jpg", "x/1.jpg"]
 
 
@@ -309,14 +309,14 @@ def test_loops_end(tmp_path: Path) -> None:
     (tmp_path / "a" / "self").symlink_to(".")
     (tmp_path / "a" / "to_b").symlink_to("../b")
     (tmp_path / "b" / "to_a").symlink_to("../a")
-    assert paths(tmp_path) == ["a/1.jpg", "a/to_b/2.jpg", "b/2.jpg", "b/to_a/1.jpg"]
+    assert paths(tmp_path) == ["a/1.jpg", "b/2.jpg"]
 
 
 def test_an_input_reached_through_a_link_comes_out_once(tmp_path: Path) -> None:
     fill(tmp_path, "in/a.jpg", "elsewhere/1.jpg")
     (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
     inside, elsewhere = tmp_path / "in", tmp_path / "elsewhere"
-    assert paths(inside, elsewhere, root=tmp_path) == ["in/a.jpg", "in/link/1.jpg"]
+    assert paths(inside, elsewhere, root=tmp_path) == ["in/a.jpg", "elsewhere/1.jpg"]
     assert paths(elsewhere, inside, root=tmp_path) == ["elsewhere/1.jpg", "in/a.jpg"]
     assert paths(inside, inside / "link", root=tmp_path) == ["in/a.jpg", "in/link/1.jpg"]
     assert paths(elsewhere / "1.jpg", inside, root=tmp_path) == ["elsewhere/1.jpg", "in/a.jpg"]
