@@ -189,6 +189,15 @@ def test_a_python_file_and_its_function() -> None:
     assert hook_of("a/b.keras") is None
 
 
+@pytest.mark.parametrize(("cost", "told"), [(0.95, ""), (1.0, ""), (1.05, ""), (1.34, "1.3 times as slow")])
+def test_only_what_is_slower_is_a_warning(cost: float, told: str) -> None:
+    from batchcap_export.bundling import copying_warning
+
+    warning = copying_warning(cost)
+    assert told in warning
+    assert bool(warning) == bool(told) == warning.startswith("warning: ")
+
+
 # Where they write
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import string
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 pytest.importorskip("pycocoevalcap", reason="the eval extra is not installed")
 datasets = pytest.importorskip("batchcap_export.datasets", reason="the export extra is not installed")
 
-from batchcap_export.evaluate import score, score_words  # noqa: E402
+from batchcap_export.evaluate import empty_warning, score, score_words  # noqa: E402
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -37,6 +38,24 @@ def test_published_scores_are_reproduced() -> None:
     assert [*bleu, cider] == pytest.approx(
         [*(published[f"bleu_{n}"] for n in range(1, 5)), published["cider"]], abs=1e-12
     )
+
+
+def test_scores_that_can_be_worked_out_by_hand() -> None:
+    """The small case: Papineni's example of clipped counts, a brevity penalty, and captions that say it all."""
+    the = " ".join(["the"] * 7)
+    bleu, _ = score_words({0: ["the cat is on the mat now", "there is a cat on the mat"]}, {0: [the]})
+    assert bleu[0] == pytest.approx(2 / 7)
+    bleu, _ = score_words({0: ["a dog runs on the grass"]}, {0: ["a dog runs"]})
+    assert bleu[0] == pytest.approx(math.exp(1 - 6 / 3))
+    said = {0: ["a dog runs on grass"], 1: ["two men sit down there"]}
+    bleu, cider = score_words(said, said)
+    assert bleu == pytest.approx((1, 1, 1, 1))
+    assert cider == pytest.approx(10)
+
+
+def test_captions_without_a_word_are_told() -> None:
+    assert empty_warning(["a dog"] * 9 + [""]) == ""
+    assert empty_warning(["a dog"] * 8 + [""] * 2).startswith("warning: 2 of 10 captions are empty")
 
 
 def test_case_and_punctuation_do_not_count_and_the_settings_are_told() -> None:

@@ -31,7 +31,7 @@ from batchcap_export import datasets, images
 from batchcap_export.bundle_options import MIN_IMAGES, BundleOptions, Precisions
 from batchcap_export.checks import dev_images
 from batchcap_export.convert import OPSET, compact, convert_decoder, convert_encoder, convert_select
-from batchcap_export.evaluate import Evaluation, Scores, caption_files, score
+from batchcap_export.evaluate import Evaluation, Scores, caption_files, empty_warning, score
 from batchcap_export.importers import ImportOptions, open_source
 from batchcap_export.model import CaptionModel, Say, check_model
 from batchcap_export.model_card import model_card
@@ -100,11 +100,8 @@ def export_model(
         say(parity.summary())
         if model.repeats_memory:
             cost = copying_cost(bundle, pixels)
-            if cost >= _NOTICEABLE:
-                say(
-                    f"warning: the step copies the memory for every beam, and is {cost:.1f} times as slow for it; "
-                    "a step written for beams would not (export_captioner, beams=True)"
-                )
+            if warning := copying_warning(cost):
+                say(warning)
         metrics = [Metric(name="parity", value=parity.identical / parity.images, signature=parity.summary())]
         metrics += _scored(bundle, evaluations, plain, options.store, say)
         for check in checks:
@@ -233,6 +230,8 @@ def _scored(
     for index, evaluation in enumerate(evaluations):
         say(f"captioning {len(evaluation.files)} images of {evaluation.name}")
         captions = caption_files(bundle, evaluation.files)
+        if warning := empty_warning(captions):
+            say(warning)
         label = decoding_options(bundle.manifest).label
         scores = score(captions, evaluation.references, f"{evaluation.name}; {label}; {store} weights")
         metrics += _metrics(evaluation.name, scores)
@@ -250,6 +249,19 @@ def _scored(
             metrics.append(Metric(name="changed_by_rounding", value=float(changed), signature=text))
             say(f"rounding to {store} changed {changed} of {len(plain)} captions (CIDEr {before.cider:.4f} before)")
     return metrics
+
+
+def copying_warning(cost: float) -> str:
+    """What to say of a step that copies the memory for every beam and takes ``cost`` times as long.
+
+    Nothing where it is not slower by more than what measuring varies.
+    """
+    if cost < _NOTICEABLE:
+        return ""
+    return (
+        f"warning: the step copies the memory for every beam, which makes it {cost:.1f} times as slow; one that is "
+        "written for beams does not copy (export_captioner, beams=True)"
+    )
 
 
 def _metrics(name: str, scores: Scores) -> list[Metric]:

@@ -152,7 +152,7 @@ def _principal_components(
     file = run / "pca.npz"
     if file.exists():
         try:
-            with np.load(file) as saved:
+            with file.open("rb") as data, np.load(data) as saved:
                 return saved["mean"], saved["components"], saved["variance"]
         except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):
             pass  # torn: made again

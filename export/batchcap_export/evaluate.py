@@ -81,6 +81,14 @@ def score(captions: Sequence[str], references: Sequence[Sequence[str]], signatur
     return Scores(bleu, cider, len(set(captions)), f"{signature}; {own}" if signature else own)
 
 
+def empty_warning(captions: Sequence[str]) -> str:
+    """What to say of captions of which more than one in ten holds no word; else nothing."""
+    empty = sum(not caption for caption in captions)
+    if empty * 10 <= len(captions):
+        return ""
+    return f"warning: {empty} of {len(captions)} captions are empty: the model has learnt too little, train it longer"
+
+
 def score_words(
     references: dict[int, list[str]], captions: dict[int, list[str]]
 ) -> tuple[tuple[float, float, float, float], float]:

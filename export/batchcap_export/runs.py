@@ -52,6 +52,7 @@ def open_cache(path: Path, shape: tuple[int, ...], dtype: type[np.generic], done
     """
     if done and path.exists():
         try:
+            np.lib.format.open_memmap(path, "r")  # to be written, a file that was cut off would be filled with zeros
             out = np.lib.format.open_memmap(path, "r+")
         except (ValueError, OSError):  # cut off, or never finished
             return np.lib.format.open_memmap(path, "w+", dtype, shape), 0

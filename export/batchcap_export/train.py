@@ -21,7 +21,7 @@ from batchcap.vocabulary import Vocabulary
 from batchcap_export import datasets
 from batchcap_export.backbones import Backbone, load_backbone
 from batchcap_export.checks import check_training
-from batchcap_export.evaluate import Scores, score
+from batchcap_export.evaluate import Scores, empty_warning, score
 from batchcap_export.features import cached_features
 from batchcap_export.fitting import Report, Stopping, fit_resumable
 from batchcap_export.model import CaptionModel, Say
@@ -79,7 +79,7 @@ def train(options: TrainOptions, run: Path, report: Report, say: Say = lambda _:
     )
     replace_file(run / "decoder.weights.h5", decoder.save_weights)
     captioner = TrainedCaptioner(backbone, decoder, vocabulary, preprocessing(backbone))
-    scores = _dev_scores(captioner, dev_features[:, 0], dev, options, run)
+    scores = _dev_scores(captioner, dev_features[:, 0], dev, options, run, say)
     tools = {name: version(name) for name in ("tensorflow", "keras", "numpy", "pillow")}
     write_json(run / "recipe.json", replace(plan.recipe, tools=tools, scores=asdict(scores)))
     return scores
@@ -225,11 +225,14 @@ def _dev_scores(
     dev: datasets.CaptionedImages,
     options: TrainOptions,
     run: Path,
+    say: Say,
 ) -> Scores:
     decoding = DecodingOptions(
         beam_size=options.beam_size, length_penalty=options.length_penalty, max_length=options.max_length
     )
     captions = caption_features(captioner, features, decoding)
+    if warning := empty_warning(captions):
+        say(warning)
     lines = (f"{file.name}\t{caption}\n" for file, caption in zip(dev.files, captions, strict=True))
     text = "".join(lines).encode()
     replace_file(run / "dev-captions.txt", lambda beside: beside.write_bytes(text))
