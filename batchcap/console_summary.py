@@ -20,7 +20,7 @@ def show_summary(summary: Summary, verbosity: int = 0) -> None:
     done = summary.captioned + summary.failed
     if done == 0:
         say(f"Nothing new: {_known(summary, where)}.")
-        for line in (*_unread_lines(summary, verbosity), *_overwrite_lines(summary, where)):
+        for line in (*_unread_lines(summary, verbosity), *_output_lines(summary, where)):
             say(line)
         return None
     for line in _summary_lines(summary, where, verbosity):
@@ -36,7 +36,8 @@ def _known(summary: Summary, where: str) -> str:
             f"{images(summary.skipped)} have their record in {where}, {summary.skipped_failures:,} of them without a "
             "caption (the record says why; --retry-errors tries again)"
         )
-    return f"all {images(summary.skipped)} are already in {where}"
+    are = "the image is" if summary.skipped == 1 else f"all {images(summary.skipped)} are"
+    return f"{are} already in {where}"
 
 
 def _unread_lines(summary: Summary, verbosity: int) -> Iterable[str]:
@@ -65,14 +66,33 @@ def _listed(kinds: Sequence[tuple[str, int]], verbosity: int) -> str:
     return ", ".join(f"{count:,} {kind}" for kind, count in shown) + (f", and {rest:,} more" if rest else "")
 
 
-def _overwrite_lines(summary: Summary, where: str) -> Iterable[str]:
-    if summary.dropped:
-        yield f"  An unfinished {where}.partial of another root or other settings was dropped."
-    if summary.overwrite and not summary.committed:
+def _output_lines(summary: Summary, where: str) -> Iterable[str]:
+    """What is to be said of the output itself."""
+    if summary.cut:
+        yield f"  The last line of {where} was torn: {summary.cut:,} bytes were cut."
+    if summary.unfinished is not None:
         yield (
-            f"  {where} is not replaced yet: {several(summary.safe, 'record')} of the new output in {where}.partial; "
-            "the same command goes on."
+            f"  {summary.unfinished} is what a stopped run with --overwrite has left: that command goes on with it, or "
+            "remove it."
         )
+    if summary.overwrite and not summary.committed:
+        yield f"  {where} is not replaced{_why_not(summary)} {_waiting(summary, where)}"
+    elif summary.limited:
+        yield "  The limit left images out; the same command goes on."
+
+
+def _why_not(summary: Summary) -> str:
+    if summary.limited:
+        return " yet: the limit left images out."
+    if summary.unreadable:
+        return f": {several(summary.unreadable, 'name')} could not be read."
+    return ": there is no image."
+
+
+def _waiting(summary: Summary, where: str) -> str:
+    if not summary.safe:
+        return ""
+    return f"{several(summary.safe, 'record')} of the new output wait in {where}.partial; the same command goes on."
 
 
 def _stopped_text(summary: Summary, where: str) -> str:
@@ -108,7 +128,7 @@ def _summary_lines(summary: Summary, where: str, verbosity: int) -> Iterable[str
         if summary.failed > len(summary.failures):
             yield f"    and {summary.failed - len(summary.failures):,} more"
     yield from _unread_lines(summary, verbosity)
-    yield from _overwrite_lines(summary, where)
+    yield from _output_lines(summary, where)
     rate = speed(summary.captioned / summary.wall)
     yield f"  In {duration(summary.wall)} ({rate}) on {summary.device}."
     if verbosity:

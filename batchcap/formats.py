@@ -18,6 +18,7 @@ import msgspec
 
 from batchcap.errors import OutputError
 from batchcap.records import Caption, Failure, Key, Record
+from batchcap.roots import move
 
 _INT64: Final = 2**63
 _Int64: TypeAlias = Annotated[int, msgspec.Meta(ge=-_INT64, le=_INT64 - 1)]
@@ -76,7 +77,10 @@ class Codec(Protocol):
         """What resuming needs of one line that ends with LF. Raises ValueError, saying what is wrong with the line."""
 
     def with_root(self, line: bytes, root: str) -> bytes:
-        """The same line with another root; nothing else changes, fields not known here too."""
+        """The same line with another root, which absolute paths in it become relative to.
+
+        Nothing else changes, fields not known here too; numbers keep the value that a float has.
+        """
 
     def explain_header(self, line: bytes) -> str:
         """What is wrong with a first line that is not `header`."""
@@ -124,10 +128,16 @@ class Jsonl:
         return self._record.decode(line)
 
     def scan(self, line: bytes) -> Line:
-        return self._line.decode(line)
+        decoded = self._line.decode(line)
+        if b'"caption"' not in line and b'"error"' not in line:  # in a text the quotes would be escaped
+            raise ValueError("it has neither caption nor error")
+        return decoded
 
     def with_root(self, line: bytes, root: str) -> bytes:
         record = self._any.decode(line)
+        record["path"], exact = move(record["path"], record.get("path_b64"), root)
+        if exact is not None:
+            record["path_b64"] = exact
         if "root" in record:
             return self._encoder.encode(record | {"root": root}) + b"\n"
         parts = {"root": root} | {name: record.pop(name) for name in _AFTER_ROOT if name in record}
@@ -149,11 +159,12 @@ class Jsonl:
             json.JSONDecoder().raw_decode(text.decode("utf-8", "replace"))
         except ValueError:
             return True
-        try:  # A whole JSON value: it is ours only if it is a whole record.
-            self._line.decode(text)
+        # A whole JSON value is no torn record, but perhaps one with what a power failure left behind it.
+        try:
+            self.scan(text)
         except ValueError:
             return False
-        return True
+        return line.endswith(b"\0")
 
 
 class Csv:
@@ -270,7 +281,8 @@ class Csv:
 
     def with_root(self, line: bytes, root: str) -> bytes:
         fields = self._fields(line)
-        fields[-4] = _escape(root)
+        path, exact = move(_unescape(fields[0]), _unescape(fields[2]) or None, root)
+        fields[0], fields[2], fields[-4] = _escape(path), _escape(exact), _escape(root)
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerow(fields)
         return text.getvalue().encode("utf-8")

@@ -1,7 +1,7 @@
 """Large images under way, noted in a file beside the output: one that killed a run is not tried for ever.
 
-``OUTPUT.decoding`` is there only while a large image is decoded. A run that finds it knows which images an earlier run
-did not survive; their records say so, and ``--retry-errors`` tries them again.
+A hidden file in the output's folder is there only while a large image is decoded. A run that finds it knows which
+images an earlier run did not survive; their records say so, and ``--retry-errors`` tries them again.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from batchcap.places import own_file
 from batchcap.records import Failure, ImageRef, Key, Record
 
 GIANT: Final = 256 * 2**20
@@ -43,7 +44,7 @@ class Giants:
             output: the output, which this run holds alone; None: a stream, where nothing is noted.
             retry: try them again.
         """
-        self._file = None if output is None else output.with_name(output.name + ".decoding")
+        self._file = None if output is None else own_file(output, "decoding")
         self._lock = threading.Lock()
         self._under_way: dict[Key, _Note] = {}
         self._killers = self._read()

@@ -8,24 +8,24 @@ lock of the output file itself (`batchcap.locks`), so nothing lies beside it; wi
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
-from batchcap.errors import BatchcapError, OutputError
-from batchcap.formats import Codec, guess_format, make_codec
+from batchcap.errors import OutputError
+from batchcap.formats import Codec, make_codec
 from batchcap.locks import open_locked
 from batchcap.mismatch import check_fingerprint, check_root
 from batchcap.options import Format, OnMismatch
-from batchcap.places import check_place, explained, sync_folder
+from batchcap.places import check_place, explained, own_file, sync_folder, take_over
 from batchcap.records import Fingerprint, ImageRef, Record
-from batchcap.recovery import recover
+from batchcap.recovery import looks_like_ours, recover
 from batchcap.resume import Finished, digest
 from batchcap.roots import Root
 
+_REWRITTEN: Final = "rewritten"
 _CHANGED: Final = (
     "What is there now was left as it is. Run again: images without a record are captioned again. "
     "Let no other program write the output during a run."
@@ -63,8 +63,8 @@ class Journal:
         """Images that `pending` left out because this run had met them before."""
         self.cut = 0
         """Bytes of a torn last line that were cut on opening."""
-        self.dropped = False
-        """An unfinished file of an earlier run with ``overwrite`` was dropped: it could not be continued."""
+        self.unfinished: Path | None = None
+        """What a stopped run with ``overwrite`` has left beside the output, where this run does not go on with it."""
         self.root: str | None = None
         """What records carry as ``root``: the one that the output has already, spelled as there."""
         self._codec = codec
@@ -92,7 +92,7 @@ class Journal:
         """Lock the output, read what it holds, and cut a torn last line.
 
         With ``overwrite`` the run writes to ``OUTPUT.partial`` and `commit` moves it over the output. It goes on with
-        the file that a stopped run of the same kind has left, and drops one that has another root or other settings.
+        the file that a stopped run of the same kind has left; that file is checked like any output.
 
         Args:
             path: the output.
@@ -120,7 +120,7 @@ class Journal:
             journal._load(fingerprint, root)
             journal._closing = closing.pop_all()
         try:
-            journal._begin()
+            journal._begin(fingerprint)
         except BaseException:
             journal.close()
             raise
@@ -131,48 +131,54 @@ class Journal:
         self._held, self._made_output = open_locked(self.path)
         self._closing.callback(self._let_go)
         self._live, self._file, self._is_new = self.path, self._held, self._made_output
+        self._old = _state(self._held)
+        partial = self.path.with_name(self.path.name + ".partial")
         if overwrite:
-            self._live = _beside(self.path, ".partial")
-            self._file, self._is_new = open_locked(self._live)
-        with suppress(OutputError):  # what a run has left that was killed while it rewrote the file
-            _beside(self._live, ".rewrite").unlink(missing_ok=True)
+            if not looks_like_ours(self.path):
+                raise OutputError(
+                    f"{self.path} is no output of batchcap, and --overwrite replaces only those.",
+                    "Name another output file, or remove this one yourself.",
+                )
+            if partial.is_symlink() or (partial.exists() and not partial.is_file()):
+                raise OutputError(f"{partial} is in the way: it is no regular file.", "Move it, and run again.")
+            self._file, self._is_new = open_locked(partial)
+            self._live = partial
+            if self._is_new:
+                take_over(self._held, self._file)
+        else:
+            with suppress(OSError):  # a name that is too long with its ending
+                self.unfinished = partial if partial.is_file() else None
+        with suppress(OSError):  # what a run has left that was killed while it rewrote the file
+            own_file(self._live, _REWRITTEN).unlink()
 
     def _load(self, fingerprint: Fingerprint, root: Root | None) -> None:
         """Read the records that this run goes on from."""
-        try:
-            self._read(fingerprint, root)
-        except BatchcapError:
-            if not self._overwrites:
-                raise
-            os.ftruncate(self._file.fileno(), 0)
-            self.dropped = True
-            self._read(fingerprint, root)
+        how = self._how
+        self._finished = self._recovered(fingerprint)
+        self._committed = self._finished.size
         if root is not None:
-            self._moves = self._how.relocate and bool(self._finished.roots.keys() - {root.text})
+            check_root(self._live, self._finished, root, relocate=how.relocate, unfinished=self._overwrites)
+            self._moves = how.relocate and bool(self._finished.roots.keys() - {root.text})
             known = [] if self._moves else [each for each in self._finished.roots if each is not None]
             self.root = known[0] if known else root.text
-        self._committed = self._finished.size
+        if how.on_mismatch == "stop":
+            check_fingerprint(self._live, self._finished, fingerprint, unfinished=self._overwrites)
 
-    def _read(self, fingerprint: Fingerprint, root: Root | None) -> None:
+    def _recovered(self, fingerprint: Fingerprint) -> Finished:
         how = self._how
-        self._finished = Finished(
-            fingerprint,
-            keep=how.on_mismatch == "keep",
-            retry_errors=how.retry_errors,
-            accept_damaged=how.accept_damaged,
-        )
-        recover(self._live, self._codec, self._finished)
-        if root is not None:
-            check_root(self.path, self._finished, root, how.relocate and not self._overwrites)
-        if how.on_mismatch == "stop" or self._overwrites:
-            check_fingerprint(self.path, self._finished, fingerprint)
+        keep = how.on_mismatch == "keep"
+        finished = Finished(fingerprint, keep=keep, retry_errors=how.retry_errors, accept_damaged=how.accept_damaged)
+        recover(self._live, self._codec, finished)
+        return finished
 
-    def _begin(self) -> None:
+    def _begin(self, fingerprint: Fingerprint) -> None:
         """Cut what `recover` did not take, write the header of an empty file, and note that the images have moved."""
         with explained(self._live, "written", self._overwrites):
             self.cut = os.fstat(self._file.fileno()).st_size - self._committed
             if self.cut:
                 self._cut()
+            if self._finished.lacks_end:
+                self._write(b"\n")
             if self._committed == 0 and self._codec.header:
                 self._write(self._codec.header)
             if self._is_new or self._made_output:
@@ -181,10 +187,16 @@ class Journal:
                 root = self.root
                 assert root is not None
                 self._rewrite(lambda line: self._codec.with_root(line, root))
+                self._finished = self._recovered(fingerprint)  # some paths are others now
 
     @property
     def _overwrites(self) -> bool:
         return self._live != self.path
+
+    @property
+    def replaces(self) -> bool:
+        """Whether `commit` is to put a new file in the place of records."""
+        return self._overwrites and self._old[0] > 0
 
     @property
     def done(self) -> int:
@@ -192,8 +204,8 @@ class Journal:
         return self._finished.count
 
     def is_retry(self, ref: ImageRef) -> bool:
-        """Whether an earlier run could not read this image."""
-        return self._finished.is_read_error(ref)
+        """Whether this image failed in an earlier run and is tried again."""
+        return self._finished.is_retry(ref)
 
     def pending(self, refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
         """The images that need work, in order, each once: counts the others in `skipped` and `repeated`."""
@@ -213,7 +225,8 @@ class Journal:
     def append(self, records: Sequence[Record]) -> None:
         """Write whole lines, all or none, and return when they are on the disk.
 
-        An error that the output already holds, word for word, as its record of the image is not written again.
+        An error that the output already holds, word for word, as its record of the image is not written again; nor is
+        one of reading where the output holds a caption of the same file.
 
         Raises:
             OutputError: they cannot be written (full disk, ...), or another program has changed, moved or removed the
@@ -271,14 +284,14 @@ class Journal:
 
     def _rewrite(self, change: Callable[[bytes], bytes | None]) -> None:
         """Put a changed copy in the file's place, whole or not at all; a line that becomes None is left out."""
-        copy = _beside(self._live, ".rewrite")
+        copy, old = own_file(self._live, _REWRITTEN), self._file
+        with suppress(FileNotFoundError):
+            copy.unlink()
         file, _ = open_locked(copy)
         try:
-            os.ftruncate(file.fileno(), 0)
+            take_over(old, file)
             size = _copy_lines(self._live, copy, self._codec.header, change)
-            if self._live.exists():
-                shutil.copymode(self._live, copy)
-            old = self._file
+            self._check_unchanged()
             _replace(copy, self._live, old)
         except BaseException:
             file.close()
@@ -312,9 +325,20 @@ class Journal:
                 return
             if self._finished.unmet:
                 self._rewrite(lambda line: line if self._finished.has_met(self._codec.scan(line)) else None)
-            shutil.copymode(self.path, self._live)
+            self._check_old()
+            take_over(self._held, self._file)
             _replace(self._live, self.path, self._held)
             self._live = self.path
+
+    def _check_old(self) -> None:
+        """Whether the output that is to be replaced is still the one that was there when the run began."""
+        fix = f"It was left as it is. The new output is whole in {self._live}: the same command puts it in its place."
+        try:
+            there = self.path.stat()
+        except FileNotFoundError:
+            raise OutputError(f"{self.path} was removed or renamed during the run.", fix) from None
+        if not os.path.samestat(os.fstat(self._held.fileno()), there) or _state(self._held) != self._old:
+            raise OutputError(f"{self.path} was replaced or changed by another program during the run.", fix)
 
     def close(self) -> None:
         """Give the output back to other runs; remove a file that this run made and wrote nothing into.
@@ -353,18 +377,10 @@ def _remove_empty(path: Path, file: BinaryIO, header: int = 0) -> None:
             path.unlink()
 
 
-def _beside(path: Path, suffix: str) -> Path:
-    """The name of a file of ours beside the output; whatever else has that name stays.
-
-    Raises:
-        OutputError: there is a file that is none of ours.
-    """
-    name = path.with_name(path.name + suffix)
-    with suppress(FileNotFoundError), name.open("rb") as file:
-        head = file.read(64)
-        if head and guess_format(head) is None:
-            raise OutputError(f"{name} is in the way, and it is no output of batchcap.", "Move it, and run again.")
-    return name
+def _state(file: BinaryIO) -> tuple[int, int]:
+    """Size and time of the last change: what tells that somebody else has written."""
+    info = os.fstat(file.fileno())
+    return info.st_size, info.st_mtime_ns
 
 
 def _copy_lines(source: Path, target: Path, header: bytes, change: Callable[[bytes], bytes | None]) -> int:

@@ -78,8 +78,8 @@ def _lock(file: BinaryIO, path: Path) -> None:
         else:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
-        fix = "Wait until it ends, or name another output."
-        raise OutputLockedError(f"Another run is writing {path}.", fix) from None
+        fix = "Wait until it ends, or name another output. Is it the program `flock`? Let that lock another file."
+        raise OutputLockedError(f"Another run is writing {path}, or another program holds a lock on it.", fix) from None
     except OSError as error:
         if error.errno not in _WITHOUT_LOCKS:
             raise

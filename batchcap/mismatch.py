@@ -14,10 +14,16 @@ from batchcap.resume import Finished
 from batchcap.roots import Root, file_of, root_folder, same_root
 
 _SHOWN: Final = 3
+_UNFINISHED: Final = (
+    "It is what a stopped run with --overwrite has left. Give the same inputs and options as then to go on with it, or "
+    "remove it to begin again."
+)
 
 
-def check_root(path: Path, finished: Finished, root: Root, relocate: bool) -> None:
+def check_root(path: Path, finished: Finished, root: Root, *, relocate: bool = False, unfinished: bool = False) -> None:
     """Compare the folder that the paths of an output are relative to with the one of this run.
+
+    ``unfinished``: it is what a stopped run with ``overwrite`` has left.
 
     Raises:
         RootError: it is another one (unless ``relocate``), is not recorded (unless ``relocate``), or there are several.
@@ -45,27 +51,40 @@ def check_root(path: Path, finished: Finished, root: Root, relocate: bool) -> No
         raise RootError(
             f"{path}: its paths are relative to {_shown(known[0])}, and those of this run would be relative to "
             f"{_shown(root.text)}.",
-            f"For one output of both name both as inputs, with --root '{_shown(known[0])}'. If the images have moved "
-            f"from there to {_shown(root.text)}, add --relocate once. Otherwise name another output.",
+            _UNFINISHED
+            if unfinished
+            else f"For one output of both name both as inputs, with --root '{_shown(known[0])}'. If the images have "
+            f"moved from there to {_shown(root.text)}, add --relocate once. Otherwise name another output.",
         )
 
 
 def _check_moved(path: Path, finished: Finished, root: Root) -> None:
-    """Whether any image of the output is where ``--relocate`` says that they all are now."""
-    if finished.samples and not any(os.path.lexists(file_of(line, root.text) or "") for line in finished.samples):
+    """Whether images of the output are, with their size, where ``--relocate`` says that all of them are now."""
+    samples = [line for line in finished.samples if line.bytes]
+    there = sum(_size(file_of(line, root.text) or "") == line.bytes for line in samples)
+    if 2 * there < len(samples):
         raise RootError(
-            f"{path}: none of its images is in {_shown(root.text)}, so they have not moved there. One of them: "
-            f"{finished.samples[0].path}",
+            f"{path}: of {len(samples):,} of its images that were looked for, {there:,} are in {_shown(root.text)} "
+            f"with the size that they had, so they have not moved there. The first: {samples[0].path}",
             "Name with --root the folder that this path is relative to now.",
         )
+
+
+def _size(file: str) -> int | None:
+    try:
+        return os.stat(file).st_size  # noqa: PTH116 - the operating system's own spelling
+    except (OSError, ValueError):
+        return None
 
 
 def _shown(root: str) -> str:
     return root_folder(root).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def check_fingerprint(path: Path, finished: Finished, ours: Fingerprint) -> None:
+def check_fingerprint(path: Path, finished: Finished, ours: Fingerprint, *, unfinished: bool = False) -> None:
     """Compare how the captions of an output were made with how this run makes them.
+
+    ``unfinished``: it is what a stopped run with ``overwrite`` has left.
 
     Raises:
         MismatchError: some were made with another model, preprocessing or decoding; the message names what differs.
@@ -79,16 +98,16 @@ def check_fingerprint(path: Path, finished: Finished, ours: Fingerprint) -> None
         *_decodings([other.decoding for other, _ in others], ours.decoding),
     ]
     total = sum(count for _, count in others)
+    what = f"{path}: {total} of its captions were made with other settings: {'; '.join(parts)}."
+    if unfinished:
+        raise MismatchError(what, _UNFINISHED)
     fix = "Add --on-mismatch recaption to caption them again, --on-mismatch keep to leave them, or name another output."
     if finished.count:
         fix += (
             " If that was done already, they are captions of images that are no longer there: "
             "keep the option, or start anew with --overwrite."
         )
-    raise MismatchError(
-        f"{path}: {total} of its captions were made with other settings: {'; '.join(parts)}.",
-        fix,
-    )
+    raise MismatchError(what, fix)
 
 
 def _differences(what: str, then: Sequence[str], now: str) -> list[str]:

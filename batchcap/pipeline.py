@@ -97,7 +97,7 @@ def _run(
     starts_anew = options.output is None or options.overwrite or not os.path.exists(options.output)  # noqa: PTH110
     captioner = load_model() if starts_anew else None
     with _open_output(options, fingerprint, root, decoding.num_captions) as output:
-        tally.safe, tally.dropped = output.done, output.dropped
+        tally.note_opened(output)
         giants = Giants(output.path if isinstance(output, Journal) else None, retry=options.retry_errors)
         todo = _Limited(output, refs, options.limit)
         if (first := next(todo, None)) is not None:
@@ -108,11 +108,14 @@ def _run(
             pending = giants.refuse(chain((first,), todo))
             _caption(pending, captioner, output, options, report, tally, guard, giants=giants, total=total)
         tally.note_skipped(output)
+        tally.limited = not todo.reached_end
+        # Captions give way only to a new output of all images: not to one of a disk that is not mounted just now.
+        poorer = output.replaces and (tally.unreadable > 0 or tally.done + tally.skipped == 0)
         with guard.shielded():
             if todo.reached_end:
                 giants.finish()
-            output.commit(complete=todo.reached_end)
-            tally.safe, tally.committed = output.done, todo.reached_end
+            output.commit(complete=todo.reached_end and not poorer)
+            tally.safe, tally.committed = output.done, todo.reached_end and not poorer
 
 
 def _caption(
@@ -178,8 +181,8 @@ def _some(refs: Iterator[ImageRef], options: RunOptions, unread: Unread) -> Iter
 class _Limited(Iterator[ImageRef]):
     """What is pending, up to the limit.
 
-    What an earlier run could not read, and what cannot be looked at now, is tried in every run. If that counted,
-    ``limit`` such images would keep every run from getting any further.
+    What failed in an earlier run and is tried again, and what cannot be looked at now, does not count: ``limit`` such
+    images would keep every run from getting any further.
 
     Attributes:
         reached_end: nothing that is pending was left out.

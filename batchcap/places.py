@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from batchcap.errors import BatchcapError, OutputError
 
@@ -40,6 +41,8 @@ def explained(path: Path, done: str, overwrite: bool) -> Iterator[None]:
 
 def check_place(path: Path) -> None:
     """Raise OutputError where no output can be: a missing folder is more often a typing error than a wish."""
+    if path.as_posix().startswith("/proc/") and path.parent.name == "fd":  # /dev/stdout and its like
+        raise OutputError(f"{path} is not a regular file.", "Use -o - to write to standard output.")
     folder = path.parent
     if not folder.exists():
         raise OutputError(f"{path}: there is no folder {folder}.", f"Make it: mkdir -p '{folder}'")
@@ -49,6 +52,25 @@ def check_place(path: Path) -> None:
         raise OutputError(f"{path} is a folder.", f"Name a file in it, such as {path / 'captions.jsonl'}.")
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):
         raise OutputError(f"{path} is not a regular file.", "Use -o - to write to standard output.")
+
+
+def own_file(path: Path, purpose: str) -> Path:
+    """A file of batchcap's own in the folder of an output, for a moment only; a name that nobody else would choose.
+
+    It is short whatever the output is called, so that every name that an output can have will do.
+    """
+    name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+    return path.with_name(f".batchcap-{name}.{purpose}")
+
+
+def take_over(old: BinaryIO, new: BinaryIO) -> None:
+    """Give a new file the rights and, where that is allowed, the owner of the old one."""
+    if os.name == "nt":
+        return
+    info = os.fstat(old.fileno())
+    os.fchmod(new.fileno(), stat.S_IMODE(info.st_mode))
+    with suppress(PermissionError):
+        os.fchown(new.fileno(), info.st_uid, info.st_gid)
 
 
 def sync_folder(folder: Path) -> None:

@@ -81,8 +81,14 @@ class Summary:
     committed: bool
     """The run came to its end, and no limit left anything out: with ``overwrite`` its records stand in the output, else
     beside it."""
-    dropped: bool
-    """An unfinished file of an earlier run with ``overwrite`` was dropped: it had another root or other settings."""
+    limited: bool
+    """The limit left images out."""
+    unreadable: int
+    """Images and folders that could not be read in this run."""
+    cut: int
+    """Bytes of a torn last line that were cut from the output."""
+    unfinished: Path | None
+    """What a stopped run with ``overwrite`` has left, where this run did not go on with it."""
     seconds: StageSeconds
     wall: float
     """Seconds from the first check to the last record."""
@@ -117,7 +123,16 @@ class Summary:
 
 
 class Skips(Protocol):
-    """What an output counts."""
+    """What an output counts and finds."""
+
+    cut: int
+    """Bytes of a torn last line that were cut."""
+    unfinished: Path | None
+    """What a stopped run with ``overwrite`` has left."""
+
+    @property
+    def done(self) -> int:
+        """Images with a finished record."""
 
     skipped: int
     """Images that are done."""
@@ -132,7 +147,9 @@ class Tally:
 
     def __init__(self) -> None:
         self.safe = 0
-        self.committed = self.dropped = False
+        self.committed = self.limited = False
+        self.cut = self.unreadable = 0
+        self.unfinished: Path | None = None
         self.skipped = self.skipped_failures = 0
         self.unread = Unread()
         self.device = self.device_note = ""
@@ -150,6 +167,7 @@ class Tally:
         self._failed += len(self._last)
         self._folders += sum(record.error is not None and record.error.of_folder for record in self._last)
         self._captioned += len(records) - len(self._last)
+        self.unreadable += sum(record.error is not None and record.error.stage == "read" for record in self._last)
         self._damaged += sum(record.damaged is not None for record in records)
         before = self._seconds
         self._seconds = StageSeconds(
@@ -158,6 +176,10 @@ class Tally:
             search=before.search + search,
             write=before.write + write,
         )
+
+    def note_opened(self, output: Skips) -> None:
+        """Take over what the output holds when the run begins."""
+        self.safe, self.cut, self.unfinished = output.done, output.cut, output.unfinished
 
     def note_skipped(self, output: Skips) -> None:
         """Take over what the output has left out so far."""
@@ -193,7 +215,10 @@ class Tally:
             skipped_failures=self.skipped_failures,
             safe=self.safe,
             committed=self.committed,
-            dropped=self.dropped,
+            limited=self.limited,
+            unreadable=self.unreadable,
+            cut=self.cut,
+            unfinished=self.unfinished,
             seconds=self._seconds,
             wall=time.perf_counter() - self._started,
             device=self.device,

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Final
 
 from batchcap.errors import OutputError
-from batchcap.formats import Codec, guess_format
+from batchcap.formats import Codec, guess_format, make_codec
 from batchcap.resume import Finished
 
 # A file without line ends is not ours: do not read all of it into memory to find out.
 _LONGEST_LINE: Final = 16 << 20
-_NEW_NAME: Final = "Name another output file, or replace this one with --overwrite."
+_NEW_NAME: Final = "Name another output file, or remove this one yourself."
 _BOM: Final = b"\xef\xbb\xbf"
+# The header of a CSV as spreadsheet programs save it.
+_SAVED: Final = (b"path;", b"path\t", b'"path"')
 
 
 def recover(path: Path, codec: Codec, finished: Finished) -> None:
@@ -37,14 +39,31 @@ def recover(path: Path, codec: Codec, finished: Finished) -> None:
     finished.seal()
 
 
+def looks_like_ours(path: Path) -> bool:
+    """Whether a file is an output of batchcap, of any version and also as another program may have saved it."""
+    with path.open("rb") as file:
+        line = file.readline(_LONGEST_LINE)
+    text = line.removeprefix(_BOM)
+    if not text or guess_format(text) is not None or text.startswith(_SAVED):
+        return True
+    try:
+        make_codec("jsonl").scan(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _take(line: bytes, number: int, codec: Codec, finished: Finished) -> None:
     if number == 1 and codec.header:
         if line != codec.header:
             raise ValueError(codec.explain_header(line))
+    elif line == codec.header:
+        raise ValueError("it is the header once more (were two files joined?)")
     elif line.endswith(b"\n"):
         finished.add(codec.scan(line))
-    else:
-        raise ValueError("it has no end")
+    else:  # an editor may have taken the end of the last line; the record is there
+        finished.add(codec.scan(line + b"\n"))
+        finished.lacks_end = True
 
 
 def _not_ours(path: Path, number: int, line: bytes, codec: Codec, error: ValueError) -> OutputError:
@@ -65,7 +84,7 @@ def _saved_elsewhere(path: Path, line: bytes) -> OutputError | None:
     """An output of ours that another program has opened and saved."""
     text = line.removeprefix(_BOM)
     marks = {"a byte-order mark": text != line, "Windows line ends": text.endswith(b"\r\n")}
-    if text.startswith((b"path;", b"path\t", b'"path"')):
+    if text.startswith(_SAVED):
         how = "other separators or quotes"
         fix = (
             "Put a copy from before in its place, or start anew with --overwrite; open copies in spreadsheet programs."

@@ -76,6 +76,8 @@ class Finished:
     ) -> None:
         self.size = 0
         """Bytes of the journal that hold the lines added, its header included; counted by who reads it."""
+        self.lacks_end = False
+        """The last line is whole, but has no line end; noted by who reads it."""
         self._keep = keep
         # Outcomes that are done while the file is the same.
         settled = {_CAPTIONED}
@@ -188,21 +190,30 @@ class Finished:
         row = self.find(digest(line.key))
         return row is None or bool(self._seen[row])
 
-    def is_read_error(self, ref: ImageRef) -> bool:
-        """Whether the record of this picture says that its bytes could not be had."""
+    def is_retry(self, ref: ImageRef) -> bool:
+        """Whether the record of this image is an error that this run tries again."""
         row = self.find(digest(ref.key))
-        return row is not None and bool(self._outcomes[row] == _READ_ERROR)
+        return row is not None and self.is_failed(row) and int(self._outcomes[row]) not in self._settled
 
     def is_ours(self, record: Record) -> bool:
         """Whether the record was made under this run's fingerprint."""
         return self._groups.get((record.model, record.preprocess, record.decoding)) == 0
 
     def holds(self, record: Record) -> bool:
-        """Whether the journal's record of this picture is the very same error: writing it again would say nothing."""
+        """Whether writing an error would say nothing of the image.
+
+        The journal's record of it is the very same error; or it is a caption of this very file, which just cannot be
+        read now: a disk that was away for a night takes no caption out of force.
+        """
         if record.error is None:
             return False
         row = self.find(digest(record.key))
-        return row is not None and bool(
+        if row is None:
+            return False
+        if self._outcomes[row] == _CAPTIONED and record.error.stage == "read":
+            looked_at = (_number(record.bytes), _number(record.mtime_us))
+            return looked_at in {(0, 0), (int(self._sizes[row]), int(self._times[row]))}
+        return bool(
             not self._other[row]
             and self._outcomes[row] == _outcome(record.error)
             and self._errors[row] == _error_hash(record.error)

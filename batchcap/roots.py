@@ -29,8 +29,14 @@ class Root:
 
     def names_alike(self, other: str) -> bool:
         """Whether all inputs have the same paths under another root: absolute ones, since they are far from both."""
-        roots = (self.folder, root_folder(other))
-        return not any(is_within(file, root) or is_within(root, file) for file in self.inputs for root in roots)
+        roots = _spellings(self.folder) | _spellings(root_folder(other))
+        files = set().union(*map(_spellings, self.inputs))
+        return not any(is_within(file, root) or is_within(root, file) for file in files for root in roots)
+
+
+def _spellings(path: str) -> set[str]:
+    """A path as it was given, and without symbolic links."""
+    return {path, os.path.realpath(path)}
 
 
 def root_text(folder: str) -> str:
@@ -95,3 +101,29 @@ def file_of(record: Named, root: str | None = None) -> str | None:
     if is_absolute(path):
         return path
     return None if root is None else os.path.normpath(os.path.join(root_folder(root), path))
+
+
+def record_path(file: str, root: str) -> tuple[str, str | None]:
+    """``path`` and ``path_b64`` of a record.
+
+    Args:
+        file: absolute, as the operating system spells it.
+        root: the folder that the path is relative to if the file lies below it.
+    """
+    path = "." if file == root else file.removeprefix(os.path.join(root, ""))
+    if os.sep != "/":
+        path = path.replace(os.sep, "/")
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        exact = os.fsencode(path)
+        return exact.decode("utf-8", "replace"), base64.b64encode(exact).decode("ascii")
+    return path, None
+
+
+def move(path: str, path_b64: str | None, root: str) -> tuple[str, str | None]:
+    """``path`` and ``path_b64`` under a new ``root`` of records: an absolute path in it becomes relative to it."""
+    if not is_absolute(path):
+        return path, path_b64
+    file = path if path_b64 is None else os.fsdecode(base64.b64decode(path_b64))
+    return record_path(file, root_folder(root))

@@ -10,15 +10,15 @@ see `batchcap.walk`.
 # ruff: noqa: PTH100, PTH109, PTH112, PTH116, PTH118
 from __future__ import annotations
 
-import base64
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from batchcap.errors import DuplicateKeyError, InputNotFoundError, OptionError
 from batchcap.records import ImageRef, Key
-from batchcap.roots import Root, is_within
+from batchcap.roots import Root, is_within, record_path
 from batchcap.walk import SUFFIXES, Found, Identity, Input, Unread, walk
 
 __all__ = ["SUFFIXES", "count", "discover", "root_of"]
@@ -43,8 +43,7 @@ def discover(inputs: Sequence[Path], root: Path | None = None, unread: Unread | 
         OptionError: at once: ``root`` is no folder, or has nothing to do with any input.
         DuplicateKeyError: two different files would get one key.
     """
-    resolved = [_resolve(path) for path in inputs]
-    base = _base(resolved, root)
+    resolved, base = _resolve_all(inputs, root)
     named = _keys_of_files(resolved, base)
     return _refs(walk(resolved, unread), base, named)
 
@@ -55,8 +54,8 @@ def root_of(inputs: Sequence[Path], root: Path | None = None) -> Root:
     Raises:
         InputNotFoundError, OptionError: as `discover`.
     """
-    resolved = [_resolve(path) for path in inputs]
-    return Root(_base(resolved, root), tuple(each.file for each in resolved))
+    resolved, base = _resolve_all(inputs, root)
+    return Root(base, tuple(each.file for each in resolved))
 
 
 def count(inputs: Sequence[Path]) -> int:
@@ -76,6 +75,38 @@ def _refs(files: Iterator[Found], base: str, named: dict[Key, str]) -> Iterator[
         if ref.path_b64 is not None and named.get(ref.key, ref.file) != ref.file:
             raise _duplicate(named[ref.key], ref.file)
         yield ref
+
+
+def _resolve_all(inputs: Sequence[Path], root: Path | None) -> tuple[list[Input], str]:
+    """The inputs, and the folder that paths are relative to. What lies in that folder is spelled as in it."""
+    try:
+        resolved = [_resolve(path) for path in inputs]
+        base = None if root is None else _absolute(root)
+        if base is None:
+            alone = {(each.folder, each.name): each.file for each in reversed(resolved)}
+            (_, name), file = next(iter(alone.items()))
+            base = file if len(alone) == 1 and name is None else os.getcwd()
+    except FileNotFoundError as error:
+        if isinstance(error, InputNotFoundError):
+            raise
+        raise InputNotFoundError("The current folder is no longer there.", "Change into one that is.") from None
+    resolved = [replace(each, file=_spelled_in(each, base)) for each in resolved]
+    if root is not None:
+        _check_base(resolved, root, base)
+    return resolved, base
+
+
+def _spelled_in(each: Input, base: str) -> str:
+    """The input as a name below ``base`` if it lies there, whatever link it was reached by: one file has one path."""
+    if is_within(each.file, base):
+        return each.file
+    folder, name = (each.file, "") if each.name is None else os.path.split(each.file)
+    real, real_base = os.path.join(os.path.realpath(folder), name).rstrip(os.sep), os.path.realpath(base)
+    return (
+        os.path.normpath(os.path.join(base, os.path.relpath(real, real_base)))
+        if is_within(real, real_base)
+        else each.file
+    )
 
 
 def _resolve(path: Path) -> Input:
@@ -111,24 +142,18 @@ def _absolute(path: Path) -> str:
     return os.path.join(os.path.realpath(os.path.join(*parts[:after])), *parts[after:])
 
 
-def _base(inputs: Sequence[Input], root: Path | None) -> str:
-    """The absolute folder that record paths are relative to."""
-    if root is not None:
-        base = _absolute(root)
-        if not os.path.isdir(base):
-            raise OptionError(
-                f"--root {_shown(root)}: no such folder.", "Name the folder that paths in the output start from."
-            )
-        if not any(is_within(each.file, base) or is_within(base, each.file) for each in inputs):
-            names = ", ".join(_shown(each.file) for each in inputs[:3]) + (", ..." if len(inputs) > 3 else "")
-            raise OptionError(
-                f"--root {_shown(root)}: none of the inputs is in this folder: {names}.",
-                "Name a folder that they are in, or leave --root out.",
-            )
-        return base
-    alone = {(each.folder, each.name): each.file for each in reversed(inputs)}
-    (_, name), file = next(iter(alone.items()))
-    return file if len(alone) == 1 and name is None else os.getcwd()
+def _check_base(inputs: Sequence[Input], root: Path, base: str) -> None:
+    """Raise OptionError for a ``--root`` that is no folder, or has nothing to do with any input."""
+    if not os.path.isdir(base):
+        raise OptionError(
+            f"--root {_shown(root)}: no such folder.", "Name the folder that paths in the output start from."
+        )
+    if not any(is_within(each.file, base) or is_within(base, each.file) for each in inputs):
+        names = ", ".join(_shown(each.file) for each in inputs[:3]) + (", ..." if len(inputs) > 3 else "")
+        raise OptionError(
+            f"--root {_shown(root)}: none of the inputs is in this folder: {names}.",
+            "Name a folder that they are in, or leave --root out.",
+        )
 
 
 def _keys_of_files(inputs: Sequence[Input], base: str) -> dict[Key, str]:
@@ -139,7 +164,7 @@ def _keys_of_files(inputs: Sequence[Input], base: str) -> dict[Key, str]:
         if each.name is None or (each.folder, each.name) in places:
             continue
         places.add((each.folder, each.name))
-        path, path_b64 = _record_path(each.file, base)
+        path, path_b64 = record_path(each.file, base)
         other = files.setdefault((path_b64 or path, None), each.file)
         if other != each.file:
             raise _duplicate(other, each.file)
@@ -157,19 +182,6 @@ def _shown(path: str | Path) -> str:
 
 
 def _reference(found: Found, base: str) -> ImageRef:
-    path, path_b64 = _record_path(found.file, base)
+    path, path_b64 = record_path(found.file, base)
     size, mtime_us, failure, _, _ = found.look
     return ImageRef(path, found.file, size, mtime_us, path_b64=path_b64, failure=failure)
-
-
-def _record_path(file: str, base: str) -> tuple[str, str | None]:
-    """``path`` and ``path_b64`` of a record."""
-    path = "." if file == base else file.removeprefix(os.path.join(base, ""))
-    if os.sep != "/":
-        path = path.replace(os.sep, "/")
-    try:
-        path.encode("utf-8")
-    except UnicodeEncodeError:
-        exact = os.fsencode(path)
-        return exact.decode("utf-8", "replace"), base64.b64encode(exact).decode("ascii")
-    return path, None

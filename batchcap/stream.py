@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import BinaryIO, Self
 
 from batchcap.errors import OutputError
@@ -18,7 +19,9 @@ class StreamJournal:
         """``stream`` is buffered (its write takes everything), and stays open; ``root`` as of `Journal.open`."""
         self.root = root
         self.skipped = self.skipped_failures = 0
-        self.dropped = False
+        self.cut = 0
+        self.unfinished: Path | None = None
+        self.replaces = False
         self.repeated = 0
         self.done = 0
         self._stream = stream

@@ -17,6 +17,7 @@ from PIL import Image
 from batchcap import loading, pipeline
 from batchcap.giants import GIANT, Giants
 from batchcap.options import RunOptions
+from batchcap.places import own_file
 from batchcap.progress import Summary
 from batchcap.records import Failure, ImageRef, Record
 
@@ -26,6 +27,7 @@ import os, signal, sys, time
 from pathlib import Path
 from batchcap import loading, pipeline
 from batchcap.options import RunOptions
+from batchcap.places import own_file
 decode = loading.decode_image
 def watched(data, dct):
     image = decode(data, dct)
@@ -56,7 +58,7 @@ def records(output: Path) -> dict[str, dict[str, Any]]:
 
 
 def test_an_image_that_killed_a_run(photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:
-    output, marker = tmp_path / "out.jsonl", tmp_path / "out.jsonl.decoding"
+    output, marker = tmp_path / "out.jsonl", own_file(tmp_path / "out.jsonl", "decoding")
     arguments = [sys.executable, "-c", KILLED, str(photos), str(output), str(tiny_bundle), "3"]
     assert subprocess.run(arguments, check=False).returncode == -signal.SIGKILL
     assert "0004b.png" in marker.read_text()
@@ -95,7 +97,7 @@ def test_a_run_that_ends_well_leaves_nothing(
     def watched(data: bytes, dct: Any) -> Any:
         image = decode(data, dct)
         if image.size > 10**8:
-            seen.append((tmp_path / "out.jsonl.decoding").exists())
+            seen.append(own_file(tmp_path / "out.jsonl", "decoding").exists())
         return image
 
     monkeypatch.setattr(loading, "decode_image", watched)
@@ -116,7 +118,7 @@ def test_what_several_threads_note(tmp_path: Path) -> None:
     kept.__enter__()
     with giants.note(ref("over"), GIANT), giants.note(ref("small"), GIANT - 1):
         pass
-    with (tmp_path / "o.jsonl.decoding").open("ab") as file:
+    with own_file(output, "decoding").open("ab") as file:
         file.write(b'{"key":"to')
     for _ in range(2):  # a run that is stopped before it came to the image changes nothing
         after = Giants(output)

@@ -17,14 +17,14 @@ FILES = sorted(PACKAGE.glob("*.py"))
 
 # From the ground up; a file imports files below its own floor, or beside it where that makes no circle.
 FLOORS = (
-    ("errors", "records", "options", "text", "interrupts", "standard"),
+    ("errors", "records", "places", "options", "text", "interrupts", "standard"),
     (
         *("files", "tiff", "jpeg", "damage", "kinds", "opening", "images", "preprocess"),
         *("vocabulary", "onnxfile", "bundlefiles", "bundle", "contract", "sessions"),
         *("steps", "stepcheck", "rules", "sampling", "im2txt", "search"),
     ),
     ("giants", "roots", "walk", "sources", "loading", "formats", "resume", "stream", "wording", "captioner"),
-    ("locks", "places", "recovery", "mismatch", "journal"),
+    ("locks", "recovery", "mismatch", "journal"),
     ("progress", "pipeline", "doctor", "bench", "verify"),
     ("console", "console_progress", "console_summary", "console_tables"),
     ("cli", "cli_export", "cli_frameworks", "cli_help", "cli_origin", "cli_train", "cli_usage", "cli_verify"),

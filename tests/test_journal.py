@@ -272,8 +272,11 @@ def test_recovery_at_every_byte(tmp_path: Path, format: Format) -> None:
     for size in range(len(whole) + 1):
         out.write_bytes(whole[:size])
         kept = max(0, whole[:size].count(b"\n") - bool(codec.header))
+        # Where only the line end is missing, the record is there.
+        whole_record = whole[size : size + 1] == b"\n" and size > len(codec.header)
+        kept += whole_record
         with Journal.open(out, format, FIRST) as journal:
-            assert journal.cut == size - whole[:size].rfind(b"\n") - 1
+            assert journal.cut == (0 if whole_record else size - whole[:size].rfind(b"\n") - 1)
             done = {record.path for record in AWKWARD[:kept] if record.error is None}
             assert [picture.path for picture in journal.pending(refs)] == [r.path for r in refs if r.path not in done]
             journal.append(AWKWARD[kept:])
@@ -288,7 +291,7 @@ def test_recovery_at_every_byte_of_n_best_csv(tmp_path: Path) -> None:
     whole = codec.header + codec.encode(records)
     for size in range(len(whole) + 1):
         out.write_bytes(whole[:size])
-        kept = max(0, whole[:size].count(b"\n") - 1)
+        kept = max(0, whole[:size].count(b"\n") - 1) + (size == len(whole) - 1)
         with Journal.open(out, "csv", FIRST, num_captions=3) as journal:
             assert journal.done == kept
             journal.append(records[kept:])
@@ -341,6 +344,56 @@ def test_numbers_that_a_spreadsheet_rounded_are_named(tmp_path: Path) -> None:
     out.write_bytes(out.read_bytes().replace(b"1732142000123456", b"1.73214E+15"))
     with pytest.raises(OutputError, match=r"line 2: .*1\.73214E\+15 is no whole number \(a spreadsheet program rounds"):
         Journal.open(out, "csv", FIRST)
+
+
+@both
+def test_a_last_record_that_lost_its_line_end_is_kept(tmp_path: Path, format: Format) -> None:
+    out = tmp_path / "out"
+    write(out, AWKWARD, format)
+    whole = out.read_bytes()
+    out.write_bytes(whole[:-1])
+    with Journal.open(out, format, FIRST) as journal:
+        assert (journal.cut, journal.done) == (0, 2)
+        journal.append([captioned(ref("new"))])
+    assert out.read_bytes() == whole + make_codec(format).encode([captioned(ref("new"))])
+
+
+def test_records_without_caption_and_error_are_no_records(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write(out, [captioned(ref("a")), captioned(ref("b"))])
+    out.write_bytes(out.read_bytes().replace(b'"caption":"a dog",', b""))
+    with pytest.raises(OutputError, match="line 1: it has neither caption nor error"):
+        Journal.open(out, "jsonl", FIRST)
+
+
+def test_two_csv_files_that_were_joined_are_told(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write(out, [captioned(ref("a"))], "csv")
+    out.write_bytes(out.read_bytes() * 2)
+    with pytest.raises(OutputError, match=r"line 3: .* it is the header once more \(were two files joined\?\)"):
+        Journal.open(out, "csv", FIRST)
+
+
+# --- A disk that is away for a while
+
+
+@both
+def test_an_image_that_cannot_be_read_just_now_keeps_its_caption(tmp_path: Path, format: Format) -> None:
+    out = tmp_path / "out"
+    write(out, [captioned(ref("a")), captioned(ref("b")), failed(ref("c"))], format)
+    before = out.read_bytes()
+    away = [ref(name, 0, 0, failure=Failure("read", "missing", "no")) for name in "abc"]
+    with Journal.open(out, format, FIRST) as journal:
+        assert list(journal.pending(away)) == away
+        # One could not be looked at, one could and not be read; what had no caption has now another error.
+        errors = [failed(away[0], "read"), failed(ref("b"), "read"), failed(away[2], "read")]
+        journal.append(errors)
+        assert journal.done == 3
+        journal.commit()
+    assert out.read_bytes() == before + make_codec(format).encode(errors[2:])
+    assert todo(out, [ref("a"), ref("b")], format) == []
+    write(out, [failed(ref("a", size=2), "read")], format)  # another file: its caption is not this one's
+    assert todo(out, [ref("a", size=2)], format) == ["a"]
 
 
 @both

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import pytest
-from journals import FIRST, FORMATS, SECOND, both, captioned, failed, names, posix, python, read, ref, todo, write
+from journals import FIRST, FORMATS, SECOND, both, captioned, failed, names, posix, python, read, ref, write
 
 from batchcap import locks
-from batchcap.errors import OutputError, OutputLockedError
+from batchcap.errors import BatchcapError, OutputError, OutputLockedError
 from batchcap.formats import make_codec
 from batchcap.journal import Journal
 from batchcap.options import Format
@@ -86,7 +86,7 @@ def test_a_write_that_fails_half_way_leaves_what_was_committed(tmp_path: Path, f
     out = tmp_path / "out"
     code = """
         import resource, signal
-        from batchcap.errors import OutputError
+        from batchcap.errors import BatchcapError, OutputError
         out, format = t.Path(sys.argv[1]), sys.argv[2]
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         batch = lambda start: [t.captioned(t.ref(f"{number}.jpg")) for number in range(start, start + 20)]
@@ -478,16 +478,88 @@ def test_a_stopped_overwrite_leaves_the_old_file_and_the_next_goes_on(tmp_path: 
     assert names(tmp_path) == ["out"]
 
 
-def test_the_new_file_of_other_settings_or_another_root_or_that_is_damaged_is_dropped(tmp_path: Path) -> None:
+def test_the_new_file_of_other_settings_or_another_root_or_that_is_damaged_is_told_and_kept(tmp_path: Path) -> None:
+    """One mistyped option must not throw away what a night has made."""
     out, partial = tmp_path / "out", tmp_path / "out.partial"
-    whole = make_codec("jsonl").encode([captioned(ref("/a")), captioned(ref("/b"))])
-    rooted = whole.replace(b'"path":"/', b'"path":"').replace(b'"model"', b'"root":"/other","model"')
-    for left in (whole.replace(b"11111111", b"99999999"), rooted, whole[20:], b'{"path":"x"}\n' + whole):
-        partial.write_bytes(left if left.startswith(b'{"path":"') else b'{"path":"' + left)
-        with Journal.open(out, "jsonl", FIRST, root=Root("/photos", ("/photos",)), overwrite=True) as journal:
-            assert journal.dropped
-            assert len(list(journal.pending([ref("/a"), ref("/b")]))) == 2
-        assert names(tmp_path) == []
+    ours = make_codec("jsonl").encode([captioned(ref("a")), captioned(ref("b"))])
+    ours = ours.replace(b'"model"', b'"root":"/photos","model"')
+    for left, why in (
+        (ours.replace(b"11111111", b"99999999"), "model was small@99999999 and is now small@11111111"),
+        (ours.replace(b"/photos", b"/other"), "its paths are relative to /other"),
+        (b'{"path":"x"}\n' + ours, "is not a JSONL output of batchcap: line 1"),
+        (ours + b"garbage\n" + ours, r"line 3: this is no JSONL record"),
+        (make_codec("csv").header, "holds CSV, not JSONL"),
+    ):
+        partial.write_bytes(left)
+        with pytest.raises(BatchcapError, match=rf"out\.partial.*{why}") as caught:
+            Journal.open(out, "jsonl", FIRST, root=Root("/photos", ("/photos",)), overwrite=True)
+        if "garbage" not in str(left):
+            assert "remove" in caught.value.fix or "--format" in caught.value.fix
+        assert partial.read_bytes() == left
+        assert names(tmp_path) == ["out.partial"]
+
+
+@posix
+def test_what_is_no_regular_file_is_in_the_way_of_overwrite(tmp_path: Path) -> None:
+    out, partial = tmp_path / "out", tmp_path / "out.partial"
+    write(tmp_path / "other", [captioned(ref("x"))])
+    before = (tmp_path / "other").read_bytes()
+    for make in (lambda: os.mkfifo(partial), partial.mkdir, lambda: partial.symlink_to(tmp_path / "other")):
+        make()
+        with pytest.raises(OutputError, match=r"out\.partial is in the way"):
+            Journal.open(out, "jsonl", FIRST, overwrite=True)
+        write(out, [captioned(ref("a"))])  # another run has no use for it
+        out.unlink()
+        partial.rmdir() if partial.is_dir() else partial.unlink()
+    assert (tmp_path / "other").read_bytes() == before
+
+
+@posix
+@pytest.mark.parametrize("meddle", [_lengthen, _replace, _rename, Path.unlink])
+def test_an_output_that_changed_while_its_successor_was_made_is_not_replaced(
+    tmp_path: Path, meddle: Callable[[Path], None]
+) -> None:
+    out = tmp_path / "out"
+    write(out, [captioned(ref("old"))])
+    with Journal.open(out, "jsonl", FIRST, overwrite=True) as journal:
+        journal.append([captioned(ref("new"))])
+        meddle(out)
+        left = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        with pytest.raises(OutputError, match=r"out was (replaced|removed|changed)") as caught:
+            journal.commit()
+        assert "out.partial: the same command puts it in its place" in caught.value.fix
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == left
+    write(out, [], overwrite=True)
+
+
+@posix
+def test_the_new_file_has_the_rights_of_the_old_one_from_its_first_byte(tmp_path: Path) -> None:
+    out, partial = tmp_path / "out", tmp_path / "out.partial"
+    write(out, [captioned(ref("old"))])
+    out.chmod(0o600)
+    if os.geteuid() == 0:
+        os.chown(out, 1234, 1234)
+    before = out.stat()
+    with Journal.open(out, "jsonl", FIRST, overwrite=True) as journal:
+        journal.append([captioned(ref("new"))])
+        assert partial.stat().st_mode & 0o777 == 0o600
+        journal.commit()
+    after = out.stat()
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+
+
+def test_a_run_without_overwrite_tells_of_what_a_stopped_one_has_left(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with Journal.open(out, "jsonl", FIRST, overwrite=True) as journal:
+        journal.append([captioned(ref("a"))])
+    with Journal.open(out, "jsonl", FIRST) as journal:
+        assert journal.unfinished == tmp_path / "out.partial"
+
+
+def test_the_longest_name_that_a_file_can_have_will_do(tmp_path: Path) -> None:
+    out = tmp_path / ("x" * 249 + ".jsonl")
+    write(out, [captioned(ref("a"))])
+    assert [record.path for record in read(out)] == ["a"]
 
 
 @posix
@@ -506,36 +578,48 @@ def test_kill_9_of_an_overwrite_and_the_same_command_keeps_what_was_captioned(tm
     assert out.read_bytes() == before
     with Journal.open(out, "jsonl", FIRST, overwrite=True) as journal:
         assert journal.done >= 35
-        assert not journal.dropped
 
 
-def test_a_stopped_overwrite_leaves_a_journal_that_others_settings_drop(tmp_path: Path) -> None:
-    out, partial = tmp_path / "out", tmp_path / "out.partial"
-    write(out, [captioned(ref("old"))])
-    before = out.read_bytes()
-    with Journal.open(out, "jsonl", SECOND, overwrite=True) as journal:
-        journal.append([captioned(ref("a"), fingerprint=SECOND)])
-    assert out.read_bytes() == before
-    assert todo(partial, [ref("a"), ref("b")], fingerprint=SECOND) == ["b"]
-    with Journal.open(out, "jsonl", FIRST, overwrite=True) as journal:
-        journal.append([captioned(ref("b"))])
-        journal.commit()
-    assert [record.path for record in read(out)] == ["b"]
-    assert names(tmp_path) == ["out"]
-
-
-def test_overwrite_makes_an_output_that_was_not_there_and_replaces_a_foreign_one(tmp_path: Path) -> None:
+def test_overwrite_makes_an_output_that_was_not_there_and_replaces_outputs_only(tmp_path: Path) -> None:
     write(tmp_path / "new", [captioned(ref("a"))], overwrite=True)
-    (tmp_path / "foreign").write_text("notes")
-    write(tmp_path / "foreign", [captioned(ref("a"))], overwrite=True)
-    assert read(tmp_path / "new") == read(tmp_path / "foreign") == [captioned(ref("a"))]
+    assert read(tmp_path / "new") == [captioned(ref("a"))]
+    csv = make_codec("csv").header
+    for number, ours in enumerate(
+        (
+            csv,
+            csv.replace(b",root", b""),
+            b"\xef\xbb\xbf" + csv.replace(b",", b";"),
+            b"",
+            b'{"path":"a',
+            b'{"path":"a"}',
+        )
+    ):
+        (tmp_path / f"{number}").write_bytes(ours)
+        write(tmp_path / f"{number}", [captioned(ref("a"))], overwrite=True)
+    photo = tmp_path / "photo.jpg"
+    for foreign in (b"notes", b"\xff\xd8\xff\xe0 a photo of the inputs", b"{}\n"):
+        photo.write_bytes(foreign)
+        with pytest.raises(OutputError, match="is no output of batchcap") as caught:
+            Journal.open(photo, "jsonl", FIRST, overwrite=True)
+        assert "remove this one yourself" in caught.value.fix
+        assert photo.read_bytes() == foreign
 
 
 def test_a_foreign_file_in_the_way_of_overwrite_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "out.partial").write_text("a download")
-    with pytest.raises(OutputError, match=r"out\.partial is in the way"):
-        Journal.open(tmp_path / "out", "jsonl", FIRST, overwrite=True)
-    assert (tmp_path / "out.partial").read_text() == "a download"
+    for foreign in ("a download", '{"path":"x","label":"mine"}\n'):
+        (tmp_path / "out.partial").write_text(foreign)
+        with pytest.raises(OutputError, match=r"out\.partial is not a JSONL output of batchcap"):
+            Journal.open(tmp_path / "out", "jsonl", FIRST, overwrite=True)
+        assert (tmp_path / "out.partial").read_text() == foreign
+
+
+def test_files_that_are_called_as_ours_could_be_are_left_alone(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    others = [tmp_path / f"out.{ending}" for ending in ("rewrite", "rewritten", "lock", "decoding", "partial")]
+    for other in others:
+        write(other, [captioned(ref("theirs"))])
+    write(out, [captioned(ref("a"))])
+    assert all([record.path for record in read(other)] == ["theirs"] for other in others)
 
 
 # --- Standard output

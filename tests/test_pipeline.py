@@ -22,7 +22,7 @@ from photos import break_photo, write_photos
 
 from batchcap import bench, journal, pipeline, sources
 from batchcap.captioner import Captioner
-from batchcap.errors import BundleError, InputNotFoundError, MismatchError, NoImagesError, OutputError
+from batchcap.errors import BundleError, InputNotFoundError, MismatchError, NoImagesError, OutputError, RootError
 from batchcap.interrupts import Interrupted
 from batchcap.options import RunOptions
 from batchcap.progress import Progress, Start, Summary
@@ -362,12 +362,50 @@ def test_an_unfinished_overwrite_of_other_images_is_not_mixed_in(
     everything = {"root": tmp_path, "overwrite": True}
     run(photos, output, tiny_bundle, limit=4, **everything)
     other = run(tmp_path / "more", output, tiny_bundle, **everything)
-    assert (other.captioned, other.safe, other.dropped) == (3, 7, False)
+    assert (other.captioned, other.safe) == (3, 7)
     assert {record["path"].split("/")[0] for record in lines(output)} == {"more"}
     run(photos, output, tiny_bundle, limit=4, overwrite=True)
-    dropped = run(tmp_path / "more", output, tiny_bundle, overwrite=True)
-    assert dropped.dropped
-    assert {record["root"] for record in lines(output)} == {str(tmp_path / "more")}
+    with pytest.raises(RootError, match=r"out\.jsonl\.partial"):
+        run(tmp_path / "more", output, tiny_bundle, overwrite=True)
+
+
+def test_captions_do_not_give_way_to_images_that_cannot_be_read(
+    photos: Path, output: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(photos, output, tiny_bundle)
+    before = output.read_bytes()
+    (photos / "0003.jpg").rename(photos / "away")
+    (photos / "0003.jpg").symlink_to(photos / "nowhere")
+    summary = run(photos, output, tiny_bundle, overwrite=True)
+    assert (summary.captioned, summary.unreadable, summary.committed, summary.exit_code) == (9, 1, False, 3)
+    assert output.read_bytes() == before
+    (photos / "away").replace(photos / "0003.jpg")
+    summary = run(photos, output, tiny_bundle, overwrite=True)
+    assert (summary.captioned, summary.skipped, summary.committed, summary.exit_code) == (1, 9, True, 0)
+    assert output.read_bytes() != before
+    found = {record["path"]: record for record in lines(output)}
+    assert len(found) == 10
+    assert all("caption" in record for record in found.values())
+
+
+def test_captions_do_not_give_way_to_an_empty_folder(photos: Path, output: Path, tiny_bundle: Path) -> None:
+    run(photos, output, tiny_bundle)
+    before = output.read_bytes()
+    photos.rename(photos.with_name("elsewhere"))
+    photos.mkdir()  # a disk that is not mounted
+    summary = run(photos, output, tiny_bundle, overwrite=True, allow_empty=True)
+    assert (summary.committed, summary.exit_code) == (False, 0)
+    assert output.read_bytes() == before
+
+
+def test_a_limit_gets_past_broken_images_that_are_tried_again(photos: Path, output: Path, tiny_bundle: Path) -> None:
+    for name in ("0000.jpg", "0001.jpg"):
+        break_photo(photos / name)
+    counts = [
+        (summary.captioned, summary.failed, summary.limited)
+        for summary in (run(photos, output, tiny_bundle, retry_errors=True, limit=4) for _ in range(3))
+    ]
+    assert counts == [(2, 2, True), (4, 2, True), (2, 2, False)]
 
 
 def test_failures_that_remain_are_told_in_every_run(photos: Path, output: Path, tiny_bundle: Path) -> None:
