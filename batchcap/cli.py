@@ -101,7 +101,7 @@ Verbose = Annotated[
     int,
     _option(
         "--verbose",
-        "Name every failed image; -vv adds tracebacks.",
+        "Say more, such as the name of every failed image; -vv adds tracebacks.",
         "-v",
         panel=_TERMINAL,
         metavar="",
@@ -110,7 +110,12 @@ Verbose = Annotated[
         callback=_note_verbosity,
     ),
 ]
-Quiet = Annotated[bool, _option("--quiet", "Print errors only.", "-q", panel=_TERMINAL)]
+Quiet = Annotated[
+    bool,
+    _option(
+        "--quiet", "Print errors that stop the run only; the exit code tells of failed images.", "-q", panel=_TERMINAL
+    ),
+]
 Model = Annotated[
     str,
     _option(

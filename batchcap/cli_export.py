@@ -206,7 +206,7 @@ def export(
     )
     copies = also_score or []
     check_export(source, how, output, options, images, score, copies, precisions=precisions)
-    with tensorflow_loaded(verbose):
+    with tensorflow_loaded(verbose, "Stopped: no bundle was made, and nothing of it is left."):
         parity = _export(source, how, output, options, images, score, copies, precisions)
     typer.echo(f"{output}: {parity.summary()}")
     typer.echo(f"Try it: batchcap run PHOTOS -o captions.jsonl --model {output}")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from batchcap.errors import MissingExtraError
+from batchcap.interrupts import Interrupted, InterruptGuard
 
 
 def need_export() -> None:
@@ -18,8 +19,23 @@ def need_export() -> None:
 
 
 @contextmanager
-def tensorflow_loaded(verbosity: int) -> Iterator[None]:
-    """TensorFlow, without what it says of processors and absent GPUs unless ``verbosity`` asks for it."""
+def tensorflow_loaded(verbosity: int, stopped: str) -> Iterator[None]:
+    """TensorFlow, without what it says of processors and absent GPUs unless ``verbosity`` asks for it.
+
+    SIGTERM ends the work as Ctrl-C does, with its clean-up, and ``stopped`` is said then.
+    """
+    try:
+        with InterruptGuard(), _loaded(verbosity):
+            yield
+    except Interrupted:
+        from batchcap.console import say
+
+        say(stopped)
+        raise
+
+
+@contextmanager
+def _loaded(verbosity: int) -> Iterator[None]:
     if verbosity:
         _import_all()
         yield

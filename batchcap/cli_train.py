@@ -71,7 +71,7 @@ def distill(
     )
     pictures = Pictures(images, names or [], held_out, held_out_names)
     check_distilling(teacher, pictures, output, options)
-    with tensorflow_loaded(verbose):
+    with tensorflow_loaded(verbose, f"Stopped: the same command goes on with what is done in {output}."):
         from batchcap_export.distill import distill_folders
 
         with Steps() as steps:
@@ -189,7 +189,7 @@ def train(
     check_training(options, output)
     if weights == "random":
         say("warning: --weights random: the backbone sees next to nothing, and no caption will fit its image")
-    with tensorflow_loaded(verbose):
+    with tensorflow_loaded(verbose, f"Stopped: the same command goes on with what is done in {output}."):
         from batchcap_export.train import train as train_captioner
 
         with Steps() as steps:

@@ -93,7 +93,7 @@ def verify(
 
     failed = _show(checks(bundle, images))
     if origin is not None and not failed:
-        with tensorflow_loaded(verbose), export_errors_headed(_HEADING):
+        with tensorflow_loaded(verbose, "Stopped before all was compared."), export_errors_headed(_HEADING):
             from batchcap_export.origin import compare
 
             failed = _show(compare(bundle, origin, ImportOptions(**how), images, say))

@@ -70,9 +70,9 @@ def main() -> None:
     show_captions(read_captions(), str(CAPTIONS))
     say(
         "The embedded model learnt from Flickr8k: 6,000 photos of people and dogs, mostly outdoors. Textures, coins or "
-        "space are far from that, and its captions of them show it.\n"
-        "Now with photos of your own: .venv/bin/batchcap run PHOTOS -o captions.jsonl"
+        "space are far from that, and its captions of them show it."
     )
+    say("Now with photos of your own: .venv/bin/batchcap run PHOTOS -o captions.jsonl")
 
 
 if __name__ == "__main__":

@@ -102,3 +102,37 @@ def test_a_training_says_its_own_lines_only_and_counts_its_epochs(tmp_path: Path
     assert loud.returncode == 0, loud.stderr
     assert "all 3 epochs are done" in loud.stderr
     assert "oneDNN" in loud.stderr
+
+
+LATER = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from batchcap import __main__
+
+def stop_at(file):  # a signal from outside, when training has come so far
+    while not list(Path().glob(file)):
+        time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+threading.Thread(target=stop_at, args=(sys.argv.pop(1),), daemon=True).start()
+__main__.main()
+"""
+
+
+def test_sigterm_ends_a_training_and_an_export_as_ctrl_c_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_colours(tmp_path, count=80)
+    for name in ("HOME", "TMPDIR"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(name, str(tmp_path / name))
+    train = ["train", "images", "--captions", "captions.txt", "--train-split", "train.txt", "--dev-split", "dev.txt"]
+    train += ["-o", "runs/one", "--weights", "random", "--units", "16", "--min-count", "1", "--epochs", "500"]
+    done = run("-c", LATER, "runs/one/history.json", *train, "--patience", "500", cwd=tmp_path)
+    assert done.returncode == 143, done.stderr
+    assert done.stderr.endswith("Stopped: the same command goes on with what is done in runs/one.\n")
+    tutorial = Path(__file__).parent.parent / "examples" / "custom_captioner.py"
+    export = ["export", tutorial, "-o", "bundles/one", "--images", "images"]
+    done = run("-c", LATER, "bundles/.one-*", *export, cwd=tmp_path)
+    assert done.returncode == 143, done.stderr
+    assert done.stderr.endswith("Stopped: no bundle was made, and nothing of it is left.\n")
+    assert not (tmp_path / "bundles").exists()
+    assert [list((tmp_path / name).iterdir()) for name in ("HOME", "TMPDIR")] == [[], []]

@@ -107,7 +107,7 @@ def check_parity(
     if distinct < min_distinct * len(pixels):
         raise ExportError(
             f"Parity: only {distinct} of {len(pixels)} captions are distinct, so that equality proves little.",
-            "Give more varied images (--images), or train longer.",
+            "Give more varied images (--images), train longer, or ask for less: --min-distinct 0.1.",
         )
     return Parity(tensors, len(pixels), distinct, len(pixels) - ties, ties, furthest, decoding.label)
 
