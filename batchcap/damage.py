@@ -10,7 +10,7 @@ lossless WebP they may be an even surface.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -23,27 +23,34 @@ _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_PIXELS: Final = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
 _BOXED: Final = (b"ftyp", b"jP  ")
 _CODESTREAM: Final = b"\xff\x4f\xff\x51"
+_CODESTREAM_END: Final = b"\xff\xd9"
+_ICO: Final = b"\0\0\1\0"
+# A lossy WebP codes 16x16 pixels as at most 25 blocks. Each may be told to be empty by one zero, which costs 8 bits at
+# most (RFC 6386, 7.3): so many zeros an image of even surfaces may hold, whatever the encoder chose.
+_VP8_BLOCK: Final = 25
+_ANMF_HEAD: Final = 16
+_PADDING: Final = 4096
 
 
-def check(data: bytes | memoryview, pixels: int, exif: bytes = b"") -> None:
+def check(data: bytes | memoryview, size: tuple[int, int], metadata: Sequence[bytes] = ()) -> None:
     """Raise ImageError ``damaged`` for what the decoder of this format would not say.
 
     Args:
         data: the file.
-        pixels: width times height.
-        exif: its EXIF data, which may hold zeros.
+        size: width and height.
+        metadata: its EXIF and XMP data, which may hold zeros.
     """
     start = bytes(data[:12])
     what = None
     if start.startswith(_PNG):
         what = _png(data)
     elif start[:4] == b"RIFF" and start[8:] == b"WEBP":
-        # Even surfaces become zeros: 0.2 bits for each 16x16 pixels at most. Lossless WebP may have any number.
-        lossy = [(at, end) for name, at, end in _riff(memoryview(data)) if name == b"VP8 "]
-        what = _hole(data, lossy, at_least=max(HOLE, pixels // 4096))
+        # Even surfaces become zeros, and how many is the encoder's choice. Lossless WebP may have any number.
+        blocks = -(-size[0] // 16) * -(-size[1] // 16)
+        what = _hole(data, list(_lossy(memoryview(data))), at_least=HOLE + blocks * _VP8_BLOCK)
     elif start[4:8] in _BOXED:
         coded = [(at, end) for name, at, end in _boxes(data) if name in (b"mdat", b"jp2c")]
-        what = _hole(data, coded, exif=exif)
+        what = _hole(data, coded, metadata=metadata)
     elif start.startswith(_CODESTREAM):
         what = _hole(data, [(0, len(data))])
     elif start[:4] in tiff.SIGNATURES:
@@ -70,22 +77,32 @@ def _png(data: bytes | memoryview) -> str | None:
 
 
 def _hole(
-    data: bytes | memoryview, parts: list[tuple[int, int]], *, at_least: int = HOLE, exif: bytes = b""
+    data: bytes | memoryview, parts: list[tuple[int, int]], *, at_least: int = HOLE, metadata: Sequence[bytes] = ()
 ) -> str | None:
-    """A hole of so many zeros in coded pixels; ``exif`` is not counted."""
+    """A hole of so many zeros in coded pixels; ``metadata`` are not counted."""
     for start, end in parts:
         part = bytes(data[start:end])
-        if exif and exif in part:
-            part = part.replace(exif, b"\xff" * len(exif))
+        for each in metadata:
+            if each and each in part:
+                part = part.replace(each, b"\xff" * len(each))
         if (at := part.find(bytes(at_least))) >= 0:
             zeros = len(part) - at - len(part[at:].lstrip(b"\0"))
             return HOLED.format(zeros, start + at)
     return None
 
 
-def _riff(view: memoryview) -> Iterator[tuple[bytes, int, int]]:
-    """Name, start and end of the chunks of a RIFF file."""
-    at = 12
+def _lossy(view: memoryview) -> Iterator[tuple[int, int]]:
+    """Start and end of the lossy pixels of a WebP: of the first frame, where it is an animation."""
+    for name, at, end in _riff(view, 12):
+        if name == b"VP8 ":
+            yield at, end
+        elif name == b"ANMF":
+            yield from ((start, stop) for name, start, stop in _riff(view[:end], at + _ANMF_HEAD) if name == b"VP8 ")
+            return
+
+
+def _riff(view: memoryview, at: int) -> Iterator[tuple[bytes, int, int]]:
+    """Name, start and end of the chunks of a RIFF file from ``at`` on."""
     while at + 8 <= len(view):
         size = int.from_bytes(view[at + 4 : at + 8], "little")
         yield bytes(view[at : at + 4]), at + 8, min(at + 8 + size, len(view))
@@ -101,9 +118,27 @@ def is_cut(data: bytes | memoryview) -> bool:
         return tiff.is_cut(data)
     if start.startswith(_PNG):
         return _png_is_cut(data)
+    if start.startswith(_CODESTREAM):
+        return _lacks_end(data)
     if start[4:8] in _BOXED:
-        return any(end > len(data) for _, _, end in _boxes(data))
+        boxes = list(_boxes(data))
+        return any(end > len(data) or (name == b"jp2c" and _lacks_end(data[at:end])) for name, at, end in boxes)
+    if start.startswith(_ICO):
+        count = int.from_bytes(start[4:6], "little")
+        return any(_icon_end(data, 6 + 16 * number) > len(data) for number in range(count))
     return False
+
+
+def _lacks_end(codestream: bytes | memoryview) -> bool:
+    """Whether JPEG 2000 pixels stop before the marker that ends them; zeros behind it do not count."""
+    return not bytes(codestream[-_PADDING:]).rstrip(b"\0").endswith(_CODESTREAM_END)
+
+
+def _icon_end(data: bytes | memoryview, entry: int) -> int:
+    """Where the image ends that an entry of an icon's directory promises."""
+    return int.from_bytes(data[entry + 8 : entry + 12], "little") + int.from_bytes(
+        data[entry + 12 : entry + 16], "little"
+    )
 
 
 def _png_is_cut(data: bytes | memoryview) -> bool:

@@ -174,8 +174,8 @@ def _decode_plainly(data: bytes | memoryview, image: Image.Image, *, salvage: bo
         raise ImageError("decode", "unsupported", "CIELAB pixels need a colour profile")
     decoded = _to_rgb(image)
     if not salvage:
-        exif = image.info.get("exif")
-        damage.check(data, image.width * image.height, exif if isinstance(exif, bytes) else b"")
+        metadata = [value for name in ("exif", "xmp") if isinstance(value := image.info.get(name), bytes)]
+        damage.check(data, image.size, metadata)
     return decoded
 
 

@@ -27,6 +27,7 @@ TRUNCATED: Final = "the file ends before the image does"
 _END: Final = b"\xff\xd9"
 _SOS: Final = 0xDA
 _DHT: Final = 0xC4
+_DQT: Final = 0xDB
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE: Final = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
 _MARKER: Final = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
@@ -133,6 +134,8 @@ def _check_whole(data: bytes, mended_end: bool) -> None:
     """Raise ImageError for what the decoder cannot notice: a hole of zeros, scans that are missing with the end."""
     if mended_end and not _has_all_scans(data):
         raise ImageError("decode", "truncated", TRUNCATED)
+    if _has_zero_divisor(data):
+        raise ImageError("decode", "damaged", "bytes inside are wrong (a quantisation table holds a zero)")
     if bytes(HOLE) not in data:
         return
     empty: dict[int, int] = {}
@@ -151,6 +154,36 @@ def _check_whole(data: bytes, mended_end: bool) -> None:
             # of the mean of each block are zeros there as well.
             tables = {table & 15 for table in body[2 : 2 + 2 * body[0] : 2]} if body else set()
             suspicious = any(empty.get(table, 0) != 0 for table in tables) and not (progressive and body[-3] == 0)
+
+
+def _has_zero_divisor(data: bytes) -> bool:
+    """Whether a quantisation table in use holds a zero, which no coder writes (ITU T.81, B.2.4.1): a hole stands there.
+
+    The decoder goes on, and what was to be multiplied by it is grey.
+    """
+    holed: set[int] = set()
+    used: set[int] = set()
+    for at, code, _, _ in _markers(data):
+        if code == _SOS:
+            break
+        body = _body(data, at)
+        if code in _FRAMES:
+            used = set(body[8::3])
+        elif code == _DQT:
+            holed = _holed_tables(body, holed)
+    return bool(holed & used)
+
+
+def _holed_tables(body: bytes, holed: set[int]) -> set[int]:
+    """Numbers of the quantisation tables with a zero: those of before, as far as this segment does not replace them."""
+    at = 0
+    while at < len(body):
+        width, number = 1 + (body[at] >> 4), body[at] & 15
+        values = body[at + 1 : at + 1 + 64 * width]
+        has_zero = any(values[place : place + width] == bytes(width) for place in range(0, len(values), width))
+        holed = holed | {number} if has_zero else holed - {number}
+        at += 1 + 64 * width
+    return holed
 
 
 def _body(data: bytes, at: int) -> bytes:

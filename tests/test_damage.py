@@ -77,7 +77,7 @@ def test_a_file_that_ends_early_is_truncated(name: str) -> None:
         assert kind_of(data[: int(len(data) * kept)]) == "truncated", kept
 
 
-@pytest.mark.parametrize("name", [name for name in FORMATS if name not in PLAIN])
+@pytest.mark.parametrize("name", [name for name in FORMATS if name not in (*PLAIN, "webp")])
 @pytest.mark.parametrize("size", [512, 4096])
 def test_a_hole_of_zeros_is_damage(name: str, size: int) -> None:
     data = FORMATS[name](scene(400, 520))
@@ -85,6 +85,16 @@ def test_a_hole_of_zeros_is_damage(name: str, size: int) -> None:
     for at in (0.3, 0.5, 0.7):
         start = int(len(data) * at)
         assert kind_of(data[:start] + bytes(size) + data[start + size :]) == "damaged", at
+
+
+@pytest.mark.parametrize("animated", [False, True])
+def test_a_large_hole_of_a_lossy_webp_is_damage(animated: bool) -> None:
+    """Only one that is larger than even surfaces can be."""
+    more = {"save_all": True, "append_images": [scene(208, 256)]} if animated else {}
+    data = encode(scene(208, 256), "WEBP", quality=100, **more)
+    size, start = 512 + 13 * 16 * 25, data.index(b"VP8 ") + 9000
+    assert kind_of(data[:start] + bytes(size + 2) + data[start + size + 2 :]) == "damaged"
+    assert kind_of(data) == "whole"
 
 
 @pytest.mark.parametrize("name", ["jpeg", "optimized", "progressive", "grey", "cmyk", "webp", "png"])
@@ -173,11 +183,37 @@ def test_an_even_surface_may_be_all_zeros() -> None:
         assert kind_of(encode(even, name, **options)) == "whole", name
 
 
+@pytest.mark.parametrize("method", [0, 1, 2, 4])
+@pytest.mark.parametrize("ground", [(255, 255, 255), (0, 0, 0), (0, 0, 0, 0)])
+def test_a_webp_with_much_even_ground_is_whole(method: int, ground: tuple[int, ...]) -> None:
+    canvas = Image.new("RGB" if len(ground) == 3 else "RGBA", (1000, 1000), ground)
+    canvas.paste(scene(400, 600), (30, 20))
+    data = encode(canvas, "WEBP", quality=100, method=method)
+    assert (bytes(512) in data) == (method < 3)
+    assert kind_of(data) == "whole"
+
+
 def test_zeros_in_metadata_are_no_damage() -> None:
     exif = Image.Exif()
     exif[0x9286] = b"ASCII\0\0\0" + bytes(5000)
     for name in ("JPEG", "WEBP", "AVIF", "PNG", "TIFF"):
         assert kind_of(encode(scene(), name, exif=exif)) == "whole", name
+    for name in ("JPEG", "WEBP", "AVIF", "PNG"):
+        assert kind_of(encode(scene(), name, xmp=b"<x:xmpmeta/>" + bytes(5000))) == "whole", name
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_quantisation_table_with_a_zero_is_damage(progressive: bool) -> None:
+    data = encode(scene(), "JPEG", quality=90, progressive=progressive)
+    table = data.index(b"\xff\xdb") + 5
+    assert kind_of(data[: table + 20] + bytes(16) + data[table + 36 :]) == "damaged"
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def test_a_codestream_without_its_end_is_truncated(share: float) -> None:
+    data = encode(scene(), "JPEG2000", no_jp2=True)
+    assert kind_of(data) == kind_of(data + bytes(9)) == "whole"
+    assert kind_of(data[: int(len(data) * share)]) == "truncated"
 
 
 def test_a_png_without_its_last_chunk_is_whole() -> None:
