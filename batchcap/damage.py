@@ -118,10 +118,8 @@ def is_cut(data: bytes | memoryview) -> bool:
         return tiff.is_cut(data)
     if start.startswith(_PNG):
         return _png_is_cut(data)
-    if start.startswith(_CODESTREAM):
-        return _lacks_end(data)
-    if start[4:8] in _BOXED:
-        boxes = list(_boxes(data))
+    if start.startswith(_CODESTREAM) or start[4:8] in _BOXED:
+        boxes = [(b"jp2c", 0, len(data))] if start.startswith(_CODESTREAM) else _boxes(data)
         return any(end > len(data) or (name == b"jp2c" and _lacks_end(data[at:end])) for name, at, end in boxes)
     if start.startswith(_ICO):
         count = int.from_bytes(start[4:6], "little")
