@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,18 +17,21 @@ from numpy.typing import NDArray
 
 from batchcap import loading
 from batchcap.bundle import Bundle, Manifest, open_bundle
+from batchcap.checked import checked
 from batchcap.errors import BundleError, OptionError
 from batchcap.files import look
 from batchcap.im2txt import printed
 from batchcap.options import (
     DecodingOptions,
     Precision,
+    RunOptions,
     Search,
     Style,
     WantedPrecision,
     check_batch_size,
     check_precision,
     check_threads,
+    check_types,
     has_beam,
     largest_penalty,
 )
@@ -91,8 +95,7 @@ class Captioner:
     def __init__(
         self, bundle: Bundle, decoding: DecodingOptions, device: Device, batch_size: int = 32, *, threads: int = 0
     ) -> None:
-        check_batch_size(batch_size)
-        check_threads(threads)
+        batch_size, threads = check_batch_size(batch_size), check_threads(threads)
         self._banned, self._prefix = banned_tokens(bundle, decoding), prefix_tokens(bundle, decoding)
         self.bundle, self.decoding, self.device, self.batch_size = bundle, decoding, device, batch_size
         self.seconds = {"encode": 0.0, "search": 0.0}
@@ -127,6 +130,9 @@ class Captioner:
             DeviceError: a demanded GPU cannot be used.
             OptionError: an option has a value that cannot work.
         """
+        batch_size, threads = check_batch_size(batch_size), check_threads(threads)
+        told = check_types(RunOptions, {"model": model, "device": device, "precision": precision})
+        model, device, precision = told.values()
         bundle = open_bundle(model)
         decoding = decoding_options(bundle.manifest, **chosen)
         on = choose_device(device)
@@ -158,9 +164,10 @@ class Captioner:
                 model without attention was asked for it.
             DeviceError: too little memory for the batch, or the device was lost.
         """
+        for name, switch in (("attention", attention), ("accept_damaged", accept_damaged)):
+            checked(name, switch, bool)
         self._check(attention)
-        if isinstance(images, str | os.PathLike) or (isinstance(images, np.ndarray) and images.ndim == 3):
-            raise OptionError("One picture stands where several are taken.", "Give a list of it: [picture].")
+        _check_several(images)
         refs = (_reference(index, image) for index, image in enumerate(images))
         how = self.bundle.manifest.preprocess
         with closing(loading.load(refs, how, self.batch_size, accept_damaged=accept_damaged)) as batches:
@@ -313,7 +320,7 @@ def decoding_options(manifest: Manifest, **chosen: Unpack[Decoding]) -> Decoding
         OptionError: a value that cannot work, alone or with another.
     """
     own = manifest.generation
-    given: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+    given = _given(chosen)
     if "search" not in given:
         given["search"] = "beam" if "beam_size" in given and not has_beam(own.search) else own.search
     if not has_beam(given["search"]):
@@ -322,11 +329,21 @@ def decoding_options(manifest: Manifest, **chosen: Unpack[Decoding]) -> Decoding
         given.setdefault("beam_size", own.beam_size)
     given.setdefault("max_length", own.max_length)
     given.setdefault("length_penalty", min(own.length_penalty, largest_penalty(given["search"])))
-    if isinstance(ban := given.get("ban", ()), str):
-        raise OptionError(f"ban={ban!r}: is one text.", f"Give a list of words: [{ban!r}].")
     if "ban_file" in given:
-        given["ban"] = (*ban, *read_words(Path(given.pop("ban_file"))))
+        given["ban"] = (*given.get("ban", ()), *read_words(given.pop("ban_file")))
     return DecodingOptions(**given)
+
+
+def _given(chosen: Mapping[str, object]) -> dict[str, Any]:
+    """What was chosen, without None, in the type of its option."""
+    for name, value in chosen.items():
+        if name not in Decoding.__annotations__:
+            near = difflib.get_close_matches(name, Decoding.__annotations__)
+            fix = f"Near ones: {', '.join(near)}." if near else f"There are {', '.join(Decoding.__annotations__)}."
+            raise OptionError(f"{name}={value!r}: no such option.", fix)
+    given = {name: value for name, value in chosen.items() if value is not None}
+    files = {"ban_file": checked("ban_file", given.pop("ban_file"), Path)} if "ban_file" in given else {}
+    return check_types(DecodingOptions, given) | files
 
 
 def in_precision(bundle: Bundle, wanted: WantedPrecision, device: Device) -> Bundle:
@@ -348,6 +365,13 @@ def in_precision(bundle: Bundle, wanted: WantedPrecision, device: Device) -> Bun
     elif device.kind == "cpu" and "int8" in variants and variants["int8"].equivalent:
         chosen = "int8"
     return bundle.at(chosen)
+
+
+def _check_several(images: object) -> None:
+    if isinstance(images, str | bytes | os.PathLike) or (isinstance(images, np.ndarray) and images.ndim == 3):
+        raise OptionError("One picture stands where several are taken.", "Give a list of it: [picture].")
+    if not isinstance(images, Iterable) or (isinstance(images, np.ndarray) and images.ndim == 0):
+        raise OptionError(f"images={images!r}: holds no images.", "Give a list of paths or arrays.")
 
 
 def _captions(written: dict[str, Hypothesis]) -> tuple[Caption, ...]:

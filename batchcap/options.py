@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal
 from urllib.parse import quote_plus, unquote_plus
 
 import msgspec
 
+from batchcap.checked import checked, hints
 from batchcap.errors import OptionError
 
 Format = Literal["jsonl", "csv"]
@@ -51,6 +53,28 @@ def _require(condition: bool, message: str, fix: str = "") -> None:
         raise OptionError(message, fix)
 
 
+def check_types(options: type, given: Mapping[str, object]) -> dict[str, Any]:
+    """What was given for fields of ``options``, each in the type of its field.
+
+    Raises:
+        OptionError: a value is of another type; see `checked.checked`.
+    """
+    return {name: checked(name, value, hints(options)[name], _valid(name)) for name, value in given.items()}
+
+
+def _valid(name: str) -> str:
+    """What is valid, where the annotation does not say all."""
+    if name == "device":
+        return "auto, cpu, cuda or cuda:N"
+    return "a whole number from {} to {}".format(*LIMITS[name]) if name in LIMITS else ""
+
+
+def _take_types(options: DecodingOptions | RunOptions) -> None:
+    given = {field.name: getattr(options, field.name) for field in fields(options)}
+    for name, value in check_types(type(options), given).items():
+        object.__setattr__(options, name, value)
+
+
 def _require_limits(name: str, value: int, zero: str = "") -> None:
     low, high = LIMITS[name]
     option = f"--{name.replace('_', '-')} {value}"
@@ -59,8 +83,7 @@ def _require_limits(name: str, value: int, zero: str = "") -> None:
 
 def check_precision(precision: str) -> None:
     """Raise OptionError for a precision that no bundle has."""
-    known = get_args(WantedPrecision)
-    _require(precision in known, f"--precision {precision}: no such precision.", f"Use one of {', '.join(known)}.")
+    checked("precision", precision, WantedPrecision)
 
 
 def has_beam(search: Search) -> bool:
@@ -76,15 +99,19 @@ def largest_penalty(search: Search) -> float:
     return 10.0 if search == "im2txt" else 2.0
 
 
-def check_batch_size(batch_size: int) -> None:
-    """Raise OptionError for a batch that no model takes."""
-    _require_limits("batch_size", batch_size)
+def check_batch_size(batch_size: int) -> int:
+    """The size as Python has it; raise OptionError for a batch that no model takes."""
+    plain: int = checked("batch_size", batch_size, int, _valid("batch_size"))
+    _require_limits("batch_size", plain)
+    return plain
 
 
-def check_threads(threads: int) -> None:
-    """Raise OptionError for a number of threads that no machine has: each would be made."""
-    fits = isinstance(threads, int) and not isinstance(threads, bool) and 0 <= threads <= _MOST_THREADS
-    _require(fits, f"threads={threads!r}: must be from 1 to {_MOST_THREADS}, or 0 for one a core.")
+def check_threads(threads: int) -> int:
+    """The number as Python has it; raise OptionError for one that no machine has: each thread would be made."""
+    valid = f"from 1 to {_MOST_THREADS}, or 0 for one a core"
+    plain: int = checked("threads", threads, int, valid)
+    _require(0 <= plain <= _MOST_THREADS, f"threads={plain}: must be {valid}.")
+    return plain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,16 +152,9 @@ class DecodingOptions:
     """How captions are written: ``raw`` as the model says them; ``sentence``: with a capital and a full stop."""
 
     def __post_init__(self) -> None:
-        _require(not isinstance(self.ban, str), f"ban={self.ban!r}: is one text.", f"Give a tuple: ({self.ban!r},).")
+        _take_types(self)
         object.__setattr__(self, "ban", tuple(sorted(set(self.ban))))
         object.__setattr__(self, "prefix", " ".join(self.prefix.split()))
-        for name in ("length_penalty", "temperature", "top_p"):  # 1 and 1.0 are one setting, and one label
-            object.__setattr__(self, name, float(getattr(self, name)))
-        _require(
-            self.search in ("beam", "greedy", "sample", "im2txt"),
-            f"--search {self.search}: no such search.",
-            "Use beam, greedy, sample or im2txt.",
-        )
         self._check_sampling()
         _require_limits("beam_size", self.beam_size)
         _require(
@@ -169,7 +189,6 @@ class DecodingOptions:
             f"Raise the other: --max-length {self.min_length}.",
         )
         _require(self.no_repeat_ngram >= 0, f"--no-repeat-ngram {self.no_repeat_ngram}: must be at least 0.")
-        _require(self.style in ("raw", "sentence"), f"--style {self.style}: no such style.", "Use raw or sentence.")
         first = len(self.prefix.split())
         _require(
             first <= self.max_length,
@@ -250,7 +269,7 @@ class RunOptions:
     """Folders and files, in the order given."""
     output: Path | None
     """The journal; None streams JSONL to standard output."""
-    model: str = "flickr8k-small"
+    model: str | Path = "flickr8k-small"
     """Name of an embedded bundle, or the path of a bundle folder."""
     format: Format = "jsonl"
     device: str = "auto"
@@ -280,12 +299,11 @@ class RunOptions:
     """Caption at most this many images in this run; what earlier runs could not read is tried besides."""
 
     def __post_init__(self) -> None:
+        _take_types(self)
         _require(len(self.inputs) > 0, "No input was given.", "Name a folder or an image.")
         check_batch_size(self.batch_size)
-        check_precision(self.precision)
         _require_limits("workers", self.workers, zero=" (automatic)")
         _require(self.limit is None or self.limit >= 1, f"--limit {self.limit}: must be at least 1.")
-        _require(self.format in ("jsonl", "csv"), f"--format {self.format}: no such format.", "Use jsonl or csv.")
         _require(
             self.output is not None or self.format == "jsonl",
             "-o - streams JSONL.",

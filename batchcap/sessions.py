@@ -273,7 +273,7 @@ def open_sessions(bundle: Bundle, device: Device, threads: int = 0) -> tuple[Enc
         BundleError: a graph cannot be loaded, or a tensor is missing, extra, or of a wrong type or shape.
         DeviceError: the device cannot be used.
     """
-    check_threads(threads)
+    threads = check_threads(threads)
     encoder = _session(bundle.encoder_path, device, threads)
     decoder = _session(bundle.decoder_path, device, threads)
     select = None if bundle.select_path is None else _session(bundle.select_path, device, threads)

@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.glob("*.py"))
 
 # From the ground up; a file imports files below its own floor, or beside it where that makes no circle.
 FLOORS = (
-    ("errors", "records", "places", "options", "text", "interrupts", "standard"),
+    ("errors", "records", "places", "checked", "options", "text", "interrupts", "standard"),
     (
         *("files", "tiff", "jpeg", "damage", "kinds", "opening", "images", "preprocess"),
         *("vocabulary", "onnxfile", "bundlefiles", "bundle", "contract", "sessions"),
