@@ -17,10 +17,8 @@ from typing import Final
 from batchcap import tiff
 from batchcap.errors import ImageError
 from batchcap.jpeg import HOLE, HOLED, TRUNCATED, NotReadableError, decode_strictly
+from batchcap.metadata import PNG, PNG_PIXELS
 
-_PNG: Final = b"\x89PNG\r\n\x1a\n"
-# The chunks that decide pixels: a wrong text or date is no matter.
-_PNG_PIXELS: Final = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
 _BOXED: Final = (b"ftyp", b"jP  ")
 _CODESTREAM: Final = b"\xff\x4f\xff\x51"
 _CODESTREAM_END: Final = b"\xff\xd9"
@@ -42,7 +40,7 @@ def check(data: bytes | memoryview, size: tuple[int, int], metadata: Sequence[by
     """
     start = bytes(data[:12])
     what = None
-    if start.startswith(_PNG):
+    if start.startswith(PNG):
         what = _png(data)
     elif start[:4] == b"RIFF" and start[8:] == b"WEBP":
         # Even surfaces become zeros, and how many is the encoder's choice. Lossless WebP may have any number.
@@ -64,13 +62,13 @@ def check(data: bytes | memoryview, size: tuple[int, int], metadata: Sequence[by
 
 def _png(data: bytes | memoryview) -> str | None:
     """A chunk of pixels whose checksum is wrong: Pillow does not look at those of IDAT."""
-    view, at = memoryview(data), len(_PNG)
+    view, at = memoryview(data), len(PNG)
     while at + 12 <= len(view):
         size, name = int.from_bytes(view[at : at + 4], "big"), bytes(view[at + 4 : at + 8])
         end = at + 8 + size
         if name == b"IEND" or end + 4 > len(view):  # a missing end is the decoder's to judge
             return None
-        if name in _PNG_PIXELS and zlib.crc32(view[at + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
+        if name in PNG_PIXELS and zlib.crc32(view[at + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
             return f"bytes inside are wrong (the checksum of {name.decode()} at byte {at:,})"
         at = end + 4
     return None
@@ -116,7 +114,7 @@ def is_cut(data: bytes | memoryview) -> bool:
         return int.from_bytes(start[4:8], "little") + 8 > len(data)
     if start[:4] in tiff.SIGNATURES:
         return tiff.is_cut(data)
-    if start.startswith(_PNG):
+    if start.startswith(PNG):
         return _png_is_cut(data)
     if start.startswith(_CODESTREAM) or start[4:8] in _BOXED:
         boxes = [(b"jp2c", 0, len(data))] if start.startswith(_CODESTREAM) else _boxes(data)
@@ -141,7 +139,7 @@ def _icon_end(data: bytes | memoryview, entry: int) -> int:
 
 def _png_is_cut(data: bytes | memoryview) -> bool:
     """Whether a PNG's chunks end before its last one; what is no chunk is damage, and no end."""
-    at = len(_PNG)
+    at = len(PNG)
     while at + 12 <= len(data):
         name = bytes(data[at + 4 : at + 8])
         if name == b"IEND" or not name.isalpha():

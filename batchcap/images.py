@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from batchcap import damage, kinds, tiff
+from batchcap import damage, kinds, metadata, tiff
 from batchcap.errors import ImageError
 from batchcap.jpeg import TRUNCATED, NotReadableError, decode_anyhow, decode_strictly
-from batchcap.opening import PARSE_ERRORS, check_size, open_image
+from batchcap.opening import PARSE_ERRORS, check_size, load_strictly, open_image
 
 JpegDct: TypeAlias = Literal["accurate", "fast"]
 
@@ -25,6 +26,8 @@ _SIGNATURES: Final = (
     (0, b"GIF8", "GIF"),
     (4, b"ftyp", "AVIF"),
     (4, b"jP  ", "JPEG 2000"),
+    (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (0, b"\0\0\1\0", "ICO"),
     (0, b"BM", "BMP"),
     *((0, signature, "TIFF") for signature in tiff.SIGNATURES),
 )
@@ -87,17 +90,7 @@ def _decode(
     if (raw := tiff.name_raw(data)) is not None:
         raise kinds.unsupported(data, raw)
     try:
-        with open_image(data) as image:
-            check_size(data, image)
-            modes = ("RGB", "L", "CMYK") if jpeg_dct == "fast" else ("RGB", "L")
-            if image.format not in ("JPEG", "MPO"):
-                decoded = _decode_plainly(data, image, salvage=salvage)
-            elif image.mode in modes:
-                decoded = _decode_jpeg(data, image, fast=jpeg_dct == "fast", salvage=salvage)
-            else:
-                decoded = _decode_inks(data, image, salvage=salvage)
-            # After decoding: PNG may keep its EXIF behind the pixels, and Pillow turns a TIFF by itself.
-            return decoded, _UPRIGHT.get(orientation(image))
+        return _decode_file(data, jpeg_dct, salvage=salvage)
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -105,9 +98,29 @@ def _decode(
     except Image.DecompressionBombError as error:
         raise ImageError("decode", "too-large", str(error)) from None
     except PARSE_ERRORS as error:
+        for copy in metadata.without(data):
+            with suppress(*PARSE_ERRORS):
+                return _decode_file(copy, jpeg_dct, salvage=salvage)
         if salvage:
             raise ImageError("decode", "corrupt", f"nothing can be decoded ({_said(error)})") from None
         raise damage.judge(data, _said(error)) from None
+
+
+def _decode_file(
+    data: bytes | memoryview, jpeg_dct: JpegDct, *, salvage: bool
+) -> tuple[NDArray[np.uint8], Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None]:
+    """As `_decode`; raises ImageError, or what Pillow raises."""
+    with open_image(data) as image:
+        check_size(data, image)
+        modes = ("RGB", "L", "CMYK") if jpeg_dct == "fast" else ("RGB", "L")
+        if image.format not in ("JPEG", "MPO"):
+            decoded = _decode_plainly(data, image, salvage=salvage)
+        elif image.mode in modes:
+            decoded = _decode_jpeg(data, image, fast=jpeg_dct == "fast", salvage=salvage)
+        else:
+            decoded = _decode_inks(data, image, salvage=salvage)
+        # After decoding: PNG may keep its EXIF behind the pixels, and Pillow turns a TIFF by itself.
+        return decoded, _UPRIGHT.get(orientation(image))
 
 
 def _said(error: Exception) -> str:
@@ -163,7 +176,7 @@ def _decode_inks(data: bytes | memoryview, image: Image.Image, *, salvage: bool)
 def _decode_plainly(data: bytes | memoryview, image: Image.Image, *, salvage: bool) -> NDArray[np.uint8]:
     """By Pillow alone."""
     try:
-        image.load()
+        load_strictly(data, image)
     except PARSE_ERRORS:
         if not salvage or not _is_begun(image):
             raise
@@ -174,8 +187,8 @@ def _decode_plainly(data: bytes | memoryview, image: Image.Image, *, salvage: bo
         raise ImageError("decode", "unsupported", "CIELAB pixels need a colour profile")
     decoded = _to_rgb(image)
     if not salvage:
-        metadata = [value for name in ("exif", "xmp") if isinstance(value := image.info.get(name), bytes)]
-        damage.check(data, image.size, metadata)
+        may_hold_zeros = [value for name in ("exif", "xmp") if isinstance(value := image.info.get(name), bytes)]
+        damage.check(data, image.size, may_hold_zeros)
     return decoded
 
 

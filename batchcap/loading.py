@@ -11,12 +11,13 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from batchcap import files
 from batchcap.errors import ImageError
@@ -172,13 +173,18 @@ class _Loader:
         try:
             image = decode_image(data, self.how.jpeg_dct)
         except ImageError as error:
-            if not self.accept_damaged or not _failure(error).may_be_accepted:
-                raise
-            damaged = error.message
+            damaged = _failure(error)
         if damaged is not None:  # here, where the error does not hold the first try's memory any more
-            image = salvage_image(data, self.how.jpeg_dct)
+            image = self._salvaged(data, damaged)
         row[...] = apply(image, self.how)
-        return Loaded(image.shape[1], image.shape[0], damaged)
+        return Loaded(image.shape[1], image.shape[0], damaged.message if damaged else None)
+
+    def _salvaged(self, data: bytes, damaged: Failure) -> NDArray[np.uint8]:
+        """What can be had of a damaged image, if that is wanted; where that is nothing, its error stays what it is."""
+        if self.accept_damaged and damaged.may_be_accepted:
+            with suppress(ImageError):
+                return salvage_image(data, self.how.jpeg_dct)
+        raise ImageError(damaged.stage, damaged.kind, damaged.message)
 
 
 def _failure(error: ImageError) -> Failure:

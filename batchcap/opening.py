@@ -10,7 +10,9 @@ import ctypes
 import io
 import struct
 import zlib
+from contextlib import suppress
 from functools import lru_cache
+from types import FunctionType
 from typing import Any, Final
 
 import simplejpeg
@@ -30,6 +32,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from batchcap import metadata
 from batchcap.errors import ImageError
 
 MAX_PIXELS: Final = 210_000_000
@@ -84,11 +87,23 @@ def open_image(data: bytes | memoryview) -> ImageFile.ImageFile:
     """An image of one of our formats, not decoded yet.
 
     Pillow's own `open` also refuses images by a limit that any part of the process may set; here `check_size` does.
+    Where metadata are broken, it is the image without them.
 
     Raises:
         UnidentifiedImageError: it is of none of our formats, or its header is broken.
         Exception: one of `PARSE_ERRORS`.
     """
+    try:
+        return _open(data)
+    except PARSE_ERRORS:
+        for copy in metadata.without(data):
+            with suppress(*PARSE_ERRORS):
+                return _open(copy)
+        raise
+
+
+def _open(data: bytes | memoryview) -> ImageFile.ImageFile:
+    """An image by the first of our formats that takes it."""
     start = bytes(data[:16])
     stream = io.BytesIO(data)
     for name in _FORMATS:
@@ -163,6 +178,40 @@ def peek_cost(data: bytes | memoryview) -> int:
             return cost(data, image)
     except (ImageError, *PARSE_ERRORS):
         return 0
+
+
+# Pillow's own, but for a switch that any part of the process may turn on: then files that are cut off would be whole.
+_load: Final = FunctionType(
+    ImageFile.ImageFile.load.__code__, {**vars(ImageFile), "LOAD_TRUNCATED_IMAGES": False}, "load_strictly"
+)
+# Formats that `_load` decodes. The decoders of the others take the whole file at once and do not look at the switch.
+_STREAMED: Final = (
+    PngImagePlugin.PngImageFile,
+    GifImagePlugin.GifImageFile,
+    BmpImagePlugin.BmpImageFile,
+    PpmImagePlugin.PpmImageFile,
+    JpegImagePlugin.JpegImageFile,
+    Jpeg2KImagePlugin.Jpeg2KImageFile,
+)
+
+
+def load_strictly(data: bytes | memoryview, image: Image.Image) -> None:
+    """Decode an image that was opened; what is cut off is an error, whatever the process has set in Pillow.
+
+    Raises:
+        Exception: one of `PARSE_ERRORS`.
+    """
+    if isinstance(image, _STREAMED) or (
+        isinstance(image, TiffImagePlugin.TiffImageFile) and not image.use_load_libtiff
+    ):
+        image._ended = True  # type: ignore[union-attr]  # noqa: SLF001 - so that a JPEG gets no end marker either
+        _load(image)
+        return
+    if isinstance(image, IcoImagePlugin.IcoImageFile) and ImageFile.LOAD_TRUNCATED_IMAGES:
+        entry = image.ico.entry[0]  # decoded when it was opened
+        if entry.offset + entry.size > len(data):
+            raise EOFError
+    image.load()
 
 
 def give_memory_back() -> None:
