@@ -104,6 +104,9 @@ def _stopped_text(summary: Summary, where: str) -> str:
     if summary.overwrite:
         beside = f"; {safe} of the new output in {where}.partial" if summary.safe else ""
         return f"Stopped: {where} was not touched{beside}; the same command goes on from there."
+    if not summary.safe and not summary.captioned + summary.failed:
+        # The output may not be there at all, or hold records that this run came too short to count.
+        return f"Stopped: nothing was written to {where}; the same command starts again."
     return f"Stopped: {safe} safe in {where}; the same command goes on from there."
 
 

@@ -154,6 +154,7 @@ class Journal:
     def _load(self, fingerprint: Fingerprint, root: Root | None) -> None:
         """Read the records that this run goes on from."""
         how = self._how
+        self._model = fingerprint.model
         self._finished = self._recovered(fingerprint)
         self._committed = self._finished.size
         if root is not None:
@@ -197,6 +198,11 @@ class Journal:
     def replaces(self) -> bool:
         """Whether `commit` is to put a new file in the place of records."""
         return self._overwrites and self._old[0] > 0
+
+    @property
+    def fresh(self) -> bool:
+        """Whether this run began with no record of its model, of an error neither, in the file that it writes to."""
+        return self._model not in self._finished.models
 
     @property
     def done(self) -> int:

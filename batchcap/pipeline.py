@@ -102,7 +102,7 @@ def _run(
         todo = _Limited(output, refs, options.limit)
         if (first := next(todo, None)) is not None:
             if begin:
-                begin(_start(options, bundle, device, fresh=output.done == 0))
+                begin(_start(options, bundle, device, fresh=output.fresh))
             captioner = captioner or load_model()
             total = _Total(options) if report and count_total else None
             pending = giants.refuse(chain((first,), todo))

@@ -39,7 +39,7 @@ class Start:
     device: str
     """The device in words."""
     fresh: bool
-    """The output holds no caption yet."""
+    """The output holds no record of this model yet, no error either."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,6 +88,8 @@ class Finished:
         self._groups = {(fingerprint.model, fingerprint.preprocess, fingerprint.decoding): 0}
         self.roots: Counter[str | None] = Counter()
         """The folders that paths are relative to, with the number of lines; None: the line does not say."""
+        self.models: set[str] = set()
+        """The labels of all models that made a line, errors too."""
         self.samples: list[Line] = []
         """Some lines with relative paths, from the whole file."""
         self._digests = bytearray()
@@ -103,6 +105,7 @@ class Finished:
         errors.append(_error_hash(line.error))
         states.append(group * _OUTCOMES + _outcome(line.error))
         self.roots[line.root] += 1
+        self.models.add(line.model)
         count = len(states)
         if (count <= _SAMPLES or count & (count - 1) == 0) and not is_absolute(line.path):
             self.samples.append(line)

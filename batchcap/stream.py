@@ -22,6 +22,7 @@ class StreamJournal:
         self.cut = 0
         self.unfinished: Path | None = None
         self.replaces = False
+        self.fresh = True
         self.repeated = 0
         self.done = 0
         self._stream = stream

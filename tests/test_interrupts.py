@@ -111,6 +111,36 @@ def assert_complete(output: Path) -> None:
     assert all("caption" in record for record in records(output))
 
 
+@pytest.mark.parametrize("before", ["open_bundle", "load"])
+@pytest.mark.parametrize("old", [None, "empty", "a record"])
+def test_a_run_that_stops_before_it_writes(before: str, old: str | None, tmp_path: Path, tiny_bundle: Path) -> None:
+    """A signal before the bundle is opened, or before the first image is read."""
+    write_photos(tmp_path / "photos", 2)
+    output = tmp_path / "out.jsonl"
+    usual = command(tmp_path / "photos", output, tiny_bundle)
+    if old is not None:
+        subprocess.run([*usual, "--limit", "1"], check=True, capture_output=True, env=environment())
+        if old == "empty":
+            output.write_bytes(b"")
+    bytes_before = output.read_bytes() if output.exists() else None
+    code = (
+        f"import signal, batchcap.pipeline as p; real = p.{before}\n"
+        f"def stopped(*a, **k): signal.raise_signal(signal.SIGINT); return real(*a, **k)\n"
+        f"p.{before} = stopped\n"
+        "from batchcap.__main__ import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *usual[3:]], capture_output=True, text=True, check=False, env=environment()
+    )
+    assert done.returncode == 130, done.stderr
+    assert (output.read_bytes() if output.exists() else None) == bytes_before
+    said = done.stderr.splitlines()[-1]
+    if old == "a record" and before == "load":
+        assert said == f"Stopped: 1 record safe in {output}; the same command goes on from there."
+    else:
+        assert said == f"Stopped: nothing was written to {output}; the same command starts again."
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_run_goes_on(
     number: signal.Signals, code: int, many_photos: Path, tmp_path: Path, tiny_bundle: Path

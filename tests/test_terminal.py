@@ -249,6 +249,30 @@ def test_limited_terms_are_said_once_for_an_output(photos: Path, tmp_path: Path)
     assert not [each for each in said(output="free.jsonl", model=free) if "Terms" in each]
 
 
+def test_limited_terms_are_not_said_again_after_failures_alone(tmp_path: Path) -> None:
+    """Images that could not even be read have a record too; with another model its terms are new."""
+    model, other = (build_bundle(tmp_path / name, name=name, terms=RESTRICTED) for name in ("one", "two"))
+    write_photos(tmp_path / "photos", 2)
+
+    def said(*more: str, model: Path = model) -> tuple[int, int]:
+        done = invoke(
+            "run", tmp_path / "photos", "-o", tmp_path / "out.csv", "--model", model, "--device", "cpu", *more
+        )
+        return done.exit_code, done.stderr.count("Terms of")
+
+    for photo in (tmp_path / "photos").iterdir():
+        photo.rename(tmp_path / photo.name)
+        photo.symlink_to(tmp_path / "gone" / photo.name)
+    assert said() == (3, 1)
+    assert said() == (3, 0)
+    (tmp_path / "gone").mkdir()
+    for photo in (tmp_path / "photos").iterdir():
+        (tmp_path / photo.name).rename(tmp_path / "gone" / photo.name)
+    assert said() == (0, 0)
+    assert said("--on-mismatch", "recaption", model=other) == (0, 1)
+    assert said("--on-mismatch", "recaption", "--limit", "1") == (0, 0), "of this model there are records"
+
+
 def test_limited_terms_on_a_terminal(photos: Path, tmp_path: Path) -> None:
     model = build_bundle(tmp_path / "model", terms=RESTRICTED)
     _, seen = on_a_terminal("run", photos, "-o", tmp_path / "out.jsonl", "--model", model, "--device", "cpu")
