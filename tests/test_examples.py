@@ -1,7 +1,8 @@
-"""The picture of where a model looks: the part that it sees, the light, and the whole script."""
+"""The picture of where a model looks: the part that it sees, the light, and the whole script. The image of a run."""
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +12,15 @@ import numpy as np
 import pytest
 from bundles import build_bundle
 from PIL import Image
+from rich.console import Console
+from rich.progress import Progress
+from rich.text import Text
 
 from batchcap.preprocess import Preprocess, apply
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "attention.py"
 ATTENTION = run_path(str(SCRIPT))
+PICTURE = run_path(str(SCRIPT.with_name("picture.py")))
 
 
 @pytest.mark.parametrize(
@@ -67,3 +72,29 @@ def test_a_photo_becomes_a_sheet(tiny_bundle: Path, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "gives no attention weights" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# The image of a run in README
+
+
+def test_the_image_of_a_run_asks_nobody_for_anything() -> None:
+    for svg in ((SCRIPT.parent / "run.svg").read_text("utf-8"), PICTURE["SVG"]):
+        assert svg.replace('xmlns="http://www.w3.org/2000/svg"', "").count("://") == 0
+        for way in ("@font-face", "@import", "url(//", "href"):
+            assert way not in svg
+
+
+def test_what_is_left_on_the_terminal() -> None:
+    """A real bar of rich, drawn twice and erased, between two lines."""
+    seen = io.StringIO()
+    console = Console(file=seen, force_terminal=True, width=60)
+    console.print("before", style="green")
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("captioning", total=2)
+        for _ in range(2):
+            bar.update(task, advance=1, refresh=True)
+    console.print("  after")
+    assert "captioning" in seen.getvalue()
+    lines = PICTURE["in_the_end"](seen.getvalue().replace("\n", "\r\n"))
+    assert [Text.from_ansi(line).plain for line in lines] == ["before", "  after"]
+    assert lines[0].startswith("\x1b[32m")
