@@ -1,7 +1,9 @@
 """Large images under way, noted in a file beside the output: one that killed a run is not tried for ever.
 
 A hidden file in the output's folder is there only while a large image is decoded. A run that finds it knows which
-images an earlier run did not survive; their records say so, and ``--retry-errors`` tries them again.
+images an earlier run did not survive. It tries them once more: a power cut or a kill by hand is no fault of an image.
+Those that end a second run are recorded as ``killed``, and ``--retry-errors`` tries them again. A user who ends a run,
+by two signals too, ends the notes with it.
 """
 
 from __future__ import annotations
@@ -16,11 +18,14 @@ from typing import Final
 
 import msgspec
 
+from batchcap import interrupts
 from batchcap.places import own_file
 from batchcap.records import Failure, ImageRef, Key, Record
 
 GIANT: Final = 256 * 2**20
 """Bytes from which on an image is noted before it is decoded."""
+_MOST_TRIES: Final = 2
+_PATIENCE: Final = 0.2
 
 
 class _Note(msgspec.Struct, frozen=True):
@@ -32,6 +37,12 @@ class _Note(msgspec.Struct, frozen=True):
     mtime_us: int
     cost: int = 0
     ended: bool = False
+    tries: int = 1
+    """How many runs have begun it, this one included."""
+
+    def is_of(self, ref: ImageRef) -> bool:
+        """Whether the image has not changed since."""
+        return (self.bytes, self.mtime_us) == (ref.size, ref.mtime_us)
 
 
 class Giants:
@@ -67,10 +78,10 @@ class Giants:
         return found
 
     def refuse(self, refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
-        """The images, with a failure for those that an earlier run did not survive, if they have not changed."""
+        """The images, with a failure for those that two earlier runs did not survive, if they have not changed."""
         for ref in refs:
             note = self._killers.get(ref.key)
-            if note is not None and (note.bytes, note.mtime_us) == (ref.size, ref.mtime_us) and ref.failure is None:
+            if note is not None and note.is_of(ref) and note.tries >= _MOST_TRIES and ref.failure is None:
                 yield replace(ref, failure=_killed(note))
             else:
                 yield ref
@@ -81,17 +92,31 @@ class Giants:
 
     @contextmanager
     def _noted(self, ref: ImageRef, cost: int) -> Iterator[None]:
-        note = _Note(*ref.key, ref.size, ref.mtime_us, cost)
+        before = self._killers.get(ref.key)
+        tries = before.tries + 1 if before is not None and before.is_of(ref) else 1
+        note = _Note(*ref.key, ref.size, ref.mtime_us, cost, tries=tries)
         with self._lock:
             self._under_way[ref.key] = note
             self._write(note)
         try:
-            yield
+            with interrupts.before_forced_end(self._let_go):
+                yield
         finally:
             with self._lock:
-                del self._under_way[ref.key]
+                self._under_way.pop(ref.key, None)
                 self._write(msgspec.structs.replace(note, ended=True))
                 self._tidy()
+
+    def _let_go(self) -> None:
+        """The user ends the process: what is under way did not kill it. The lock may be held for ever by then."""
+        is_locked = self._lock.acquire(timeout=_PATIENCE)
+        for note in tuple(self._under_way.values()):
+            self._write(msgspec.structs.replace(note, ended=True))
+            self._killers.pop((note.key, note.member), None)
+        self._under_way.clear()
+        self._tidy()
+        if is_locked:
+            self._lock.release()
 
     def settle(self, records: Sequence[Record]) -> None:
         """These records are written: what they say of an image need not be remembered any more."""
@@ -122,5 +147,6 @@ class Giants:
 
 
 def _killed(note: _Note) -> Failure:
-    what = f"an earlier run ended while it decoded this image, which takes {note.cost / 2**30:.1f} GiB of memory"
+    memory = f"{note.cost / 2**30:.1f} GiB"
+    what = f"{note.tries} runs were killed while they decoded this image, which takes {memory} of memory"
     return Failure("decode", "killed", f"{what}; --retry-errors tries it again")

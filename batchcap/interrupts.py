@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Final, Self
@@ -93,6 +93,34 @@ class _Watch:
 _watch: Final = _Watch()
 
 
+# What is still to be done before a second signal ends the process.
+_last_acts: Final[dict[object, Callable[[], None]]] = {}
+_LAST_ACTS_SECONDS: Final = 1.0
+
+
+@contextmanager
+def before_forced_end(act: Callable[[], None]) -> Iterator[None]:
+    """Within, a second signal has this done before it ends the process: by another thread, and not waited for long."""
+    token = object()
+    _last_acts[token] = act
+    try:
+        yield
+    finally:
+        del _last_acts[token]
+
+
+def _act_a_last_time() -> None:
+    def act() -> None:
+        for each in tuple(_last_acts.values()):
+            each()
+
+    if _last_acts:
+        with suppress(RuntimeError):  # Python starts no thread any more
+            thread = threading.Thread(target=act, name="batchcap-last-acts", daemon=True)
+            thread.start()
+            thread.join(_LAST_ACTS_SECONDS)
+
+
 def end_on_second_signal() -> None:
     """From now on a second SIGINT or SIGTERM, half a second or more after the first, ends the process: for a program.
 
@@ -121,6 +149,7 @@ def _end_on_second(out: int) -> None:
             if first is None:
                 first = now
             elif now - first >= _ONE_SECONDS:
+                _act_a_last_time()
                 with suppress(OSError, ValueError):
                     if sys.stderr is not None and sys.stderr.isatty():  # a bar that is left behind has hidden it
                         os.write(sys.stderr.fileno(), _SHOW_CURSOR)

@@ -37,6 +37,9 @@ from batchcap.errors import ImageError
 
 MAX_PIXELS: Final = 210_000_000
 """More is refused: the largest photos of phones have 200 million pixels, and those of cameras 150."""
+MAX_SIDE: Final = 300_000
+"""More rows or columns are refused: JPEG, WebP and AVIF end at 65,536, and long scans in other formats have fewer. Pillow
+needs memory and time for each row, and the resize for each of both, however small the file is."""
 MAX_BYTES: Final = 2 * 2**30
 """An image that would take more memory while it is decoded is refused: formats that cost more may have fewer pixels."""
 
@@ -62,6 +65,8 @@ _JPEG: Final = 7
 _PROGRESSIVE: Final = 10
 _INKS: Final = 14
 _COSTS: Final = {"PNG": 8, "BMP": 8, "GIF": 8, "PPM": 8, "TIFF": 14, "AVIF": 16, "WEBP": 20, "JPEG2000": 26, "ICO": 26}
+# Pillow's pointers to rows, and the tables of the resize: bytes a row or column.
+_ROW: Final = 32
 # Pixels up to which a JPEG is taken for a progressive one, so that nobody has to look.
 _SMALL: Final = 4_000_000
 
@@ -132,17 +137,20 @@ def size_of(data: bytes | memoryview, image: Image.Image) -> tuple[int, int]:
 def cost(data: bytes | memoryview, image: Image.Image) -> int:
     """Bytes that decoding takes at its peak, beside those of the file itself."""
     width, height = size_of(data, image)
+    sides = (width + height) * _ROW
     if image.format in ("JPEG", "MPO"):
-        return (
-            width * height * (_INKS if image.mode == "CMYK" else _PROGRESSIVE if "progressive" in image.info else _JPEG)
-        )
+        a_pixel = _INKS if image.mode == "CMYK" else _PROGRESSIVE if "progressive" in image.info else _JPEG
+        return width * height * a_pixel + sides
     # Some decoders take a copy of the file.
-    return width * height * _COSTS[image.format or ""] + len(data)
+    return width * height * _COSTS[image.format or ""] + sides + len(data)
 
 
 def check_size(data: bytes | memoryview, image: Image.Image) -> None:
     """Raise ImageError ``too-large`` for an image that is not to be decoded."""
     width, height = size_of(data, image)
+    if max(width, height) > MAX_SIDE:
+        what = f"{width}x{height}: an image may have {MAX_SIDE:,} rows and columns"
+        raise ImageError("decode", "too-large", what)
     if width * height > MAX_PIXELS:
         raise ImageError("decode", "too-large", f"{width}x{height} is more than {MAX_PIXELS:,} pixels")
     if (needed := cost(data, image)) > MAX_BYTES:

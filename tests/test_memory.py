@@ -130,11 +130,14 @@ def test_several_giants_at_once(tmp_path: Path, side: int, workers: int, bound: 
     assert taken < bound * 2**20
 
 
-@pytest.mark.parametrize(("size", "format"), [((21_000, 10_001), "PNG"), ((16_000, 8_000), "WEBP")])
+@pytest.mark.parametrize(
+    ("size", "format"),
+    [((21_000, 10_001), "PNG"), ((16_000, 8_000), "WEBP"), ((1, 300_001), "PNG"), ((300_001, 1), "PNG")],
+)
 def test_beyond_the_limit_an_image_is_refused_by_its_header(
     size: tuple[int, int], format: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """210 million pixels; fewer in formats that take more, so that no image takes more than 2 GiB."""
+    """210 million pixels, 300,000 a side; fewer in formats that take more, so that none takes more than 2 GiB."""
     opened = opening.open_image(_headed(format, size))
     assert opened.size == size
     monkeypatch.setattr(type(opened), "load", lambda self: pytest.fail("it was decoded"))
