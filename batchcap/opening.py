@@ -38,8 +38,8 @@ from batchcap.errors import ImageError
 MAX_PIXELS: Final = 210_000_000
 """More is refused: the largest photos of phones have 200 million pixels, and those of cameras 150."""
 MAX_SIDE: Final = 300_000
-"""More rows or columns are refused: JPEG, WebP and AVIF end at 65,536, and long scans in other formats have fewer. Pillow
-needs memory and time for each row, and the resize for each of both, however small the file is."""
+"""More rows or columns are refused: JPEG, WebP and AVIF end at 65,536, and long scans in other formats have fewer.
+Pillow needs memory and time for each row, and the resize for each of both, however small the file is."""
 MAX_BYTES: Final = 2 * 2**30
 """An image that would take more memory while it is decoded is refused: formats that cost more may have fewer pixels."""
 
