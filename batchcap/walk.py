@@ -22,8 +22,8 @@ from batchcap.files import Look, look
 from batchcap.records import Failure
 
 SUFFIXES: Final = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif"),
-    *(".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".ico"),
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".avifs", ".bmp", ".tif", ".tiff"),
+    *(".gif", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".ico"),
 )
 """Names that count as images inside a folder: those of all formats that are read."""
 
@@ -217,7 +217,10 @@ def _descend(start: Input, seen: _Seen, unread: Unread) -> Iterator[Found]:
             try:
                 status = os.stat(file)
             except OSError as error:
-                yield Found(file, Look(0, 0, Failure.from_os_error(error)))
+                # A link that cannot be followed and is called like an image was one; anything else was a folder.
+                is_image = entry.is_link and entry.name.lower().endswith(SUFFIXES)
+                why = Failure.from_os_error(error) if is_image else Failure.from_folder_error(error)
+                yield Found(file, Look(0, 0, why))
                 continue
             below = _Level(file, (status.st_dev, status.st_ino), level.linked or entry.is_link)
             if _enters(below, stack, seen, is_link=entry.is_link):
@@ -252,12 +255,27 @@ def _list(folder: str, unread: Unread) -> tuple[list[_Entry], Failure | None]:
                     entries.append(_Entry(entry.name, is_folder=True, is_link=entry.is_symlink()))
                 elif entry.name.lower().endswith(SUFFIXES):
                     entries.append(_Entry(entry.name, is_folder=False, is_link=entry.is_symlink()))
+                elif _may_have_been_a_folder(entry):
+                    entries.append(_Entry(entry.name, is_folder=True, is_link=True))
                 else:
                     unread.add(entry.name)
     except OSError as error:
         failure = Failure.from_folder_error(error)
     entries.sort(key=lambda entry: os.fsencode(entry.name))
     return entries, failure
+
+
+def _may_have_been_a_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether a name is a link to nothing (a disk that is away), and has no ending that a file would have."""
+    if not entry.is_symlink() or kinds.of_name(entry.name).strip(".0123456789") not in ("", "other"):
+        return False
+    try:
+        os.stat(entry.path)
+    except FileNotFoundError:
+        return True
+    except OSError:  # a link to itself leads to nothing, and never did
+        return False
+    return False
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

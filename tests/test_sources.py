@@ -256,10 +256,35 @@ def test_dangling_links(tmp_path: Path) -> None:
     fill(tmp_path, "a.jpg")
     (tmp_path / "b.jpg").symlink_to("nothing.jpg")
     (tmp_path / "c.jpg").symlink_to("c.jpg")
-    (tmp_path / "no-picture").symlink_to("nothing")
+    (tmp_path / "disk2").symlink_to("/no/such/disk")
+    (tmp_path / "trip.2019").symlink_to("nothing")
+    (tmp_path / "notes.txt").symlink_to("nothing")
     (tmp_path / "itself").symlink_to("itself")
-    assert kinds(list(sources.discover([tmp_path]))) == [("a.jpg", None), ("b.jpg", "missing"), ("c.jpg", "io")]
-    assert sources.count([tmp_path]) == 3
+    refs = list(sources.discover([tmp_path]))
+    images = [("a.jpg", None), ("b.jpg", "missing"), ("c.jpg", "io")]
+    assert kinds(refs) == [*images, ("disk2", "missing"), ("trip.2019", "missing")]
+    assert [ref.failure is not None and ref.failure.of_folder for ref in refs] == [False, False, False, True, True]
+    assert sources.count([tmp_path]) == 5
+
+
+def test_a_folder_too_deep_is_a_folder(tmp_path: Path) -> None:
+    """A path longer than the system takes; the folders are made from within."""
+    fill(tmp_path, "a.jpg")
+    here = Path.cwd()
+    os.chdir(tmp_path)
+    try:
+        for _ in range(20):
+            Path("d" * 250).mkdir()
+            os.chdir("d" * 250)
+        Path("lost.jpg").write_bytes(b"")
+    finally:
+        os.chdir(here)
+    found = list(sources.discover([tmp_path]))
+    assert kinds(found)[0] == ("a.jpg", None)
+    assert len(found) == 2
+    assert found[1].failure is not None
+    assert found[1].failure.of_folder
+    assert "too long" in found[1].failure.message
 
 
 @pytest.mark.skipif(AS_ROOT, reason="root may read everything")

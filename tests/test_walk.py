@@ -191,6 +191,7 @@ def test_counting_kinds_ends_somewhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_every_format_that_is_found_is_read(tmp_path: Path, suffix: str) -> None:
     formats = {".jfif": "JPEG", ".jpe": "JPEG", ".jpx": "JPEG2000", ".j2k": "JPEG2000", ".pnm": "PPM", ".pbm": "PPM"}
+    formats |= {".mpo": "MPO", ".apng": "PNG", ".avifs": "AVIF", ".jpf": "JPEG2000", ".j2c": "JPEG2000"}
     image = Image.new("1" if suffix == ".pbm" else "RGB", (20, 20), 1)
     image.save(tmp_path / f"a{suffix}", formats.get(suffix), **({"sizes": [(20, 20)]} if suffix == ".ico" else {}))
     (ref,) = sources.discover([tmp_path])
