@@ -116,11 +116,23 @@ def _open(data: bytes | memoryview) -> ImageFile.ImageFile:
         if accepts is None or accepts(start) is not True:
             continue
         stream.seek(0)
+        if name == "ICO":
+            _check_icon(data)
         try:
             return factory(stream, "")
         except (SyntaxError, LookupError, TypeError, struct.error):
             continue
     raise UnidentifiedImageError
+
+
+def _check_icon(data: bytes | memoryview) -> None:
+    """Raise ImageError ``too-large`` for an icon with such a PNG: Pillow decodes icons as it opens them."""
+    for entry in range(6, min(6 + 16 * int.from_bytes(data[4:6], "little"), len(data)), 16):
+        at = int.from_bytes(data[entry + 12 : entry + 16], "little")
+        if bytes(data[at : at + 8]) == metadata.PNG:
+            width, height = (int.from_bytes(data[at + place : at + place + 4], "big") for place in (16, 20))
+            _check_sides(width, height)
+            _check_memory(width, height, "ICO", _cost(width, height, _COSTS["ICO"]))
 
 
 def size_of(data: bytes | memoryview, image: Image.Image) -> tuple[int, int]:
@@ -137,24 +149,35 @@ def size_of(data: bytes | memoryview, image: Image.Image) -> tuple[int, int]:
 def cost(data: bytes | memoryview, image: Image.Image) -> int:
     """Bytes that decoding takes at its peak, beside those of the file itself."""
     width, height = size_of(data, image)
-    sides = (width + height) * _ROW
     if image.format in ("JPEG", "MPO"):
         a_pixel = _INKS if image.mode == "CMYK" else _PROGRESSIVE if "progressive" in image.info else _JPEG
-        return width * height * a_pixel + sides
+        return _cost(width, height, a_pixel)
     # Some decoders take a copy of the file.
-    return width * height * _COSTS[image.format or ""] + sides + len(data)
+    return _cost(width, height, _COSTS[image.format or ""]) + len(data)
+
+
+def _cost(width: int, height: int, a_pixel: int) -> int:
+    return width * height * a_pixel + (width + height) * _ROW
 
 
 def check_size(data: bytes | memoryview, image: Image.Image) -> None:
     """Raise ImageError ``too-large`` for an image that is not to be decoded."""
     width, height = size_of(data, image)
+    _check_sides(width, height)
+    _check_memory(width, height, image.format or "", cost(data, image))
+
+
+def _check_sides(width: int, height: int) -> None:
     if max(width, height) > MAX_SIDE:
         what = f"{width}x{height}: an image may have {MAX_SIDE:,} rows and columns"
         raise ImageError("decode", "too-large", what)
     if width * height > MAX_PIXELS:
         raise ImageError("decode", "too-large", f"{width}x{height} is more than {MAX_PIXELS:,} pixels")
-    if (needed := cost(data, image)) > MAX_BYTES:
-        what = f"{width}x{height} as {image.format} would take {needed / 2**30:.1f} GiB of memory; the limit is 2 GiB"
+
+
+def _check_memory(width: int, height: int, form: str, needed: int) -> None:
+    if needed > MAX_BYTES:
+        what = f"{width}x{height} as {form} would take {needed / 2**30:.1f} GiB of memory; the limit is 2 GiB"
         raise ImageError("decode", "too-large", what)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from PIL import Image, TiffImagePlugin
+from PIL import IcoImagePlugin, Image, TiffImagePlugin
 
 from batchcap import opening
 from batchcap.errors import ImageError
@@ -164,15 +164,16 @@ def _headed(format: str, size: tuple[int, int]) -> bytes:
     return bytes(data)
 
 
-def test_an_icon_is_as_large_as_its_image_says(tmp_path: Path) -> None:
+def test_an_icon_is_as_large_as_its_image_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An icon's directory knows no size over 256; the PNG in it may be of any."""
     Image.new("RGBA", (256, 256)).save(tmp_path / "a.ico", sizes=[(256, 256)])
     data = (tmp_path / "a.ico").read_bytes()
     at = data.index(b"\x89PNG")
-    headed = _headed("PNG", (30_000, 30_000))
-    with pytest.raises(ImageError) as caught:
-        decode_image(data[:at] + headed)
-    assert caught.value.kind == "too-large"
+    monkeypatch.setattr(IcoImagePlugin.IcoFile, "frame", lambda self, index: pytest.fail("it was decoded"))
+    for size in ((30_000, 30_000), (1, 170_000_000), (10_000, 10_000)):
+        with pytest.raises(ImageError) as caught:
+            decode_image(data[:at] + _headed("PNG", size))
+        assert caught.value.kind == "too-large"
 
 
 def test_the_limit_is_ours_whatever_the_process_sets_pillow_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
