@@ -213,7 +213,8 @@ def orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(_EXIF_ORIENTATION, 1)
     except PARSE_ERRORS:
-        return 1
+        exif = image.info.get("exif")
+        return metadata.turn_of(exif) if isinstance(exif, bytes) else 1
     return value if isinstance(value, int) else 1
 
 
