@@ -122,6 +122,8 @@ def _open(data: bytes | memoryview) -> ImageFile.ImageFile:
             return factory(stream, "")
         except (SyntaxError, LookupError, TypeError, struct.error):
             continue
+        except Image.DecompressionBombError as error:  # some decoders ask Pillow's own limit, which is no parse error
+            raise ImageError("decode", "too-large", str(error)) from None
     raise UnidentifiedImageError
 
 

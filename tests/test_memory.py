@@ -176,6 +176,19 @@ def test_an_icon_is_as_large_as_its_image_says(tmp_path: Path, monkeypatch: pyte
         assert caught.value.kind == "too-large"
 
 
+def test_a_canvas_beyond_all_limits_is_one_failure(tmp_path: Path) -> None:
+    """Pillow refuses such a WebP as it opens it, by an error of another kind."""
+    even("RGBA", 40).save(tmp_path / "a.webp", exif=b"Exif\0\0II*\0")
+    data = bytearray((tmp_path / "a.webp").read_bytes())
+    at = data.index(b"VP8X") + 12
+    data[at : at + 6] = (15_999).to_bytes(3, "little") * 2
+    assert opening.peek_cost(bytes(data)) == 0
+    assert opening.peek_size(bytes(data)) is None
+    with pytest.raises(ImageError) as caught:
+        decode_image(bytes(data))
+    assert (caught.value.stage, caught.value.kind) == ("decode", "too-large")
+
+
 def test_the_limit_is_ours_whatever_the_process_sets_pillow_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     even("RGB", 300).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
