@@ -69,7 +69,7 @@ def _listed(kinds: Sequence[tuple[str, int]], verbosity: int) -> str:
 def _output_lines(summary: Summary, where: str) -> Iterable[str]:
     """What is to be said of the output itself."""
     if summary.cut:
-        yield f"  The last line of {where} was torn: {summary.cut:,} bytes were cut."
+        yield f"  The last line of {where} was torn: {summary.cut:,} bytes were cut: {summary.cut_text}"
     if summary.unfinished is not None:
         yield (
             f"  {summary.unfinished} is what a stopped run with --overwrite has left: that command goes on with it, or "
@@ -92,7 +92,8 @@ def _why_not(summary: Summary) -> str:
 def _waiting(summary: Summary, where: str) -> str:
     if not summary.safe:
         return ""
-    return f"{several(summary.safe, 'record')} of the new output wait in {where}.partial; the same command goes on."
+    new = summary.live or f"{where}.partial"
+    return f"{several(summary.safe, 'record')} of the new output wait in {new}; the same command goes on."
 
 
 def _stopped_text(summary: Summary, where: str) -> str:
@@ -102,7 +103,7 @@ def _stopped_text(summary: Summary, where: str) -> str:
     if summary.committed:
         return f"Stopped when all was done: {safe} in {where}."
     if summary.overwrite:
-        beside = f"; {safe} of the new output in {where}.partial" if summary.safe else ""
+        beside = f"; {safe} of the new output in {summary.live or f'{where}.partial'}" if summary.safe else ""
         return f"Stopped: {where} was not touched{beside}; the same command goes on from there."
     if not summary.safe and not summary.captioned + summary.failed:
         # The output may not be there at all, or hold records that this run came too short to count.
@@ -145,10 +146,9 @@ def _summary_lines(summary: Summary, where: str, verbosity: int) -> Iterable[str
 
 
 def _failed_text(summary: Summary) -> str:
-    """``2 images failed, and 1 folder could not be listed; their records say why:``."""
+    """``2 images failed, and 1 folder could not be listed:``; why, is told below and in the records."""
     count = summary.failed - summary.folders
     parts = [f"{images(count)} failed"] if count else []
     if summary.folders:
         parts.append(f"{several(summary.folders, 'folder')} could not be listed")
-    whose = "its record says" if summary.failed == 1 else "their records say"
-    return f"{', and '.join(parts)}; {whose} why:"
+    return f"{', and '.join(parts)}:"

@@ -30,6 +30,20 @@ _AFTER_ROOT: Final = ("model", "preprocess", "decoding")
 _LONGEST_MESSAGE: Final = 60_000
 
 
+# The end of a record's path, and as much as there is of the name of the field behind it.
+_SECOND_FIELD: Final = re.compile(rb'\{"path":"(?:[^"\\]|\\.)*"(?:,(?:"([a-z_0-9]*)("?))?)?', re.DOTALL)
+
+
+def _begins_as_ours(text: bytes) -> bool:
+    """Whether the beginning of a JSON line can be that of a record, by its second field: others begin with a path."""
+    found = _SECOND_FIELD.match(text)
+    if found is None or found[1] is None:  # it ends in the path or behind it
+        return found is None or found.end() == len(text)
+    name = found[1].decode()
+    names = Record.__struct_fields__
+    return name in names if found[2] else any(each.startswith(name) for each in names)
+
+
 _LABEL: Final = re.compile(r"#[0-9a-f]{8}\Z")
 
 
@@ -136,7 +150,9 @@ class Jsonl:
     def with_root(self, line: bytes, root: str) -> bytes:
         record = self._any.decode(line)
         record["path"], exact = move(record["path"], record.get("path_b64"), root)
-        if exact is not None:
+        if exact is None:
+            record.pop("path_b64", None)
+        else:
             record["path_b64"] = exact
         if "root" in record:
             return self._encoder.encode(record | {"root": root}) + b"\n"
@@ -149,17 +165,22 @@ class Jsonl:
     def is_torn(self, line: bytes, first: bool) -> bool:
         # After a power failure, a file system may show zeros where the last write should be.
         text = line.rstrip(b"\0\r\n")
-        if first and not text.startswith(_JSONL_START) and text != line:
-            return False  # a few bytes and a line end: nobody's torn write, but perhaps somebody's file
         if not text:
             return not first
-        if not text.startswith(_JSONL_START[: len(text)]):
+        if first and not text.startswith(_JSONL_START) and text != line:
+            return False  # a few bytes and a line end: nobody's torn write, but perhaps somebody's file
+        if not text.startswith(_JSONL_START[: len(text)]) or _JSONL_START in text[1:]:  # the second: a record joined on
             return False
         try:
             json.JSONDecoder().raw_decode(text.decode("utf-8", "replace"))
         except ValueError:
-            return True
-        # A whole JSON value is no torn record, but perhaps one with what a power failure left behind it.
+            return _begins_as_ours(text)
+        except RecursionError:
+            return False
+        return self._is_padded(line, text)
+
+    def _is_padded(self, line: bytes, text: bytes) -> bool:
+        """A whole JSON value is no torn record, but perhaps one with what a power failure left behind it."""
         try:
             self.scan(text)
         except ValueError:

@@ -26,6 +26,7 @@ from batchcap.resume import Finished, digest
 from batchcap.roots import Root
 
 _REWRITTEN: Final = "rewritten"
+_SHOWN_TAIL: Final = 300
 _CHANGED: Final = (
     "What is there now was left as it is. Run again: images without a record are captioned again. "
     "Let no other program write the output during a run."
@@ -63,6 +64,8 @@ class Journal:
         """Images that `pending` left out because this run had met them before."""
         self.cut = 0
         """Bytes of a torn last line that were cut on opening."""
+        self.cut_text = ""
+        """What they said, as far as it is not too long: it may have been somebody's note."""
         self.unfinished: Path | None = None
         """What a stopped run with ``overwrite`` has left beside the output, where this run does not go on with it."""
         self.root: str | None = None
@@ -177,6 +180,7 @@ class Journal:
         with explained(self._live, "written", self._overwrites):
             self.cut = os.fstat(self._file.fileno()).st_size - self._committed
             if self.cut:
+                self.cut_text = self._tail()
                 self._cut()
             if self._finished.lacks_end:
                 self._write(b"\n")
@@ -193,6 +197,11 @@ class Journal:
     @property
     def _overwrites(self) -> bool:
         return self._live != self.path
+
+    @property
+    def live(self) -> Path:
+        """The file that this run writes to."""
+        return self._live
 
     @property
     def replaces(self) -> bool:
@@ -281,6 +290,11 @@ class Journal:
                 _CHANGED,
             )
 
+    def _tail(self) -> str:
+        with self._live.open("rb") as file:
+            file.seek(self._committed)
+            return file.read(_SHOWN_TAIL).decode("utf-8", "replace").rstrip("\0\r\n")
+
     def _cut(self) -> None:
         # Longer is the rest of a write that failed. Shorter is not ours: making it longer would fill it with zeros.
         if os.fstat(self._file.fileno()).st_size > self._committed:
@@ -357,7 +371,7 @@ class Journal:
         """Remove what is empty while it is still locked, then close, which gives the locks back."""
         if getattr(self, "_file", None) is not None:
             if self._is_new or self._overwrites:
-                _remove_empty(self._live, self._file, len(self._codec.header))
+                _remove_empty(self._live, self._file, self._codec.header)
             if self._made_output and self._overwrites:
                 _remove_empty(self.path, self._held)
             _close(self._file)
@@ -375,11 +389,12 @@ def _close(file: BinaryIO) -> None:
         file.close()
 
 
-def _remove_empty(path: Path, file: BinaryIO, header: int = 0) -> None:
-    """Remove a file that holds nothing but a header of so many bytes, if it is still the one that is open."""
+def _remove_empty(path: Path, file: BinaryIO, header: bytes = b"") -> None:
+    """Remove a file that holds nothing but a header, if it is still the one that is open."""
     with suppress(OSError, ValueError):
         there = path.stat()
-        if os.path.samestat(os.fstat(file.fileno()), there) and there.st_size in (0, header):
+        ours = there.st_size <= len(header) and path.read_bytes() in {b"", header}
+        if ours and os.path.samestat(os.fstat(file.fileno()), there):
             path.unlink()
 
 

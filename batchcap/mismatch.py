@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -28,7 +29,10 @@ def check_root(path: Path, finished: Finished, root: Root, *, relocate: bool = F
     Raises:
         RootError: it is another one (unless ``relocate``), is not recorded (unless ``relocate``), or there are several.
     """
-    known = [each for each in finished.roots if each is not None]
+    known: list[str] = []
+    for each in finished.roots:
+        if each is not None and not any(same_root(each, other) for other in known):
+            known.append(each)
     if len(known) > 1:
         names = " and ".join(_shown(each) for each in known[:_SHOWN])
         raise RootError(
@@ -37,8 +41,7 @@ def check_root(path: Path, finished: Finished, root: Root, *, relocate: bool = F
             "--overwrite.",
         )
     if relocate:
-        if known != [root.text]:
-            _check_moved(path, finished, root)
+        _check_moved(path, finished, root)
         return
     if None in finished.roots:
         raise RootError(
@@ -53,20 +56,21 @@ def check_root(path: Path, finished: Finished, root: Root, *, relocate: bool = F
             f"{_shown(root.text)}.",
             _UNFINISHED
             if unfinished
-            else f"For one output of both name both as inputs, with --root '{_shown(known[0])}'. If the images have "
-            f"moved from there to {_shown(root.text)}, add --relocate once. Otherwise name another output.",
+            else f"For one output of both name both as inputs, with --root {shlex.quote(_shown(known[0]))}. If the "
+            f"images have moved from there to {_shown(root.text)}, add --relocate once. Otherwise name another output.",
         )
 
 
 def _check_moved(path: Path, finished: Finished, root: Root) -> None:
     """Whether images of the output are, with their size, where ``--relocate`` says that all of them are now."""
-    samples = [line for line in finished.samples if line.bytes]
+    samples = [line for line in finished.samples if line.bytes and line.root != root.text]
     there = sum(_size(file_of(line, root.text) or "") == line.bytes for line in samples)
     if 2 * there < len(samples):
         raise RootError(
             f"{path}: of {len(samples):,} of its images that were looked for, {there:,} are in {_shown(root.text)} "
             f"with the size that they had, so they have not moved there. The first: {samples[0].path}",
-            "Name with --root the folder that this path is relative to now.",
+            "Name with --root the folder that this path is relative to now. If most of them were changed as well, "
+            "caption them anew, into another output or with --overwrite.",
         )
 
 

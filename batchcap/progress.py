@@ -87,6 +87,10 @@ class Summary:
     """Images and folders that could not be read in this run."""
     cut: int
     """Bytes of a torn last line that were cut from the output."""
+    cut_text: str
+    """What they said, as far as it is not too long."""
+    live: Path | None
+    """The file that was written, links resolved: with ``overwrite`` the new one. None before it was opened."""
     unfinished: Path | None
     """What a stopped run with ``overwrite`` has left, where this run did not go on with it."""
     seconds: StageSeconds
@@ -127,12 +131,18 @@ class Skips(Protocol):
 
     cut: int
     """Bytes of a torn last line that were cut."""
+    cut_text: str
+    """What they said."""
     unfinished: Path | None
     """What a stopped run with ``overwrite`` has left."""
 
     @property
     def done(self) -> int:
         """Images with a finished record."""
+
+    @property
+    def live(self) -> Path | None:
+        """The file that is written; None: a stream."""
 
     skipped: int
     """Images that are done."""
@@ -149,7 +159,9 @@ class Tally:
         self.safe = 0
         self.committed = self.limited = False
         self.cut = self.unreadable = 0
+        self.cut_text = ""
         self.unfinished: Path | None = None
+        self.live: Path | None = None
         self.skipped = self.skipped_failures = 0
         self.unread = Unread()
         self.device = self.device_note = ""
@@ -179,7 +191,8 @@ class Tally:
 
     def note_opened(self, output: Skips) -> None:
         """Take over what the output holds when the run begins."""
-        self.safe, self.cut, self.unfinished = output.done, output.cut, output.unfinished
+        self.safe, self.cut, self.cut_text = output.done, output.cut, output.cut_text
+        self.unfinished, self.live = output.unfinished, output.live
 
     def note_skipped(self, output: Skips) -> None:
         """Take over what the output has left out so far."""
@@ -218,6 +231,8 @@ class Tally:
             limited=self.limited,
             unreadable=self.unreadable,
             cut=self.cut,
+            cut_text=self.cut_text,
+            live=self.live,
             unfinished=self.unfinished,
             seconds=self._seconds,
             wall=time.perf_counter() - self._started,

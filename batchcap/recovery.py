@@ -17,7 +17,7 @@ _LONGEST_LINE: Final = 16 << 20
 _NEW_NAME: Final = "Name another output file, or remove this one yourself."
 _BOM: Final = b"\xef\xbb\xbf"
 # The header of a CSV as spreadsheet programs save it.
-_SAVED: Final = (b"path;", b"path\t", b'"path"')
+_SAVED: Final = (b"path;member;", b"path\tmember\t", b'"path","member",', b'"path";"member";')
 
 
 def recover(path: Path, codec: Codec, finished: Finished) -> None:
@@ -31,7 +31,7 @@ def recover(path: Path, codec: Codec, finished: Finished) -> None:
         for number, line in enumerate(iter(partial(file.readline, _LONGEST_LINE), b""), 1):
             try:
                 _take(line, number, codec, finished)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 if finished.size + len(line) == size and codec.is_torn(line, first=number == 1):
                     break
                 raise _not_ours(path, number, line, codec, error) from None
@@ -44,12 +44,13 @@ def looks_like_ours(path: Path) -> bool:
     with path.open("rb") as file:
         line = file.readline(_LONGEST_LINE)
     text = line.removeprefix(_BOM)
-    if not text or guess_format(text) is not None or text.startswith(_SAVED):
+    if not text or guess_format(text) == "csv" or text.startswith(_SAVED):
         return True
+    codec = make_codec("jsonl")
     try:
-        make_codec("jsonl").scan(text)
-    except ValueError:
-        return False
+        codec.scan(text)
+    except (ValueError, RecursionError):
+        return not text.endswith(b"\n") and codec.is_torn(text, first=True)
     return True
 
 
@@ -66,7 +67,7 @@ def _take(line: bytes, number: int, codec: Codec, finished: Finished) -> None:
         finished.lacks_end = True
 
 
-def _not_ours(path: Path, number: int, line: bytes, codec: Codec, error: ValueError) -> OutputError:
+def _not_ours(path: Path, number: int, line: bytes, codec: Codec, error: Exception) -> OutputError:
     name = "CSV" if codec.header else "JSONL"
     if number > 1:
         fix = "Remove that line and run again (its image is captioned again), or start anew with --overwrite."

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections import Counter
+from collections import Counter, deque
 from typing import Final
 
 import numpy as np
@@ -28,8 +28,9 @@ _DAMAGED: Final = 3
 _OUTCOMES: Final = 4
 _ABSENT: Final = -(2**63)
 _DIGEST: Final = 16
-# The first so many lines, and then ever fewer.
+# The first and the last so many lines, and of those between one in so many.
 _SAMPLES: Final = 100
+_SAMPLED: Final = 10_000
 
 
 def digest(key: Key) -> bytes:
@@ -91,7 +92,9 @@ class Finished:
         self.models: set[str] = set()
         """The labels of all models that made a line, errors too."""
         self.samples: list[Line] = []
-        """Some lines with relative paths, from the whole file."""
+        """Some lines with relative paths, from the whole file; once sealed, only those that are the record of their
+        image."""
+        self._latest: deque[Line] = deque(maxlen=_SAMPLES)
         self._digests = bytearray()
         self._columns = (array("q"), array("q"), array("q"), array("i"))
 
@@ -106,9 +109,10 @@ class Finished:
         states.append(group * _OUTCOMES + _outcome(line.error))
         self.roots[line.root] += 1
         self.models.add(line.model)
-        count = len(states)
-        if (count <= _SAMPLES or count & (count - 1) == 0) and not is_absolute(line.path):
-            self.samples.append(line)
+        if not is_absolute(line.path):
+            if len(states) <= _SAMPLES or len(states) % _SAMPLED == 0:
+                self.samples.append(line)
+            self._latest.append(line)
 
     def seal(self) -> None:
         """Sort, and keep the last line of every key."""
@@ -127,8 +131,17 @@ class Finished:
         self._seen = np.zeros(len(rows), np.bool_)
         self._done = self._need_no_work()
         self._new = 0
+        unique = {line.key: line for line in (*self.samples, *self._latest) if self._is_last(line)}
+        self.samples = list(unique.values())
+        self._latest.clear()
         self._digests = bytearray()
         self._columns = (array("q"), array("q"), array("q"), array("i"))
+
+    def _is_last(self, line: Line) -> bool:
+        row = self.find(digest(line.key))
+        return row is not None and bool(
+            self._sizes[row] == _number(line.bytes) and self._times[row] == _number(line.mtime_us)
+        )
 
     def _need_no_work(self) -> NDArray[np.bool_]:
         """[rows] whether a record is finished, if its file has not changed."""

@@ -65,6 +65,19 @@ def same_root(one: str, other: str) -> bool:
         return False
 
 
+def spelled_in(file: str, folder: str) -> str:
+    """An absolute path as a name below ``folder`` if the file lies there, whatever link it was reached by."""
+    if is_within(file, folder):
+        return file
+    above, name = os.path.split(file)
+    real, real_folder = os.path.join(os.path.realpath(above), name), os.path.realpath(folder)
+    return (
+        os.path.normpath(os.path.join(folder, os.path.relpath(real, real_folder)))
+        if is_within(real, real_folder)
+        else file
+    )
+
+
 def is_within(file: str, folder: str) -> bool:
     """Whether an absolute path is a folder or lies below it, by its spelling alone."""
     return file == folder or file.startswith(os.path.join(folder, ""))
@@ -125,5 +138,8 @@ def move(path: str, path_b64: str | None, root: str) -> tuple[str, str | None]:
     """``path`` and ``path_b64`` under a new ``root`` of records: an absolute path in it becomes relative to it."""
     if not is_absolute(path):
         return path, path_b64
-    file = path if path_b64 is None else os.fsdecode(base64.b64decode(path_b64))
-    return record_path(file, root_folder(root))
+    try:
+        file = path if path_b64 is None else os.fsdecode(base64.b64decode(path_b64, validate=True))
+    except ValueError:  # no Base64: nothing that could be said better
+        return path, path_b64
+    return record_path(spelled_in(file, root_folder(root)), root_folder(root))

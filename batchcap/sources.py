@@ -18,7 +18,7 @@ from pathlib import Path
 
 from batchcap.errors import DuplicateKeyError, InputNotFoundError, OptionError
 from batchcap.records import ImageRef, Key
-from batchcap.roots import Root, is_within, record_path
+from batchcap.roots import Root, is_within, record_path, spelled_in
 from batchcap.walk import SUFFIXES, Found, Identity, Input, Unread, walk
 
 __all__ = ["SUFFIXES", "count", "discover", "root_of"]
@@ -90,23 +90,19 @@ def _resolve_all(inputs: Sequence[Path], root: Path | None) -> tuple[list[Input]
         if isinstance(error, InputNotFoundError):
             raise
         raise InputNotFoundError("The current folder is no longer there.", "Change into one that is.") from None
-    resolved = [replace(each, file=_spelled_in(each, base)) for each in resolved]
+    # One file has one path: a folder may be a link itself, of a file only the folders above it count.
+    resolved = [replace(each, file=_spelled(each, base)) for each in resolved]
     if root is not None:
         _check_base(resolved, root, base)
     return resolved, base
 
 
-def _spelled_in(each: Input, base: str) -> str:
-    """The input as a name below ``base`` if it lies there, whatever link it was reached by: one file has one path."""
-    if is_within(each.file, base):
-        return each.file
-    folder, name = (each.file, "") if each.name is None else os.path.split(each.file)
-    real, real_base = os.path.join(os.path.realpath(folder), name).rstrip(os.sep), os.path.realpath(base)
-    return (
-        os.path.normpath(os.path.join(base, os.path.relpath(real, real_base)))
-        if is_within(real, real_base)
-        else each.file
-    )
+def _spelled(each: Input, base: str) -> str:
+    file = each.file
+    if each.name is None and not is_within(file, base):
+        real = os.path.realpath(file)
+        file = real if is_within(real, os.path.realpath(base)) else file
+    return spelled_in(file, base)
 
 
 def _resolve(path: Path) -> Input:

@@ -20,6 +20,8 @@ class StreamJournal:
         self.root = root
         self.skipped = self.skipped_failures = 0
         self.cut = 0
+        self.cut_text = ""
+        self.live: Path | None = None
         self.unfinished: Path | None = None
         self.replaces = False
         self.fresh = True

@@ -19,7 +19,7 @@ FILES = sorted(PACKAGE.glob("*.py"))
 FLOORS = (
     ("errors", "records", "places", "checked", "options", "text", "interrupts", "standard"),
     (
-        *("files", "tiff", "jpeg", "damage", "kinds", "opening", "images", "preprocess"),
+        *("files", "tiff", "jpeg", "metadata", "damage", "kinds", "opening", "images", "preprocess"),
         *("vocabulary", "onnxfile", "bundlefiles", "bundle", "contract", "sessions"),
         *("steps", "stepcheck", "rules", "sampling", "im2txt", "search"),
     ),

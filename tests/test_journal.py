@@ -358,6 +358,35 @@ def test_a_last_record_that_lost_its_line_end_is_kept(tmp_path: Path, format: Fo
     assert out.read_bytes() == whole + make_codec(format).encode([captioned(ref("new"))])
 
 
+def test_a_torn_line_is_told_with_what_it_said(tmp_path: Path) -> None:
+    """In CSV it may have been a note: two cells tell no more."""
+    out = tmp_path / "out"
+    write(out, AWKWARD, "csv")
+    with out.open("ab") as file:
+        file.write(b"my own note, keep this")
+    with Journal.open(out, "csv", FIRST) as journal:
+        assert (journal.cut, journal.cut_text) == (22, "my own note, keep this")
+
+
+def test_a_record_that_was_joined_to_a_torn_one_is_no_torn_line(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    one, other = (make_codec("jsonl").encode([captioned(ref(name))]) for name in "ab")
+    out.write_bytes(one + one[:80] + other)
+    with pytest.raises(OutputError, match="line 2"):
+        Journal.open(out, "jsonl", FIRST)
+    assert out.read_bytes() == one + one[:80] + other
+
+
+@pytest.mark.parametrize("end", [b"", b"]" * 200_000 + b"}\n"])
+def test_a_line_that_is_nested_without_end_is_an_error_that_names_it(tmp_path: Path, end: bytes) -> None:
+    out = tmp_path / "out"
+    write(out, AWKWARD[:1])
+    with out.open("ab") as file:
+        file.write(b'{"path":"x","caption":"y","a":' + b"[" * 200_000 + end)
+    with pytest.raises(OutputError, match="line 2"):
+        Journal.open(out, "jsonl", FIRST)
+
+
 def test_records_without_caption_and_error_are_no_records(tmp_path: Path) -> None:
     out = tmp_path / "out"
     write(out, [captioned(ref("a")), captioned(ref("b"))])
@@ -421,6 +450,7 @@ def test_zeros_at_the_end_after_a_power_failure_are_cut(tmp_path: Path, format: 
         b'{"images": []}',
         b'{"images": [{"path":"a"},\n',
         b'{"images": [',
+        b'{"path":"b.jpg","tags":[',
         b"{\n",
         b'{"pa\r\n',
         b'{"p' + bytes(100),
@@ -446,7 +476,7 @@ def test_a_foreign_file_is_refused_and_left_alone(tmp_path: Path, content: bytes
     ("content", "why"),
     [
         (b"path,caption\na,b\n", "not the header"),
-        (b"path;caption", "was saved by another program"),
+        (b"path;caption", "not the header"),
         (make_codec("csv", 3).header, "--num-captions 3, and this run has 1"),
         (make_codec("csv").header.replace(b",score", b""), "not those of this version"),
         (make_codec("csv").header.replace(b"\n", b"\r\n"), "with Windows line ends"),

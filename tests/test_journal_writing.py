@@ -591,13 +591,16 @@ def test_overwrite_makes_an_output_that_was_not_there_and_replaces_outputs_only(
             b"\xef\xbb\xbf" + csv.replace(b",", b";"),
             b"",
             b'{"path":"a',
-            b'{"path":"a"}',
+            b'{"path":"a","cap',
         )
     ):
         (tmp_path / f"{number}").write_bytes(ours)
         write(tmp_path / f"{number}", [captioned(ref("a"))], overwrite=True)
     photo = tmp_path / "photo.jpg"
-    for foreign in (b"notes", b"\xff\xd8\xff\xe0 a photo of the inputs", b"{}\n"):
+    labels = b'{"path":"a.jpg","label":"dog"}\n'
+    tables = (b'"path","label"\n"a.jpg","dog"\n', b"path\tlabel\na.jpg\tdog\n", b"path;label\n")
+    jpeg = b"\xff\xd8\xff\xe0 a photo of the inputs"
+    for foreign in (b"notes", jpeg, b"{}\n", labels, labels[:-1], b'{"path":"b.jpg","tags":[', *tables):
         photo.write_bytes(foreign)
         with pytest.raises(OutputError, match="is no output of batchcap") as caught:
             Journal.open(photo, "jsonl", FIRST, overwrite=True)
@@ -611,6 +614,15 @@ def test_a_foreign_file_in_the_way_of_overwrite_is_left_alone(tmp_path: Path) ->
         with pytest.raises(OutputError, match=r"out\.partial is not a JSONL output of batchcap"):
             Journal.open(tmp_path / "out", "jsonl", FIRST, overwrite=True)
         assert (tmp_path / "out.partial").read_text() == foreign
+
+
+def test_a_foreign_new_file_as_long_as_a_header_is_not_removed(tmp_path: Path) -> None:
+    header = make_codec("csv").header
+    partial = tmp_path / "out.partial"
+    partial.write_bytes(b"x" * len(header))
+    with pytest.raises(OutputError):
+        Journal.open(tmp_path / "out", "csv", FIRST, overwrite=True)
+    assert partial.read_bytes() == b"x" * len(header)
 
 
 def test_files_that_are_called_as_ours_could_be_are_left_alone(tmp_path: Path) -> None:

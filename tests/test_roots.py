@@ -129,7 +129,7 @@ def test_another_folder_with_the_same_names_stops_before_anything_is_written(
     with pytest.raises(RootError) as caught:
         run(other)
     assert f"relative to {one}, and those of this run would be relative to {other}" in caught.value.message
-    assert f"--root '{one}'" in caught.value.fix
+    assert f"--root {one}." in caught.value.fix
     assert "--relocate" in caught.value.fix
     assert caught.value.exit_code == 1
     assert output.read_bytes() == before
@@ -310,6 +310,55 @@ def test_images_that_lay_outside_and_are_inside_after_a_move_keep_one_name(
     assert (summary := run(other, relocate=True)).captioned == 0
     assert summary.skipped == 4
     assert [row["path"] for row in rows(output)] == [*NAMES, "9.jpg"]
+
+
+def test_names_that_are_not_utf8_keep_one_name_after_a_move(
+    run: Run, output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd, other, far = tmp_path / "ph\udcff", tmp_path / "other", tmp_path / "far"
+    write_photos(odd, 3)
+    write_photos(other, 1)
+    far.mkdir()
+    monkeypatch.chdir(far)
+    run(odd, other)
+    assert run(odd, relocate=True).captioned == 0
+    for record in decoded(output):
+        assert Path(file_of(record) or "").exists()
+    assert [(record.path, record.path_b64) for record in decoded(output)][:3] == [(name, None) for name in NAMES]
+
+
+def test_an_archive_whose_images_were_changed_since_has_moved_all_the_same(
+    run: Run, output: Path, archives: tuple[Path, Path], tmp_path: Path
+) -> None:
+    one, _ = archives
+    for _ in range(3):
+        run(one)
+        for name in NAMES:
+            with (one / name).open("ab") as file:
+                file.write(b" ")
+    run(one)
+    one.rename(tmp_path / "moved")
+    summary = run(tmp_path / "moved", relocate=True)
+    assert (summary.captioned, summary.skipped) == (0, 3)
+
+
+def test_records_without_a_root_beside_others_are_not_claimed_unseen(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    lines = make_codec("jsonl").encode([captioned(ref("theirs")), captioned(ref("ours"))]).splitlines(keepends=True)
+    (tmp_path / "ours").write_text("1")
+    out.write_bytes(lines[0] + lines[1].replace(b'"model"', b'"root":"%s","model"' % str(tmp_path).encode()))
+    with pytest.raises(RootError, match="of 1 of its images that were looked for, 0 are in"):
+        Journal.open(out, "jsonl", FIRST, root=at(str(tmp_path)), relocate=True)
+
+
+def test_two_spellings_of_one_root_are_one(tmp_path: Path) -> None:
+    out, link = tmp_path / "out", tmp_path / "link"
+    link.symlink_to(tmp_path)
+    line = make_codec("jsonl").encode([captioned(ref("a"))])
+    roots = [str(link).encode(), str(tmp_path).encode()]
+    out.write_bytes(b"".join(line.replace(b'"model"', b'"root":"%s","model"' % root) for root in roots))
+    with Journal.open(out, "jsonl", FIRST, root=at(str(tmp_path))) as journal:
+        assert journal.root == str(link)
 
 
 def test_one_file_has_one_path_whatever_link_leads_to_it(

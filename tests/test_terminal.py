@@ -390,7 +390,7 @@ def test_at_80_columns_no_word_of_a_summary_is_cut(tmp_path: Path, tiny_bundle: 
     figures = re.compile(r"\d[\d.,]*")  # times differ between two runs
     assert figures.sub("0", " ".join(seen.split())) == figures.sub("0", " ".join(wide.split()))
     first = " ".join(seen[seen.index("Captioned") :].split())
-    assert first.startswith(f"Captioned {COUNT - 1} images: {output} 1 image failed; its record says why:")
+    assert first.startswith(f"Captioned {COUNT - 1} images: {output} 1 image failed:")
     assert all(line.startswith(("failed: ", "Captioned", "  ")) for line in lines)
 
 
@@ -409,11 +409,11 @@ def test_a_folder_that_cannot_be_listed_is_no_image(
     break_photo(photos / "0001.jpg")
     done = call()
     assert done.exit_code == 3
-    assert "  1 image failed, and 1 folder could not be listed; their records say why:\n" in done.stderr
+    assert "  1 image failed, and 1 folder could not be listed:\n" in done.stderr
     assert "    failed: sub/: read, permission: this folder cannot be listed: Permission denied\n" in done.stderr
     refused = "photos"
     whole = call("--overwrite").stderr
-    assert "  1 folder could not be listed; its record says why:\n" in whole
+    assert "  1 folder could not be listed:\n" in whole
     assert "    failed: ./: read, permission: this folder cannot be listed: Permission denied\n" in whole
 
 
