@@ -38,7 +38,7 @@ _EMBEDDED: Final = Path(__file__).parent / "models"
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Side = Annotated[int, msgspec.Meta(ge=1, le=1024)]
 Token = Annotated[int, msgspec.Meta(ge=0)]
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*\Z")]
 
 
 class Tokens(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -12,8 +13,8 @@ from typer.core import TyperGroup
 from batchcap import __version__, cli_export, cli_verify
 from batchcap.cli_help import shorten
 from batchcap.cli_usage import path_of, usage_explained
-from batchcap.errors import BatchcapError, OptionError
-from batchcap.interrupts import Interrupted
+from batchcap.errors import BatchcapError, OptionError, OutputError
+from batchcap.interrupts import Interrupted, InterruptGuard
 from batchcap.options import Format, OnMismatch, RunOptions, Search, Style, WantedPrecision, parse_output
 from batchcap.standard import forget_stdout
 
@@ -60,10 +61,18 @@ class GuardedGroup(TyperGroup):
                 raise
             if isinstance(error.__cause__, KeyboardInterrupt):  # C extensions call it a failed import
                 raise typer.Exit(130) from None
-            from batchcap.console import show_bug
-
-            show_bug(error, ctx.obj or 0)
+            _show_unforeseen(error, ctx.obj or 0)
             raise typer.Exit(1) from None
+
+
+def _show_unforeseen(error: Exception, verbosity: int) -> None:
+    from batchcap.console import show_bug, show_error
+
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # other places are named where they are written
+        show_error(OutputError(f"Standard output cannot be written: {error.strerror}."), verbosity)
+        forget_stdout()
+    else:
+        show_bug(error, verbosity)
 
 
 app: Final = typer.Typer(
@@ -463,7 +472,8 @@ def bench(
         batch_size=batch_size,
         workers=workers,
     )
-    report = measure(options, say)
+    with InterruptGuard():  # it has a temporary folder to remove
+        report = measure(options, say)
     show_bench(report)
     if json_file is not None:
         write_report(report, json_file)

@@ -408,7 +408,13 @@ def _six(value: float, record: Record) -> float:
             f"{record.path}: the model gave it a log_prob or score of {value}, which no output can hold.",
             "The model's numbers overflow on this image: use another precision, device or bundle.",
         )
-    return round(value, 6)
+    return round_score(value, 6)
+
+
+def round_score(value: float, digits: int) -> float:
+    """So many digits after the point, and more for a small number: a large penalty makes scores of 1e-12."""
+    small = value != 0 and abs(value) < 1e-3
+    return round(value, digits + (-math.floor(math.log10(abs(value))) if small else 0))
 
 
 def _round(record: Record) -> Record:

@@ -18,6 +18,7 @@ from batchcap import sources
 from batchcap.bundle import Bundle, open_bundle
 from batchcap.captioner import Captioner, decoding_options, good_keys, in_precision
 from batchcap.errors import BatchcapError, NoImagesError, OutputError
+from batchcap.formats import round_score
 from batchcap.giants import Giants
 from batchcap.interrupts import Interrupted, InterruptGuard
 from batchcap.journal import Journal
@@ -241,7 +242,7 @@ def _records(
 
 
 def _captioned(record: Record, size: Loaded, captions: Sequence[Caption], several: bool) -> Record:
-    rounded = tuple(Caption(c.caption, round(c.log_prob, _DIGITS), round(c.score, _DIGITS)) for c in captions)
+    rounded = tuple(Caption(c.caption, round(c.log_prob, _DIGITS), round_score(c.score, _DIGITS)) for c in captions)
     best = rounded[0]
     return structs.replace(
         record,

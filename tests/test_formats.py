@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchcap.errors import OutputError
-from batchcap.formats import Codec, Csv, Jsonl, guess_format, make_codec
+from batchcap.formats import Codec, Csv, Jsonl, guess_format, make_codec, round_score
 from batchcap.records import Caption, Failure, Record
 
 texts = st.text(st.characters(exclude_categories=["Cs"])) | st.text("\\\r\n\",' \0\u2028\x85rné", max_size=12)
@@ -295,3 +295,12 @@ def test_no_cell_of_text_begins_as_a_formula_does(start: str) -> None:
         assert not [cell for cell in cells if cell.startswith((*"=+@\t\r\uff1d", "-H"))]
         assert Csv().decode(line) == written
     assert b",-1.0,-1.0," in Csv().encode([record])  # numbers stay numbers
+
+
+def test_a_small_score_keeps_its_digits() -> None:
+    written = Record(path="a", caption="x", log_prob=-23.9, score=-2.334961e-12, decoding="d#01234567")
+    for codec in (Jsonl(), Csv()):
+        (line,) = _lines(codec, [written])
+        assert codec.decode(line).score == pytest.approx(-2.334961e-12, rel=1e-5)
+    assert round_score(-1.79514, 4) == -1.7951
+    assert round_score(0.0, 4) == 0

@@ -81,3 +81,15 @@ def test_failed_images_count_without_standard_error(tiny_bundle: Path, tmp_path:
         'batchcap run "$1" -o "$2" --model "$3" 2> /dev/full', tmp_path / "photos", tmp_path / "o.jsonl", tiny_bundle
     )
     assert done.returncode == 3
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a stream that is always full")
+@pytest.mark.parametrize("command", [["info"], ["run", "--help"]])
+def test_a_full_standard_output_is_no_bug(command: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "batchcap", *command], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert "Standard output cannot be written: No space left on device" in done.stderr.replace("\n", " ")
+    assert "bug" not in done.stderr
