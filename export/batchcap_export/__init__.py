@@ -40,4 +40,4 @@ def _forget(folder: Path, since: float) -> None:
 # Keras writes its four default settings into the home folder when it is loaded. Who had none keeps none. By the time,
 # not by a look now: another process may be about to remove what it has made.
 if "keras" not in sys.modules and "KERAS_HOME" not in os.environ:
-    atexit.register(_forget, Path("~/.keras").expanduser(), time.time() - 1)
+    atexit.register(_forget, Path("~/.keras").expanduser(), time.time())
