@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,16 +27,16 @@ def __getattr__(name: str) -> Any:
     return getattr(api, name, None) or getattr(model, name)
 
 
-def _forget(folder: Path, since: float) -> None:
-    """Remove the folder of Keras if it was made since then; not what was downloaded into it meanwhile."""
-    settings = folder / "keras.json"
+def _forget(folder: Path) -> None:
+    """Remove the folder of Keras again; not what was downloaded into it meanwhile."""
     with suppress(OSError):
-        if [path.name for path in folder.iterdir()] == [settings.name] and settings.stat().st_mtime >= since:
-            settings.unlink()
+        if [path.name for path in folder.iterdir()] == ["keras.json"]:
+            (folder / "keras.json").unlink()
             folder.rmdir()
 
 
-# Keras writes its four default settings into the home folder when it is loaded. Who had none keeps none. By the time,
-# not by a look now: another process may be about to remove what it has made.
+# Keras writes its four default settings into the home folder when it is loaded. Who had none keeps none.
 if "keras" not in sys.modules and "KERAS_HOME" not in os.environ:
-    atexit.register(_forget, Path("~/.keras").expanduser(), time.time())
+    _keras = Path("~/.keras").expanduser()
+    if not _keras.exists():
+        atexit.register(_forget, _keras)
