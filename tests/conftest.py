@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -38,3 +40,25 @@ def own_handlers() -> Iterator[None]:
 # A busy machine makes examples slowly; that says nothing of the code.
 settings.register_profile("busy", suppress_health_check=[HealthCheck.too_slow], deadline=None)
 settings.load_profile("busy")
+
+
+@pytest.fixture
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the machine's, and a terminal that is wide and has no colours."""
+    for name in [name for name in os.environ if name.startswith("BATCHCAP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TERMINAL_WIDTH", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+@pytest.fixture
+def call(photos: Path, tmp_path: Path, tiny_bundle: Path) -> Callable[..., Any]:
+    """`batchcap run photos -o out.jsonl --model tiny` with more options; later ones win."""
+    from commands import invoke
+
+    def run(*more: str | Path, inputs: tuple[str | Path, ...] = (photos,), output: str = "out.jsonl") -> Any:
+        where = output if output == "-" else str(tmp_path / output)
+        return invoke("run", *inputs, "-o", where, "--model", tiny_bundle, "--device", "cpu", *more)
+
+    return run

@@ -29,31 +29,13 @@ from batchcap.locks import open_locked
 
 COUNT = 6
 
-
-@pytest.fixture(autouse=True)
-def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("BATCHCAP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("TERMINAL_WIDTH", "200")
-    monkeypatch.setenv("NO_COLOR", "1")
+pytestmark = pytest.mark.usefixtures("plain_environment")
 
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     write_photos(tmp_path / "photos", COUNT)
     return tmp_path / "photos"
-
-
-@pytest.fixture
-def call(photos: Path, tmp_path: Path, tiny_bundle: Path) -> Callable[..., Result]:
-    """`batchcap run photos -o out.jsonl --model tiny` with more options; later ones win."""
-
-    def run(*more: str | Path, inputs: tuple[str | Path, ...] = (photos,), output: str = "out.jsonl") -> Result:
-        where = output if output == "-" else str(tmp_path / output)
-        return invoke("run", *inputs, "-o", where, "--model", tiny_bundle, "--device", "cpu", *more)
-
-    return run
 
 
 def records(text: str | Path) -> list[dict[str, Any]]:
