@@ -22,7 +22,7 @@ test: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile
 	@$(MAKE) --no-print-directory alone
 
 # The built wheel in an environment of its own, where TensorFlow is not installed.

@@ -256,10 +256,13 @@ def test_too_many_changed_captions_leave_no_bundle(place: Path, tmp_path: Path, 
 
 @pytest.fixture(scope="module")
 def many(place: Path, plain: Bundle) -> tuple[Path, Path]:
-    """A folder of 564 pictures, and a file with what fp32 says of them as references."""
+    """A folder of 564 pictures, and a file with what fp32 says of them as references.
+
+    An empty caption is no reference: a picture of which fp32 says nothing is given another one.
+    """
     folder = place / "many"
     files = write_pictures(folder, 564, seed=4)
-    lines = [f"{file.name}#0\t{text}\n" for file, text in zip(files, caption_files(plain, files), strict=True)]
+    lines = [f"{file.name}#0\t{text or 'nothing'}\n" for file, text in zip(files, caption_files(plain, files), strict=True)]
     (place / "references.txt").write_text("".join(lines), encoding="utf-8")
     return folder, place / "references.txt"
 
