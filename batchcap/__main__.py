@@ -8,9 +8,9 @@ import sys
 def main() -> None:
     """Run the command line."""
     try:
-        from batchcap import interrupts, standard
+        from batchcap.system import interrupts, process
 
-        standard.take_over()
+        process.take_over()
         interrupts.end_on_second_signal()
         from batchcap.cli import app
 

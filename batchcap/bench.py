@@ -23,12 +23,12 @@ from batchcap import pipeline, sources
 from batchcap.captioner import Captioner
 from batchcap.doctor import versions
 from batchcap.errors import NoImagesError, OptionError, OutputError
-from batchcap.interrupts import Interrupted
 from batchcap.loading import load
 from batchcap.options import RunOptions, WantedPrecision, usable_cores
 from batchcap.preprocess import Pixels
 from batchcap.records import ImageRef
 from batchcap.steps import Ids, Step, StepOutput
+from batchcap.system.interrupts import Interrupted
 
 WIDTH: Final = 500
 HEIGHT: Final = 375

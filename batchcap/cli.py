@@ -14,9 +14,9 @@ from batchcap import __version__, cli_export, cli_verify
 from batchcap.cli_help import shorten
 from batchcap.cli_usage import path_of, usage_explained
 from batchcap.errors import BatchcapError, OptionError, OutputError
-from batchcap.interrupts import Interrupted, InterruptGuard
 from batchcap.options import Format, OnMismatch, RunOptions, Search, Style, WantedPrecision, parse_output
-from batchcap.standard import forget_stdout
+from batchcap.system.interrupts import Interrupted, InterruptGuard
+from batchcap.system.process import forget_stdout
 
 
 class GuardedGroup(TyperGroup):

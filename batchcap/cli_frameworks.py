@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from batchcap.errors import MissingExtraError
-from batchcap.interrupts import Interrupted, InterruptGuard
+from batchcap.system.interrupts import Interrupted, InterruptGuard
 
 
 def need_export() -> None:

@@ -18,9 +18,9 @@ from typing import Final
 
 import msgspec
 
-from batchcap import interrupts
-from batchcap.places import own_file
 from batchcap.records import Failure, ImageRef, Key, Record
+from batchcap.system import interrupts
+from batchcap.system.output_files import own_file
 
 GIANT: Final = 256 * 2**20
 """Bytes from which on an image is noted before it is decoded."""

@@ -1,7 +1,7 @@
 """The live output, JSONL or CSV, which is also the resume state: lock, recover, skip what is done, append.
 
 `Journal.append` is the commit point: what it returned from survives a kill, a crash and a full disk. A run holds the
-lock of the output file itself (`batchcap.locks`), so nothing lies beside it; with ``overwrite`` the new file,
+lock of the output file itself (`batchcap.system.locks`), so nothing lies beside it; with ``overwrite`` the new file,
 ``OUTPUT.partial``, does until it is complete.
 """
 
@@ -16,14 +16,20 @@ from typing import BinaryIO, Final, Self
 
 from batchcap.errors import OutputError
 from batchcap.formats import Codec, make_codec
-from batchcap.locks import open_locked
 from batchcap.mismatch import check_fingerprint, check_root
 from batchcap.options import Format, OnMismatch
-from batchcap.places import check_place, explained, own_file, sync_folder, take_over
 from batchcap.records import Fingerprint, ImageRef, Record
 from batchcap.recovery import looks_like_ours, recover
 from batchcap.resume import Finished, digest
 from batchcap.roots import Root
+from batchcap.system.locks import open_locked
+from batchcap.system.output_files import (
+    check_place,
+    explained,
+    own_file,
+    sync_folder,
+    take_over,
+)
 
 _REWRITTEN: Final = "rewritten"
 _SHOWN_TAIL: Final = 300

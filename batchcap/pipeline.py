@@ -20,7 +20,6 @@ from batchcap.captioner import Captioner, decoding_options, good_keys, in_precis
 from batchcap.errors import BatchcapError, NoImagesError, OutputError
 from batchcap.formats import round_score
 from batchcap.giants import Giants
-from batchcap.interrupts import Interrupted, InterruptGuard
 from batchcap.journal import Journal
 from batchcap.loading import Batch, Loaded, load
 from batchcap.options import RunOptions
@@ -29,6 +28,7 @@ from batchcap.records import Caption, Failure, Fingerprint, ImageRef, Record
 from batchcap.roots import Root
 from batchcap.sessions import Device, choose_device
 from batchcap.stream import StreamJournal
+from batchcap.system.interrupts import Interrupted, InterruptGuard
 from batchcap.walk import Unread
 from batchcap.wording import prefix_tokens
 

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, _imaging
 
-from batchcap import standard
 from batchcap.images import decode_image, orientation, salvage_image
 from batchcap.opening import peek_size
+from batchcap.system import process
 
 __all__ = [
     "Fit",
@@ -42,7 +42,7 @@ Fit = Literal["stretch", "center-crop", "pad"]
 
 # libtiff prints what it finds wrong on standard error, and Pillow raises it as well. `dlsym` finds the libtiff that
 # Pillow is linked with; where that is inside Pillow's own file, the lines stay. The handler is the whole process's.
-if standard.is_ours():
+if process.is_ours():
     with suppress(OSError, AttributeError):
         _set_handler = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
         _set_handler.argtypes, _set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p

@@ -18,7 +18,6 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state
 
-from batchcap import standard
 from batchcap.bundle import Bundle
 from batchcap.contract import verify_decoder, verify_encoder, verify_select
 from batchcap.errors import BatchcapError, BundleError, DeviceError, OptionError
@@ -26,6 +25,7 @@ from batchcap.options import check_threads, usable_cores
 from batchcap.preprocess import Pixels
 from batchcap.stepcheck import step_problem
 from batchcap.steps import Leaving, StepOutput, leave_at_once, leave_by_halves
+from batchcap.system import process
 
 __all__ = [
     "Decoder",
@@ -64,7 +64,7 @@ _PROBE: Final = (
 if os.environ.get("ORT_DISABLE_TELEMETRY") == "1":
     # For a host that had loaded onnxruntime before batchcap: files it has then, but from here on it sends nothing.
     ort.disable_telemetry_events()
-if standard.is_ours():
+if process.is_ours():
     ort.set_default_logger_severity(_SILENT)  # of the whole process: a host keeps its own
 
 

@@ -25,7 +25,7 @@ from batchcap import __version__, pipeline, sessions
 from batchcap.bundle import Generation
 from batchcap.cli import app
 from batchcap.errors import DeviceError
-from batchcap.locks import open_locked
+from batchcap.system.locks import open_locked
 
 COUNT = 6
 

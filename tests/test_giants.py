@@ -18,9 +18,9 @@ from PIL import Image
 from batchcap import loading, pipeline
 from batchcap.giants import GIANT, Giants
 from batchcap.options import RunOptions
-from batchcap.places import own_file
 from batchcap.progress import Summary
 from batchcap.records import Failure, ImageRef, Record
+from batchcap.system.output_files import own_file
 
 # The real decoder is called, and the system ends the process while a giant is under way, as it does for want of memory.
 KILLED = """
@@ -28,7 +28,7 @@ import os, signal, sys, time
 from pathlib import Path
 from batchcap import loading, pipeline
 from batchcap.options import RunOptions
-from batchcap.places import own_file
+from batchcap.system.output_files import own_file
 decode = loading.decode_image
 def watched(data, dct):
     image = decode(data, dct)

@@ -18,7 +18,7 @@ import pytest
 from bundles import build_bundle, looping, rewrite
 from photos import write_photos
 
-from batchcap.interrupts import Interrupted, InterruptGuard
+from batchcap.system.interrupts import Interrupted, InterruptGuard
 
 pytestmark = pytest.mark.usefixtures("own_handlers")
 

@@ -14,7 +14,6 @@ from typing import Any, BinaryIO, cast
 import pytest
 from journals import FIRST, FORMATS, SECOND, both, captioned, failed, names, posix, python, read, ref, write
 
-from batchcap import locks
 from batchcap.errors import BatchcapError, OutputError, OutputLockedError
 from batchcap.formats import make_codec
 from batchcap.journal import Journal
@@ -22,6 +21,7 @@ from batchcap.options import Format
 from batchcap.records import ImageRef
 from batchcap.roots import Root
 from batchcap.stream import StreamJournal
+from batchcap.system import locks
 
 # --- Places that cannot be written
 

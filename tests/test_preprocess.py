@@ -367,8 +367,8 @@ def test_a_damaged_tiff_is_named_in_words_and_nothing_is_printed() -> None:
     data[100:3000] = bytes(2900)
     code = """
 import sys
-from batchcap import standard
-standard.take_over()
+from batchcap.system import process
+process.take_over()
 from batchcap.errors import ImageError
 from batchcap.preprocess import decode_image
 try:
@@ -452,8 +452,8 @@ def test_nothing_reaches_standard_error(tmp_path: Path) -> None:
         (tmp_path / str(number)).write_bytes(data)
     script = (
         "import sys, pathlib\n"
-        "from batchcap import standard\n"
-        "standard.take_over()\n"
+        "from batchcap.system import process\n"
+        "process.take_over()\n"
         "from batchcap import preprocess\n"
         "from batchcap.errors import ImageError\n"
         "for file in sorted(pathlib.Path(sys.argv[1]).iterdir()):\n"

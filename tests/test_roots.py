@@ -18,10 +18,10 @@ from batchcap.errors import InputNotFoundError, OptionError, RootError
 from batchcap.formats import make_codec
 from batchcap.journal import Journal
 from batchcap.options import Format, RunOptions
-from batchcap.places import own_file
 from batchcap.progress import Summary
 from batchcap.records import ImageRef, Record
 from batchcap.roots import Root, file_of, root_folder, root_text
+from batchcap.system.output_files import own_file
 
 Run = Callable[..., Summary]
 NAMES = ["0000.jpg", "0001.jpg", "sub/0002.jpg"]
