@@ -24,7 +24,7 @@ from batchcap.captioner import Captioner
 from batchcap.doctor import versions
 from batchcap.errors import NoImagesError, OptionError, OutputError
 from batchcap.loading import load
-from batchcap.options import RunOptions, WantedPrecision, usable_cores
+from batchcap.options.options import RunOptions, WantedPrecision, usable_cores
 from batchcap.preprocess import Pixels
 from batchcap.records import ImageRef
 from batchcap.steps import Ids, Step, StepOutput

@@ -15,7 +15,13 @@ import msgspec
 from batchcap import bundlefiles
 from batchcap.bundlefiles import FileEntry
 from batchcap.errors import BundleError, OptionError
-from batchcap.options import Precision, Search, VariantName, has_beam, largest_penalty
+from batchcap.options.options import (
+    Precision,
+    Search,
+    VariantName,
+    has_beam,
+    largest_penalty,
+)
 from batchcap.preprocess import Preprocess
 from batchcap.text import Text, has_pieces
 from batchcap.vocabulary import Vocabulary
@@ -51,7 +57,7 @@ class Tokens(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class Generation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How this model captions best; see `batchcap.options.DecodingOptions`."""
+    """How this model captions best; see `batchcap.options.options.DecodingOptions`."""
 
     search: Search = "beam"
     beam_size: Annotated[int, msgspec.Meta(ge=1, le=256)] = 3

@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 
 from batchcap import loading
 from batchcap.bundle import Bundle, Manifest, open_bundle
-from batchcap.checked import checked
 from batchcap.errors import BundleError, OptionError
 from batchcap.files import look
 from batchcap.im2txt import printed
-from batchcap.options import (
+from batchcap.options.options import (
     DecodingOptions,
     Precision,
     RunOptions,
@@ -35,6 +34,7 @@ from batchcap.options import (
     has_beam,
     largest_penalty,
 )
+from batchcap.options.types import checked
 from batchcap.preprocess import Pixels
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef, Key
 from batchcap.search import Hypothesis, candidates_needed, search

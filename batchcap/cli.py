@@ -14,7 +14,15 @@ from batchcap import __version__, cli_export, cli_verify
 from batchcap.cli_help import shorten
 from batchcap.cli_usage import path_of, usage_explained
 from batchcap.errors import BatchcapError, OptionError, OutputError
-from batchcap.options import Format, OnMismatch, RunOptions, Search, Style, WantedPrecision, parse_output
+from batchcap.options.options import (
+    Format,
+    OnMismatch,
+    RunOptions,
+    Search,
+    Style,
+    WantedPrecision,
+    parse_output,
+)
 from batchcap.system.interrupts import Interrupted, InterruptGuard
 from batchcap.system.process import forget_stdout
 

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from batchcap.errors import BatchcapError, OptionError
-from batchcap.options import LIMITS
+from batchcap.options.options import LIMITS
 
 
 def path_of(text: str) -> Path:

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from batchcap.options import DecodingOptions
+from batchcap.options.options import DecodingOptions
 from batchcap.rules import Rules
 from batchcap.steps import Best, Floats, Hypothesis, Ids, Leaving, Step, Trail
 

@@ -17,7 +17,7 @@ from typing import BinaryIO, Final, Self
 from batchcap.errors import OutputError
 from batchcap.formats import Codec, make_codec
 from batchcap.mismatch import check_fingerprint, check_root
-from batchcap.options import Format, OnMismatch
+from batchcap.options.options import Format, OnMismatch
 from batchcap.records import Fingerprint, ImageRef, Record
 from batchcap.recovery import looks_like_ours, recover
 from batchcap.resume import Finished, digest

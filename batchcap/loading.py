@@ -23,7 +23,7 @@ from batchcap import files
 from batchcap.errors import ImageError
 from batchcap.giants import Giants
 from batchcap.opening import give_memory_back, peek_cost
-from batchcap.options import usable_cores
+from batchcap.options.options import usable_cores
 from batchcap.preprocess import Pixels, Preprocess, apply, decode_image, salvage_image
 from batchcap.records import Failure, ImageRef
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from batchcap.errors import MismatchError, RootError
-from batchcap.options import explain_label
+from batchcap.options.options import explain_label
 from batchcap.records import Fingerprint
 from batchcap.resume import Finished
 from batchcap.roots import Root, file_of, root_folder, same_root

@@ -22,7 +22,7 @@ from batchcap.formats import round_score
 from batchcap.giants import Giants
 from batchcap.journal import Journal
 from batchcap.loading import Batch, Loaded, load
-from batchcap.options import RunOptions
+from batchcap.options.options import RunOptions
 from batchcap.progress import Progress, Start, Summary, Tally
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef, Record
 from batchcap.roots import Root

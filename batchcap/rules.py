@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from batchcap.options import DecodingOptions
+from batchcap.options.options import DecodingOptions
 from batchcap.steps import Ids
 
 

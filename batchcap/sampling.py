@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from batchcap.options import DecodingOptions
+from batchcap.options.options import DecodingOptions
 from batchcap.rules import Rules, most_banned
 from batchcap.steps import Floats, Hypothesis, Ids, Leaving, Step, Trail
 

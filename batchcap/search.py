@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchcap.im2txt import im2txt
-from batchcap.options import DecodingOptions
+from batchcap.options.options import DecodingOptions
 from batchcap.rules import Rules, most_banned
 from batchcap.sampling import sample, sample_candidates
 from batchcap.steps import Best, Floats, Hypothesis, Ids, Leaving, Step, StepOutput, Trail, leave_at_once

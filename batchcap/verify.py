@@ -20,7 +20,7 @@ from batchcap.bundle import Bundle, Manifest, file_problems, open_bundle, read_m
 from batchcap.bundlefiles import LoopError
 from batchcap.captioner import decoding_options
 from batchcap.errors import BatchcapError, BundleError, ImageError, NoImagesError
-from batchcap.options import DecodingOptions, Precision
+from batchcap.options.options import DecodingOptions, Precision
 from batchcap.preprocess import Pixels, Preprocess, apply, decode_image
 from batchcap.records import ImageRef
 from batchcap.search import candidates_needed, search

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from batchcap.bundle import Bundle, Tokens
 from batchcap.errors import OptionError
-from batchcap.options import DecodingOptions
+from batchcap.options.options import DecodingOptions
 from batchcap.vocabulary import Vocabulary
 
 

@@ -23,7 +23,7 @@ from batchcap.bench import machine
 from batchcap.bundle import Bundle, open_bundle
 from batchcap.console_progress import Steps
 from batchcap.loading import load
-from batchcap.options import DecodingOptions
+from batchcap.options.options import DecodingOptions
 from batchcap.search import candidates_needed, search
 from batchcap.sessions import Features, choose_device, open_sessions
 from batchcap.sources import discover

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from batchcap.bench import StepClock, machine
-from batchcap.options import DecodingOptions
+from batchcap.options.options import DecodingOptions
 from batchcap.search import candidates_needed, search
 from batchcap.steps import Ids, StepOutput
 

@@ -15,7 +15,7 @@ import pytest
 
 from batchcap.formats import make_codec
 from batchcap.journal import Journal
-from batchcap.options import Format
+from batchcap.options.options import Format
 from batchcap.records import Failure, Fingerprint, ImageRef, Record
 
 FIRST = Fingerprint("small@11111111", "exact", "beam3-lp0.7#aaaaaaaa")

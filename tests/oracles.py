@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from batchcap.options import DecodingOptions
+from batchcap.options.options import DecodingOptions
 from batchcap.search import Hypothesis, StepOutput, candidates_needed, search
 from batchcap.steps import leave_at_once, leave_by_halves
 

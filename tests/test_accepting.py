@@ -14,7 +14,7 @@ from PIL import Image
 
 from batchcap import pipeline
 from batchcap.captioner import Captioner
-from batchcap.options import Format, RunOptions
+from batchcap.options.options import Format, RunOptions
 from batchcap.progress import Summary
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from batchcap import bundle as bundles
 from batchcap import pipeline
 from batchcap.captioner import Captioner
-from batchcap.options import RunOptions
+from batchcap.options.options import RunOptions
 
 NAME = "flickr8k-small"
 DATA = Path(__file__).parents[2] / "shared" / "data"

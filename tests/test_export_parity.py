@@ -19,7 +19,7 @@ from architectures import MARKS, UNITS, options_of, random_captioner, random_mod
 from proofs import captions_of, check_graphs, shapes
 
 from batchcap.errors import ExportError, OutputError
-from batchcap.options import DecodingOptions
+from batchcap.options.options import DecodingOptions
 from batchcap.text import Text
 from batchcap_export import bundling, convert, parity
 from batchcap_export.bundling import BundleOptions, export_model

@@ -17,7 +17,7 @@ from PIL import Image
 
 from batchcap import loading, pipeline
 from batchcap.giants import GIANT, Giants
-from batchcap.options import RunOptions
+from batchcap.options.options import RunOptions
 from batchcap.progress import Summary
 from batchcap.records import Failure, ImageRef, Record
 from batchcap.system.output_files import own_file
@@ -27,7 +27,7 @@ KILLED = """
 import os, signal, sys, time
 from pathlib import Path
 from batchcap import loading, pipeline
-from batchcap.options import RunOptions
+from batchcap.options.options import RunOptions
 from batchcap.system.output_files import own_file
 decode = loading.decode_image
 def watched(data, dct):

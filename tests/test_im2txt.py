@@ -28,7 +28,7 @@ from oracles import (
 )
 
 from batchcap.captioner import Captioner
-from batchcap.options import DecodingOptions
+from batchcap.options.options import DecodingOptions
 from batchcap.preprocess import apply
 from batchcap.search import Hypothesis
 from batchcap.steps import Leaving, leave_by_halves

@@ -16,7 +16,7 @@ from journals import FIRST, SECOND, both, captioned, failed, names, read, ref, t
 from batchcap.errors import MismatchError, OutputError
 from batchcap.formats import make_codec
 from batchcap.journal import Journal
-from batchcap.options import DecodingOptions, Format
+from batchcap.options.options import DecodingOptions, Format
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef
 
 # --- Skipping what is done

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from batchcap.errors import MismatchError
 from batchcap.formats import Codec, make_codec
 from batchcap.journal import Journal
-from batchcap.options import Format, OnMismatch
+from batchcap.options.options import Format, OnMismatch
 from batchcap.records import Failure, Fingerprint, ImageRef, Record
 
 NAMES = ["a.jpg", "é,\n.jpg", '"c".jpg', "d\\.jpg"]

@@ -17,7 +17,7 @@ from journals import FIRST, FORMATS, SECOND, both, captioned, failed, names, pos
 from batchcap.errors import BatchcapError, OutputError, OutputLockedError
 from batchcap.formats import make_codec
 from batchcap.journal import Journal
-from batchcap.options import Format
+from batchcap.options.options import Format
 from batchcap.records import ImageRef
 from batchcap.roots import Root
 from batchcap.stream import StreamJournal

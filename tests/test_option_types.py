@@ -12,7 +12,7 @@ import pytest
 from batchcap import pipeline
 from batchcap.captioner import Captioner, decoding_options
 from batchcap.errors import OptionError
-from batchcap.options import DecodingOptions, RunOptions
+from batchcap.options.options import DecodingOptions, RunOptions
 from batchcap.sessions import choose_device
 
 

@@ -23,7 +23,7 @@ from photos import break_photo, write_photos
 from batchcap import bench, journal, pipeline, sources
 from batchcap.captioner import Captioner
 from batchcap.errors import BundleError, InputNotFoundError, MismatchError, NoImagesError, OutputError, RootError
-from batchcap.options import RunOptions
+from batchcap.options.options import RunOptions
 from batchcap.progress import Progress, Start, Summary
 from batchcap.records import Record
 from batchcap.system.interrupts import Interrupted

@@ -21,7 +21,7 @@ from batchcap.bundle import Variant, graph_file, open_bundle
 from batchcap.captioner import Captioner, in_precision
 from batchcap.cli import app
 from batchcap.errors import BundleError, MismatchError, OptionError
-from batchcap.options import RunOptions
+from batchcap.options.options import RunOptions
 from batchcap.sessions import Device
 
 CPU = Device("cpu", 0, "CPU")

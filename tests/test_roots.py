@@ -17,7 +17,7 @@ from batchcap import pipeline
 from batchcap.errors import InputNotFoundError, OptionError, RootError
 from batchcap.formats import make_codec
 from batchcap.journal import Journal
-from batchcap.options import Format, RunOptions
+from batchcap.options.options import Format, RunOptions
 from batchcap.progress import Summary
 from batchcap.records import ImageRef, Record
 from batchcap.roots import Root, file_of, root_folder, root_text

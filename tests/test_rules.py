@@ -15,7 +15,7 @@ from oracles import INF, Model, Stepper, decodings, model_of, models, naive, sam
 from batchcap.bundle import open_bundle
 from batchcap.captioner import Captioner, decoding_options
 from batchcap.errors import OptionError
-from batchcap.options import DecodingOptions, explain_label
+from batchcap.options.options import DecodingOptions, explain_label
 from batchcap.search import candidates_needed
 from batchcap.wording import banned_tokens
 

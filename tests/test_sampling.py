@@ -28,7 +28,7 @@ from PIL import Image
 
 from batchcap.captioner import Captioner
 from batchcap.errors import OptionError
-from batchcap.options import DecodingOptions
+from batchcap.options.options import DecodingOptions
 from batchcap.search import candidates_needed
 from batchcap.steps import Leaving, leave_by_halves
 

@@ -39,7 +39,7 @@ from oracles import (
 )
 
 import batchcap
-from batchcap.options import DecodingOptions
+from batchcap.options.options import DecodingOptions
 from batchcap.search import Hypothesis, StepOutput, candidates_needed, search
 from batchcap.steps import Leaving, leave_at_once, leave_by_halves
 

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from batchcap.bundle import Generation
 from batchcap.errors import ExportError
-from batchcap.options import DecodingOptions, VariantName
+from batchcap.options.options import DecodingOptions, VariantName
 from batchcap_export.texts import TextName
 
 MIN_IMAGES = 64

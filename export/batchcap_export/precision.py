@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from batchcap.bundle import DECODER_FILE, SELECT_FILE, Bundle, Variant, graph_file
 from batchcap.captioner import Captioner, decoding_options
 from batchcap.errors import ExportError
-from batchcap.options import VariantName
+from batchcap.options.options import VariantName
 from batchcap.sessions import Stepper, choose_device
 from batchcap.steps import Ids, Step, StepOutput
 from batchcap_export import datasets, images

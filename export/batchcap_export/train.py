@@ -15,7 +15,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from batchcap.bundle import Generation, Tokens
-from batchcap.options import DecodingOptions
+from batchcap.options.options import DecodingOptions
 from batchcap.preprocess import Preprocess
 from batchcap.vocabulary import Vocabulary
 from batchcap_export import datasets

@@ -13,8 +13,8 @@ from urllib.parse import quote_plus, unquote_plus
 
 import msgspec
 
-from batchcap.checked import checked, hints
 from batchcap.errors import OptionError
+from batchcap.options.types import checked, hints
 
 Format = Literal["jsonl", "csv"]
 OnMismatch = Literal["stop", "recaption", "keep"]
@@ -57,7 +57,7 @@ def check_types(options: type, given: Mapping[str, object]) -> dict[str, Any]:
     """What was given for fields of ``options``, each in the type of its field.
 
     Raises:
-        OptionError: a value is of another type; see `checked.checked`.
+        OptionError: a value is of another type; see `types.checked`.
     """
     return {name: checked(name, value, hints(options)[name], _valid(name)) for name, value in given.items()}
 
