@@ -19,13 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from batchcap import pipeline, sources
+from batchcap import pipeline
 from batchcap.captioner import Captioner
 from batchcap.doctor import versions
 from batchcap.errors import NoImagesError, OptionError, OutputError
-from batchcap.loading import load
+from batchcap.images import discovery
+from batchcap.images.loader import load
+from batchcap.images.preprocess import Pixels
 from batchcap.options.options import RunOptions, WantedPrecision, usable_cores
-from batchcap.preprocess import Pixels
 from batchcap.records import ImageRef
 from batchcap.steps import Ids, Step, StepOutput
 from batchcap.system.interrupts import Interrupted
@@ -205,7 +206,7 @@ def _picture(random: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def _references(folder: Path, count: int) -> list[ImageRef]:
-    refs = list(islice(sources.discover([folder]), count))
+    refs = list(islice(discovery.discover([folder]), count))
     if not refs:
         raise NoImagesError(f"There is no image in {folder}.", "Name a folder with photos, or none.")
     return refs

@@ -15,6 +15,7 @@ import msgspec
 from batchcap import bundlefiles
 from batchcap.bundlefiles import FileEntry
 from batchcap.errors import BundleError, OptionError
+from batchcap.images.preprocess import Preprocess
 from batchcap.options.options import (
     Precision,
     Search,
@@ -22,7 +23,6 @@ from batchcap.options.options import (
     has_beam,
     largest_penalty,
 )
-from batchcap.preprocess import Preprocess
 from batchcap.text import Text, has_pieces
 from batchcap.vocabulary import Vocabulary
 

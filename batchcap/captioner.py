@@ -15,11 +15,12 @@ from typing import Any, TypeAlias, TypedDict, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from batchcap import loading
 from batchcap.bundle import Bundle, Manifest, open_bundle
 from batchcap.errors import BundleError, OptionError
-from batchcap.files import look
 from batchcap.im2txt import printed
+from batchcap.images import loader
+from batchcap.images.files import look
+from batchcap.images.preprocess import Pixels
 from batchcap.options.options import (
     DecodingOptions,
     Precision,
@@ -35,7 +36,6 @@ from batchcap.options.options import (
     largest_penalty,
 )
 from batchcap.options.types import checked
-from batchcap.preprocess import Pixels
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef, Key
 from batchcap.search import Hypothesis, candidates_needed, search
 from batchcap.sessions import Device, choose_device, open_sessions
@@ -170,7 +170,7 @@ class Captioner:
         _check_several(images)
         refs = (_reference(index, image) for index, image in enumerate(images))
         how = self.bundle.manifest.preprocess
-        with closing(loading.load(refs, how, self.batch_size, accept_damaged=accept_damaged)) as batches:
+        with closing(loader.load(refs, how, self.batch_size, accept_damaged=accept_damaged)) as batches:
             for batch in batches:
                 found = iter(self.hypotheses(batch.pixels, batch.count, good_keys(batch), attention=attention))
                 batch.release()
@@ -378,7 +378,7 @@ def _captions(written: dict[str, Hypothesis]) -> tuple[Caption, ...]:
     return tuple(Caption(said, h.log_prob, h.score) for said, h in written.items())
 
 
-def good_keys(batch: loading.Batch) -> list[Key]:
+def good_keys(batch: loader.Batch) -> list[Key]:
     """The names of a batch's pictures that could be decoded."""
     return [
         ref.key for ref, outcome in zip(batch.refs, batch.outcomes, strict=True) if not isinstance(outcome, Failure)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from batchcap.console import duration, failure_line, images, say, several, speed
-from batchcap.kinds import advice, is_noteworthy
+from batchcap.images.kinds import advice, is_noteworthy
 
 if TYPE_CHECKING:
     from batchcap.progress import Summary

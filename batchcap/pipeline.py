@@ -14,14 +14,15 @@ from typing import Any, Final, TypeAlias
 
 from msgspec import structs
 
-from batchcap import sources
 from batchcap.bundle import Bundle, open_bundle
 from batchcap.captioner import Captioner, decoding_options, good_keys, in_precision
 from batchcap.errors import BatchcapError, NoImagesError, OutputError
 from batchcap.formats import round_score
-from batchcap.giants import Giants
+from batchcap.images import discovery
+from batchcap.images.giants import Giants
+from batchcap.images.loader import Batch, Loaded, load
+from batchcap.images.walk import Unread
 from batchcap.journal import Journal
-from batchcap.loading import Batch, Loaded, load
 from batchcap.options.options import RunOptions
 from batchcap.progress import Progress, Start, Summary, Tally
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef, Record
@@ -29,7 +30,6 @@ from batchcap.roots import Root
 from batchcap.sessions import Device, choose_device
 from batchcap.stream import StreamJournal
 from batchcap.system.interrupts import Interrupted, InterruptGuard
-from batchcap.walk import Unread
 from batchcap.wording import prefix_tokens
 
 # Of a log-probability in a record: neighbours in the batch move it by up to 2e-5.
@@ -89,8 +89,8 @@ def _run(
     prefix_tokens(bundle, decoding)  # a word, banned ones too, that the model does not know ends the run here already
     device = choose_device(options.device)
     bundle = in_precision(bundle, options.precision, device)
-    refs = _some(sources.discover(options.inputs, options.root, tally.unread), options, tally.unread)
-    root = sources.root_of(options.inputs, options.root)
+    refs = _some(discovery.discover(options.inputs, options.root, tally.unread), options, tally.unread)
+    root = discovery.root_of(options.inputs, options.root)
     fingerprint = Fingerprint(model=bundle.label, preprocess="exact", decoding=decoding.label)
     tally.device, tally.device_note, tally.fingerprint = device.description, device.note, fingerprint
     load_model = partial(Captioner, bundle, decoding, device, options.batch_size)
@@ -175,7 +175,7 @@ def _some(refs: Iterator[ImageRef], options: RunOptions, unread: Unread) -> Iter
     what = f"There is no image in {names} that is read here: {others}." if others else f"There is no image in {names}."
     raise NoImagesError(
         what,
-        f"Names of images end in {', '.join(sources.SUFFIXES)}. If that may happen, add --allow-empty.",
+        f"Names of images end in {', '.join(discovery.SUFFIXES)}. If that may happen, add --allow-empty.",
     )
 
 
@@ -282,7 +282,7 @@ class _Total:
 
     def _work(self) -> None:
         with suppress(BatchcapError, OSError):  # an input that vanished meanwhile: the run itself will say so
-            self._count = sources.count(self._options.inputs)
+            self._count = discovery.count(self._options.inputs)
 
     def images(self, skipped: int, done: int) -> int | None:
         """Images to do, those skipped so far included; None while unknown."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from batchcap.images.walk import Unread
 from batchcap.records import Fingerprint, Record
-from batchcap.walk import Unread
 
 KEPT_FAILURES: Final = 5
 

@@ -21,8 +21,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state
 from batchcap.bundle import Bundle
 from batchcap.contract import verify_decoder, verify_encoder, verify_select
 from batchcap.errors import BatchcapError, BundleError, DeviceError, OptionError
+from batchcap.images.preprocess import Pixels
 from batchcap.options.options import check_threads, usable_cores
-from batchcap.preprocess import Pixels
 from batchcap.stepcheck import step_problem
 from batchcap.steps import Leaving, StepOutput, leave_at_once, leave_by_halves
 from batchcap.system import process

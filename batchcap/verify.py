@@ -15,13 +15,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from batchcap import files, sources
 from batchcap.bundle import Bundle, Manifest, file_problems, open_bundle, read_manifest
 from batchcap.bundlefiles import LoopError
 from batchcap.captioner import decoding_options
 from batchcap.errors import BatchcapError, BundleError, ImageError, NoImagesError
+from batchcap.images import discovery, files
+from batchcap.images.preprocess import Pixels, Preprocess, apply, decode_image
 from batchcap.options.options import DecodingOptions, Precision
-from batchcap.preprocess import Pixels, Preprocess, apply, decode_image
 from batchcap.records import ImageRef
 from batchcap.search import candidates_needed, search
 from batchcap.sessions import Decoder, choose_device, open_sessions
@@ -107,7 +107,7 @@ def verify(model: str | Path, images: Path | None = None) -> Iterator[Check]:
         InputNotFoundError: there is no such folder.
         NoImagesError: it holds no picture that can be decoded.
     """
-    found = list(islice(sources.discover([images]), MOST_IMAGES)) if images is not None else None
+    found = list(islice(discovery.discover([images]), MOST_IMAGES)) if images is not None else None
     try:
         folder, manifest, _ = read_manifest(model)
     except BundleError as error:

@@ -21,7 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 
-from batchcap import preprocess
+from batchcap.images import preprocess
 from batchcap.vocabulary import Vocabulary
 from batchcap_export.architectures import ARCHITECTURES
 from batchcap_export.backbones import Backbone, load_backbone

@@ -18,13 +18,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from batchcap import preprocess
 from batchcap.bench import machine
 from batchcap.bundle import Bundle, open_bundle
 from batchcap.captioner import Captioner, decoding_options
-from batchcap.preprocess import Pixels
+from batchcap.images import preprocess
+from batchcap.images.discovery import discover
+from batchcap.images.preprocess import Pixels
 from batchcap.sessions import choose_device
-from batchcap.sources import discover
 from batchcap.steps import Step
 
 STAGES = ("encode", "search")

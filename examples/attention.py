@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from batchcap import BatchcapError, Captioner
-from batchcap.preprocess import Preprocess, decode_image
+from batchcap.images.preprocess import Preprocess, decode_image
 
 COLUMNS: Final = 4
 TILE_WIDTH: Final = 320

@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from batchcap.preprocess import Preprocess
+from batchcap.images.preprocess import Preprocess
 from batchcap_export import CaptionModel, caption_model, export_captioner
 
 COLOURS = {

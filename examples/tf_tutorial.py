@@ -21,7 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf
 from tensorflow import keras
 
-from batchcap.preprocess import Preprocess
+from batchcap.images.preprocess import Preprocess
 from batchcap_export import CaptionModel, caption_model
 
 # What tf.train.CheckpointManager wrote, and the tokenizer's get_vocabulary(), one word a line.

@@ -17,7 +17,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from batchcap.bundle import Generation, Manifest, Provenance, Tokens, write_manifest
-from batchcap.preprocess import Preprocess
+from batchcap.images.preprocess import Preprocess
 from batchcap.vocabulary import Vocabulary
 
 WORDS = ("<pad>", "<start>", "<end>", "<unk>", "a", "dog", "cat", "runs", "sits", "red", "green", "blue")

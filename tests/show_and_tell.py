@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from batchcap.preprocess import Preprocess, apply, decode_image
+from batchcap.images.preprocess import Preprocess, apply, decode_image
 from batchcap_export.importers.inception_v3 import Layer, inception_v3
 from batchcap_export.importers.show_and_tell import RESIZED, SIZE
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image, ImageFile
 from test_damage import FORMATS, encode, kind_of, scene
 
-from batchcap.opening import peek_cost
-from batchcap.preprocess import decode_image, peek_size
+from batchcap.images.opening import peek_cost
+from batchcap.images.preprocess import decode_image, peek_size
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:::PIL\.")
 

@@ -18,8 +18,8 @@ from batchcap import sessions
 from batchcap.bundle import Generation, open_bundle
 from batchcap.captioner import CaptionedImage, Captioner, decoding_options
 from batchcap.errors import BundleError, DeviceError, OptionError
+from batchcap.images.preprocess import apply
 from batchcap.options.options import DecodingOptions
-from batchcap.preprocess import apply
 from batchcap.sessions import Device, choose_device
 from batchcap.steps import leave_by_halves
 from batchcap.text import Text

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from batchcap import files
 from batchcap.captioner import Captioner, decoding_options
 from batchcap.errors import ImageError, OptionError
+from batchcap.images import files
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pipes and devices have no names there")
 

@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from batchcap import preprocess
 from batchcap.errors import ImageError
-from batchcap.preprocess import decode_image, salvage_image
+from batchcap.images import preprocess
+from batchcap.images.preprocess import decode_image, salvage_image
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 # The package silences Pillow's warnings for its process; pytest puts its own filters in their place.

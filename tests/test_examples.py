@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
-from batchcap.preprocess import Preprocess, apply
+from batchcap.images.preprocess import Preprocess, apply
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "attention.py"
 ATTENTION = run_path(str(SCRIPT))

@@ -23,7 +23,7 @@ from proofs import call, captions_of, check_graphs
 
 from batchcap.bundle import open_bundle
 from batchcap.errors import ExportError
-from batchcap.preprocess import Preprocess
+from batchcap.images.preprocess import Preprocess
 from batchcap_export import CaptionModel, caption_model, convert, export_captioner
 from batchcap_export.importers import ImportOptions, hook, open_source
 from batchcap_export.importers.cells import by_cells

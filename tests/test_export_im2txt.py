@@ -23,7 +23,7 @@ from show_and_tell import random_weights
 
 from batchcap.bundle import open_bundle
 from batchcap.errors import ExportError
-from batchcap.preprocess import Preprocess
+from batchcap.images.preprocess import Preprocess
 from batchcap_export.bundling import BundleOptions, export_source
 from batchcap_export.importers import ImportOptions, find_checkpoint, frozen, im2txt, open_source, show_and_tell
 from batchcap_export.importers.im2txt_tool import Printed, Tool

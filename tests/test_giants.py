@@ -15,8 +15,9 @@ import pytest
 from photos import write_photos
 from PIL import Image
 
-from batchcap import loading, pipeline
-from batchcap.giants import GIANT, Giants
+from batchcap import pipeline
+from batchcap.images import loader
+from batchcap.images.giants import GIANT, Giants
 from batchcap.options.options import RunOptions
 from batchcap.progress import Summary
 from batchcap.records import Failure, ImageRef, Record
@@ -29,7 +30,7 @@ from pathlib import Path
 from batchcap import loading, pipeline
 from batchcap.options.options import RunOptions
 from batchcap.system.output_files import own_file
-decode = loading.decode_image
+decode = loader.decode_image
 def watched(data, dct):
     image = decode(data, dct)
     if image.size > 10**8:
@@ -37,7 +38,7 @@ def watched(data, dct):
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
     return image
-loading.decode_image = watched
+loader.decode_image = watched
 inputs = (Path(sys.argv[1]),)
 pipeline.run(RunOptions(inputs=inputs, output=Path(sys.argv[2]), model=sys.argv[3], device="cpu", batch_size=1))
 """
@@ -94,13 +95,13 @@ def test_one_kill_is_not_held_against_an_image(photos: Path, tmp_path: Path, tin
 HANGING = """
 import sys, time
 from batchcap import cli, loading, standard
-decode = loading.decode_image
+decode = loader.decode_image
 def hanging(data, dct):
     image = decode(data, dct)
     if image.size > 10**8:
         time.sleep(60)
     return image
-loading.decode_image = hanging
+loader.decode_image = hanging
 from batchcap.__main__ import main
 sys.argv = ["batchcap", "run", sys.argv[1], "-o", sys.argv[2], "--model", sys.argv[3], "--device", "cpu", "--quiet"]
 sys.exit(main())
@@ -139,7 +140,7 @@ def test_a_run_that_ends_well_leaves_nothing(
 ) -> None:
     """The note is there while the image is decoded, and not longer; small images have none."""
     seen: list[bool] = []
-    decode = loading.decode_image
+    decode = loader.decode_image
 
     def watched(data: bytes, dct: Any) -> Any:
         image = decode(data, dct)
@@ -147,7 +148,7 @@ def test_a_run_that_ends_well_leaves_nothing(
             seen.append(own_file(tmp_path / "out.jsonl", "decoding").exists())
         return image
 
-    monkeypatch.setattr(loading, "decode_image", watched)
+    monkeypatch.setattr(loader, "decode_image", watched)
     assert run(photos, tmp_path / "out.jsonl", tiny_bundle, workers=1).failed == 0
     assert seen == [True]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["out.jsonl", "photos"]

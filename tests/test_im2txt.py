@@ -28,8 +28,8 @@ from oracles import (
 )
 
 from batchcap.captioner import Captioner
+from batchcap.images.preprocess import apply
 from batchcap.options.options import DecodingOptions
-from batchcap.preprocess import apply
 from batchcap.search import Hypothesis
 from batchcap.steps import Leaving, leave_by_halves
 

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from batchcap.captioner import Captioner
-from batchcap.loading import load
-from batchcap.preprocess import Pixels, apply
+from batchcap.images.discovery import discover
+from batchcap.images.loader import load
+from batchcap.images.preprocess import Pixels, apply
 from batchcap.records import Caption
-from batchcap.sources import discover
 
 NAME = "flickr8k-small"
 DATA = Path(__file__).parents[2] / "shared" / "data"

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from batchcap import kinds
 from batchcap.errors import ImageError
-from batchcap.preprocess import decode_image
+from batchcap.images import kinds
+from batchcap.images.preprocess import decode_image
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:::PIL\.")
 

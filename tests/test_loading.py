@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from batchcap import files, loading, preprocess, sources
-from batchcap.loading import Batch, Loaded, load
-from batchcap.preprocess import Preprocess
+from batchcap.images import discovery, files, loader, preprocess
+from batchcap.images.loader import Batch, Loaded, load
+from batchcap.images.preprocess import Preprocess
 from batchcap.records import Failure, ImageRef
 
 SMALL = Preprocess(6, 5, 6, 5)
@@ -40,7 +40,7 @@ def planted(folder: Path, contents: list[bytes | None]) -> list[ImageRef]:
     """One file for each content; None: the file is gone when it is to be read."""
     for number, data in enumerate(contents):
         (folder / f"{number:04}.png").write_bytes(data or b"")
-    refs = list(sources.discover([folder]))
+    refs = list(discovery.discover([folder]))
     for ref, data in zip(refs, contents, strict=True):
         if data is None:
             os.unlink(ref.file)  # noqa: PTH108
@@ -102,7 +102,7 @@ def test_any_mix_of_pictures(
         for row, ref in zip(batch.pixels, good, strict=False):
             np.testing.assert_array_equal(row, expected[ref.path])
 
-    got: list[tuple[ImageRef, loading.Outcome]] = []
+    got: list[tuple[ImageRef, loader.Outcome]] = []
     holding: list[Batch] = []
     buffers = set()
     with no_thread_left():
@@ -134,7 +134,7 @@ def test_size_is_that_of_the_upright_picture(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (40, 30)).save(tmp_path / "a.jpg", exif=exif)
-    (batch,) = load(sources.discover([tmp_path]), SMALL, 4)
+    (batch,) = load(discovery.discover([tmp_path]), SMALL, 4)
     assert batch.outcomes == (Loaded(width=30, height=40),)
     assert batch.seconds > 0
     assert (batch.pixels[1:] == 0).all()
@@ -147,7 +147,7 @@ def test_jpegs_are_decoded_as_the_bundle_says(tmp_path: Path) -> None:
     rows = {}
     for dct in ("accurate", "fast"):
         how = Preprocess(90, 70, 90, 70, jpeg_dct=dct)
-        (batch,) = load(sources.discover([tmp_path]), how, 1)
+        (batch,) = load(discovery.discover([tmp_path]), how, 1)
         np.testing.assert_array_equal(batch.pixels[0], preprocess.decode_image(data, dct))
         rows[dct] = batch.pixels[0]
     assert (rows["accurate"] != rows["fast"]).any()
@@ -177,7 +177,7 @@ def test_a_folder_in_a_files_place_is_a_failure(tmp_path: Path) -> None:
 def test_a_file_too_large_to_be_a_picture_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "a.png").open("wb") as stream:
         stream.truncate(files.MAX_FILE_BYTES + 1)  # sparse: no such space is used
-    (batch,) = load(sources.discover([tmp_path]), SMALL, 1)
+    (batch,) = load(discovery.discover([tmp_path]), SMALL, 1)
     (outcome,) = batch.outcomes
     assert isinstance(outcome, Failure)
     assert (outcome.stage, outcome.kind) == ("decode", "too-large")
@@ -282,14 +282,14 @@ def test_huge_pictures_are_decoded_one_after_the_other(tmp_path: Path, monkeypat
         finally:
             alone.release()
 
-    monkeypatch.setattr(loading, "decode_image", watched)
+    monkeypatch.setattr(loader, "decode_image", watched)
     assert sum(batch.count for batch in load(refs, SMALL, 4, 2)) == 24
 
 
 def test_closing_while_threads_wait_for_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refs = planted(tmp_path, [picture(0), *[huge(9000)] * 8])
     decoding, closing = threading.Event(), threading.Event()
-    decode, close = preprocess.decode_image, loading._Budget.close
+    decode, close = preprocess.decode_image, loader._Budget.close
 
     def held_up(data: bytes, dct: str) -> np.ndarray:
         if len(data) and preprocess.peek_size(data) == (9000, 9000):
@@ -297,12 +297,12 @@ def test_closing_while_threads_wait_for_memory(tmp_path: Path, monkeypatch: pyte
             assert closing.wait(30)
         return decode(picture(0), dct)
 
-    def announced(budget: loading._Budget) -> None:
+    def announced(budget: loader._Budget) -> None:
         close(budget)
         closing.set()
 
-    monkeypatch.setattr(loading, "decode_image", held_up)
-    monkeypatch.setattr(loading._Budget, "close", announced)
+    monkeypatch.setattr(loader, "decode_image", held_up)
+    monkeypatch.setattr(loader._Budget, "close", announced)
     with no_thread_left():
         batches = load(refs, SMALL, 1, 3)
         next(batches)
@@ -316,6 +316,6 @@ def test_names_that_are_not_utf8_are_opened(tmp_path: Path) -> None:
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(picture(1))
     except OSError:
         pytest.skip("names must be Unicode here")
-    (batch,) = load(sources.discover([tmp_path]), SMALL, 1)
+    (batch,) = load(discovery.discover([tmp_path]), SMALL, 1)
     assert batch.count == 1
     assert batch.refs[0].path_b64 == base64.b64encode(name).decode()

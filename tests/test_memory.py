@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import IcoImagePlugin, Image, TiffImagePlugin
 
-from batchcap import opening
 from batchcap.errors import ImageError
-from batchcap.preprocess import decode_image
+from batchcap.images import opening
+from batchcap.images.preprocess import decode_image
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the peak is measured in other units elsewhere"),
@@ -25,7 +25,7 @@ PIXELS = SIDE * SIDE
 ONE = """
 import sys
 from pathlib import Path
-from batchcap.preprocess import Preprocess, apply, decode_image
+from batchcap.images.preprocess import Preprocess, apply, decode_image
 def peak():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
 how = Preprocess(160, 160, 160, 160, sys.argv[3], pixels=sys.argv[4])
@@ -40,8 +40,8 @@ MANY = """
 import sys
 from pathlib import Path
 from batchcap import sources
-from batchcap.loading import load
-from batchcap.preprocess import Preprocess, apply, decode_image
+from batchcap.images.loader import load
+from batchcap.images.preprocess import Preprocess, apply, decode_image
 def peak():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
 how = Preprocess(160, 160, 160, 160)

@@ -20,9 +20,10 @@ import pytest
 from bundles import build_bundle, rewrite
 from photos import break_photo, write_photos
 
-from batchcap import bench, journal, pipeline, sources
+from batchcap import bench, journal, pipeline
 from batchcap.captioner import Captioner
 from batchcap.errors import BundleError, InputNotFoundError, MismatchError, NoImagesError, OutputError, RootError
+from batchcap.images import discovery
 from batchcap.options.options import RunOptions
 from batchcap.progress import Progress, Start, Summary
 from batchcap.records import Record
@@ -147,7 +148,7 @@ def test_without_a_wish_nothing_is_counted(
     photos: Path, output: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted: list[Sequence[Path]] = []
-    monkeypatch.setattr(sources, "count", lambda inputs: counted.append(inputs) or 10)
+    monkeypatch.setattr(discovery, "count", lambda inputs: counted.append(inputs) or 10)
     seen: list[Progress] = []
     run(photos, output, tiny_bundle, report=seen.append, batch_size=1)
     assert [each.total for each in seen] == [None] * 10

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from batchcap import preprocess
 from batchcap.errors import ImageError
-from batchcap.preprocess import Preprocess, decode_image, resize
+from batchcap.images import preprocess
+from batchcap.images.preprocess import Preprocess, decode_image, resize
 
 RECORDED = Path(__file__).parent / "data" / "tf_resize.npz"
 ORIENTATION = 0x0112
@@ -370,7 +370,7 @@ import sys
 from batchcap.system import process
 process.take_over()
 from batchcap.errors import ImageError
-from batchcap.preprocess import decode_image
+from batchcap.images.preprocess import decode_image
 try:
     decode_image(sys.stdin.buffer.read())
 except ImageError as error:
@@ -454,7 +454,7 @@ def test_nothing_reaches_standard_error(tmp_path: Path) -> None:
         "import sys, pathlib\n"
         "from batchcap.system import process\n"
         "process.take_over()\n"
-        "from batchcap import preprocess\n"
+        "from batchcap.images import preprocess\n"
         "from batchcap.errors import ImageError\n"
         "for file in sorted(pathlib.Path(sys.argv[1]).iterdir()):\n"
         "    try:\n"

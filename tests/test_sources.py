@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchcap import sources
 from batchcap.errors import DuplicateKeyError, InputNotFoundError, OptionError
+from batchcap.images import discovery
 from batchcap.records import ImageRef
 
 BYTE_NAMES = pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names must be Unicode here")
@@ -31,9 +31,9 @@ def fill(folder: Path, *names: str) -> Path:
 
 def paths(*inputs: Path, root: Path | None = None) -> list[str]:
     """Paths in the output; checks on the way that the keys are distinct and that `count` agrees."""
-    refs = list(sources.discover(inputs, root))
+    refs = list(discovery.discover(inputs, root))
     assert len({ref.key for ref in refs}) == len(refs)
-    assert sources.count(inputs) == len(refs)
+    assert discovery.count(inputs) == len(refs)
     return [ref.path for ref in refs]
 
 
@@ -82,7 +82,7 @@ def test_hidden_names_are_skipped_unless_they_are_an_input(tmp_path: Path) -> No
 def test_size_time_and_file(tmp_path: Path) -> None:
     file = fill(tmp_path, "a/b.jpg") / "a" / "b.jpg"
     os.utime(file, ns=(0, 1_732_142_000_123_456_789))
-    (ref,) = sources.discover([tmp_path])
+    (ref,) = discovery.discover([tmp_path])
     assert ref == ImageRef("a/b.jpg", str(file), size=7, mtime_us=1_732_142_000_123_456)
 
 
@@ -146,7 +146,7 @@ def test_one_folder_spelled_in_many_ways_is_one(tmp_path: Path, monkeypatch: pyt
 
 def test_discovery_is_lazy(tmp_path: Path) -> None:
     fill(tmp_path, "a/1.jpg", "b/2.jpg")
-    refs = sources.discover([tmp_path])
+    refs = discovery.discover([tmp_path])
     assert next(refs).path == "a/1.jpg"
     fill(tmp_path, "b/0.jpg")
     assert [ref.path for ref in refs] == ["b/0.jpg", "b/2.jpg"]
@@ -200,7 +200,7 @@ def test_a_root_that_holds_none_of_the_inputs_is_a_mistake(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     for inputs in ([Path("in2")], [Path("in2/2.jpg"), Path("other")]):
         with pytest.raises(OptionError) as caught:
-            sources.discover(inputs, Path("in"))
+            discovery.discover(inputs, Path("in"))
         assert caught.value.message.startswith("--root in: none of the inputs is in this folder: ")
         assert str(tmp_path / "in2") in caught.value.message
         assert "leave --root out" in caught.value.fix
@@ -210,7 +210,7 @@ def test_a_root_that_is_no_folder(tmp_path: Path) -> None:
     fill(tmp_path, "a.jpg")
     for wrong in (tmp_path / "nowhere", tmp_path / "a.jpg"):
         with pytest.raises(OptionError, match="--root"):
-            sources.discover([tmp_path], wrong)
+            discovery.discover([tmp_path], wrong)
 
 
 # --- what is missing or cannot be read --------------------------------------------------------------------------------
@@ -218,26 +218,26 @@ def test_a_root_that_is_no_folder(tmp_path: Path) -> None:
 
 def test_a_missing_input_is_named_before_anything_comes_out(tmp_path: Path) -> None:
     fill(tmp_path, "a.jpg")
-    for call in (sources.discover, sources.count):
+    for call in (discovery.discover, discovery.count):
         with pytest.raises(InputNotFoundError, match="nowhere"):
             call([tmp_path, tmp_path / "nowhere"])
     (tmp_path / "dangling").symlink_to("nothing")
     with pytest.raises(InputNotFoundError, match="dangling"):
-        sources.discover([tmp_path / "dangling"])
+        discovery.discover([tmp_path / "dangling"])
     with pytest.raises(InputNotFoundError, match=r"a\.jpg"):
-        sources.discover([tmp_path / "a.jpg" / "b.jpg"])
+        discovery.discover([tmp_path / "a.jpg" / "b.jpg"])
 
 
 def test_named_pipes_are_never_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     with pytest.raises(InputNotFoundError, match=r"pipe\.jpg"):
-        sources.discover([tmp_path / "pipe.jpg"])
-    assert kinds(list(sources.discover([tmp_path]))) == [("pipe.jpg", "io")]
+        discovery.discover([tmp_path / "pipe.jpg"])
+    assert kinds(list(discovery.discover([tmp_path]))) == [("pipe.jpg", "io")]
 
 
 def test_a_file_that_vanished_is_reported(tmp_path: Path) -> None:
     fill(tmp_path, "a.jpg", "b.jpg", "c.jpg")
-    refs = sources.discover([tmp_path])
+    refs = discovery.discover([tmp_path])
     first = next(refs)
     (tmp_path / "b.jpg").unlink()
     assert kinds([first, *refs]) == [("a.jpg", None), ("b.jpg", "missing"), ("c.jpg", None)]
@@ -245,7 +245,7 @@ def test_a_file_that_vanished_is_reported(tmp_path: Path) -> None:
 
 def test_a_folder_that_vanished_is_reported(tmp_path: Path) -> None:
     fill(tmp_path, "a.jpg", "b/x.jpg", "c.jpg")
-    refs = sources.discover([tmp_path])
+    refs = discovery.discover([tmp_path])
     first = next(refs)
     (tmp_path / "b" / "x.jpg").unlink()
     (tmp_path / "b").rmdir()
@@ -260,11 +260,11 @@ def test_dangling_links(tmp_path: Path) -> None:
     (tmp_path / "trip.2019").symlink_to("nothing")
     (tmp_path / "notes.txt").symlink_to("nothing")
     (tmp_path / "itself").symlink_to("itself")
-    refs = list(sources.discover([tmp_path]))
+    refs = list(discovery.discover([tmp_path]))
     images = [("a.jpg", None), ("b.jpg", "missing"), ("c.jpg", "io")]
     assert kinds(refs) == [*images, ("disk2", "missing"), ("trip.2019", "missing")]
     assert [ref.failure is not None and ref.failure.of_folder for ref in refs] == [False, False, False, True, True]
-    assert sources.count([tmp_path]) == 5
+    assert discovery.count([tmp_path]) == 5
 
 
 def test_a_folder_too_deep_is_a_folder(tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ def test_a_folder_too_deep_is_a_folder(tmp_path: Path) -> None:
         Path("lost.jpg").write_bytes(b"")
     finally:
         os.chdir(here)
-    found = list(sources.discover([tmp_path]))
+    found = list(discovery.discover([tmp_path]))
     assert kinds(found)[0] == ("a.jpg", None)
     assert len(found) == 2
     assert found[1].failure is not None
@@ -292,7 +292,7 @@ def test_a_folder_without_permission_is_reported(tmp_path: Path) -> None:
     fill(tmp_path, "a.jpg", "b/x.jpg", "c.jpg")
     (tmp_path / "b").chmod(0)
     try:
-        refs = list(sources.discover([tmp_path]))
+        refs = list(discovery.discover([tmp_path]))
     finally:
         (tmp_path / "b").chmod(0o700)
     assert kinds(refs) == [("a.jpg", None), ("b", "permission"), ("c.jpg", None)]
@@ -309,12 +309,12 @@ def test_a_folder_that_cannot_be_listed_is_reported(tmp_path: Path, monkeypatch:
         return scandir(folder)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    refs = list(sources.discover([tmp_path]))
+    refs = list(discovery.discover([tmp_path]))
     assert kinds(refs) == [("a.jpg", None), ("b", "permission"), ("c.jpg", None)]
     assert refs[1].failure is not None
     assert refs[1].failure.stage == "read"
     monkeypatch.setattr(os, "scandir", lambda folder: refuse("b"))
-    assert kinds(list(sources.discover([tmp_path]))) == [(".", "permission")]
+    assert kinds(list(discovery.discover([tmp_path]))) == [(".", "permission")]
 
 
 # --- symbolic links ---------------------------------------------------------------------------------------------------
@@ -350,7 +350,7 @@ def test_an_input_reached_through_a_link_comes_out_once(tmp_path: Path) -> None:
 def test_dots_after_a_link_mean_what_the_system_means(tmp_path: Path) -> None:
     fill(tmp_path, "1.jpg", "far/1.jpg", "far/away/2.jpg")
     (tmp_path / "link").symlink_to(tmp_path / "far" / "away")
-    (ref,) = sources.discover([tmp_path / "link" / ".." / "1.jpg"], tmp_path)
+    (ref,) = discovery.discover([tmp_path / "link" / ".." / "1.jpg"], tmp_path)
     assert ref.path == "far/1.jpg"
     assert Path(ref.file).read_bytes() == b"far/1.jpg"
 
@@ -362,7 +362,7 @@ def test_dots_after_a_link_mean_what_the_system_means(tmp_path: Path) -> None:
 def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     names = [b"caf\xe9.jpg", b"caf\xe8.jpg", b"\xff/in.jpg", "é.jpg".encode()]
     fill(tmp_path, *map(os.fsdecode, names))
-    refs = list(sources.discover([tmp_path]))
+    refs = list(discovery.discover([tmp_path]))
     assert [ref.path for ref in refs] == ["caf\ufffd.jpg", "caf\ufffd.jpg", "é.jpg", "\ufffd/in.jpg"]
     exact = [ref.path_b64 and base64.b64decode(ref.path_b64) for ref in refs]
     assert exact == [b"caf\xe8.jpg", b"caf\xe9.jpg", None, b"\xff/in.jpg"]
@@ -379,7 +379,7 @@ def test_a_path_that_is_anothers_base64_stops(tmp_path: Path) -> None:
     both = [tmp_path, tmp_path / same]
     for inputs in (both, both[::-1], [tmp_path / os.fsdecode(odd), tmp_path / same]):
         with pytest.raises(DuplicateKeyError, match=rf"xe9.*{same}|{same}.*xe9"):
-            list(sources.discover(inputs, tmp_path))
+            list(discovery.discover(inputs, tmp_path))
     assert paths(tmp_path) == ["\ufffd\ufffd.jpg"]
 
 

@@ -21,8 +21,9 @@ from typer import Context
 from typer.main import get_command
 from typer.testing import Result
 
-from batchcap import console, console_progress, console_summary, console_tables, sources
+from batchcap import console, console_progress, console_summary, console_tables
 from batchcap.cli import app
+from batchcap.images import discovery
 from batchcap.progress import Progress, StageSeconds, Start, Tally
 
 COUNT = 6
@@ -295,14 +296,14 @@ def test_folders_are_listed_twice_only_where_a_total_is_shown(
         return scandir(folder)
 
     counters: list[Any] = []
-    total = sources.count
+    total = discovery.count
 
     def count(inputs: Any) -> int:
         counters.append(total(inputs))
         return counters[-1]
 
-    monkeypatch.setattr(sources.os, "scandir", noted)
-    monkeypatch.setattr(sources, "count", count)
+    monkeypatch.setattr(discovery.os, "scandir", noted)
+    monkeypatch.setattr(discovery, "count", count)
     with joined_counters():
         assert call(*more).exit_code == 0
     assert listed.count(str(photos)) == listed.count(str(photos / "sub")) == times
@@ -387,7 +388,7 @@ def test_a_folder_that_cannot_be_listed_is_no_image(
             raise PermissionError(13, "Permission denied")
         return scandir(folder)
 
-    monkeypatch.setattr(sources.os, "scandir", refuse)
+    monkeypatch.setattr(discovery.os, "scandir", refuse)
     refused = "sub"
     break_photo(photos / "0001.jpg")
     done = call()

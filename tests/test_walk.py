@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from batchcap import sources
 from batchcap.cli import app
-from batchcap.preprocess import decode_image
-from batchcap.walk import SUFFIXES, Unread
+from batchcap.images import discovery
+from batchcap.images.preprocess import decode_image
+from batchcap.images.walk import SUFFIXES, Unread
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
 
@@ -31,8 +31,8 @@ def fill(folder: Path, *names: str) -> Path:
 
 
 def paths(*inputs: Path, root: Path | None = None, unread: Unread | None = None) -> list[str]:
-    found = [ref.path for ref in sources.discover(inputs, root, unread)]
-    assert sources.count(inputs) == len(found)
+    found = [ref.path for ref in discovery.discover(inputs, root, unread)]
+    assert discovery.count(inputs) == len(found)
     return found
 
 
@@ -130,7 +130,7 @@ def test_any_tangle_of_links(tmp_path: Path, seed: int) -> None:
         (draw.choice(folders) / f"l{number}").symlink_to(draw.choice(folders))
         (draw.choice(folders) / f"s{number}.jpg").symlink_to(draw.choice(files))
     reachable = {file.resolve() for file in reached(tmp_path / "in")}
-    got = [Path(ref.file) for ref in sources.discover([tmp_path / "in"])]
+    got = [Path(ref.file) for ref in discovery.discover([tmp_path / "in"])]
     assert Counter(file.resolve() for file in got) == Counter(reachable)
     for file in got:
         real = file.resolve()
@@ -159,7 +159,7 @@ def test_links_cost_little_memory(tmp_path: Path) -> None:
             name = f"{folder}-{number}"
             (tmp_path / "far" / f"{name}.bin").touch()
             (tmp_path / "in" / str(folder) / f"{name}.jpg").symlink_to(tmp_path / "far" / f"{name}.bin")
-    refs = sources.discover([tmp_path / "in"])
+    refs = discovery.discover([tmp_path / "in"])
     next(refs)
     tracemalloc.start()
     assert sum(1 for _ in refs) == many - 1
@@ -194,7 +194,7 @@ def test_every_format_that_is_found_is_read(tmp_path: Path, suffix: str) -> None
     formats |= {".mpo": "MPO", ".apng": "PNG", ".avifs": "AVIF", ".jpf": "JPEG2000", ".j2c": "JPEG2000"}
     image = Image.new("1" if suffix == ".pbm" else "RGB", (20, 20), 1)
     image.save(tmp_path / f"a{suffix}", formats.get(suffix), **({"sizes": [(20, 20)]} if suffix == ".ico" else {}))
-    (ref,) = sources.discover([tmp_path])
+    (ref,) = discovery.discover([tmp_path])
     assert decode_image(Path(ref.file).read_bytes()).shape == (20, 20, 3)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from batchcap.bundle import Bundle, Generation, Tokens
 from batchcap.errors import ExportError
-from batchcap.preprocess import Preprocess
+from batchcap.images.preprocess import Preprocess
 from batchcap.text import Text
 from batchcap.vocabulary import Vocabulary
 from batchcap_export import images as pictures

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchcap.errors import DataError
-from batchcap.sources import SUFFIXES
+from batchcap.images.discovery import SUFFIXES
 from batchcap.vocabulary import Vocabulary
 
 PADDING, START, END, UNKNOWN = "<pad>", "<start>", "<end>", "<unk>"

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from batchcap import preprocess, sources
 from batchcap.errors import DataError, ImageError
+from batchcap.images import discovery, preprocess
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -29,12 +29,12 @@ def find_images(folder: Path, most: int | None = None) -> list[Path]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of images.", "Give a folder that exists.")
-    found = list(islice(sources.discover([folder]), most))
+    found = list(islice(discovery.discover([folder]), most))
     for ref in found:
         if ref.failure is not None:
             raise DataError(f"{ref.file}: {ref.failure.message}", "Make it readable, or move it elsewhere.")
     if not found:
-        raise DataError(f"{folder}: no image below this folder.", f"Names end in {', '.join(sources.SUFFIXES)}.")
+        raise DataError(f"{folder}: no image below this folder.", f"Names end in {', '.join(discovery.SUFFIXES)}.")
     return [Path(ref.file) for ref in found]
 
 

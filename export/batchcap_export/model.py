@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from batchcap.bundle import Bundle, Generation, Metric, Tokens
 from batchcap.errors import ExportError
-from batchcap.preprocess import Preprocess
+from batchcap.images.preprocess import Preprocess
 from batchcap.text import Text
 from batchcap.vocabulary import Vocabulary
 

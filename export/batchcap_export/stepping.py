@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from batchcap.preprocess import Preprocess
+from batchcap.images.preprocess import Preprocess
 from batchcap.vocabulary import Vocabulary
 from batchcap_export.architectures import Architecture
 from batchcap_export.backbones import Backbone

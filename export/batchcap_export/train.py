@@ -15,8 +15,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from batchcap.bundle import Generation, Tokens
+from batchcap.images.preprocess import Preprocess
 from batchcap.options.options import DecodingOptions
-from batchcap.preprocess import Preprocess
 from batchcap.vocabulary import Vocabulary
 from batchcap_export import datasets
 from batchcap_export.backbones import Backbone, load_backbone

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from batchcap.errors import ExportError
-from batchcap.preprocess import ResizeMethod
+from batchcap.images.preprocess import ResizeMethod
 
 if TYPE_CHECKING:
     from batchcap_export.model import CaptionModel

@@ -1,7 +1,7 @@
 """The frozen graph of the Show and Tell code: loaded, checked, and cut into an encoder of batches and a step.
 
 The graph captions one JPEG file at a time. It is cut where the picture, decoded and resized, enters the network; what
-comes before is done by `batchcap.preprocess`, which must give the same numbers.
+comes before is done by `batchcap.images.preprocess`, which must give the same numbers.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from PIL import Image
 
-from batchcap import preprocess
 from batchcap.errors import ExportError
-from batchcap.preprocess import Preprocess, ResizeMethod
+from batchcap.images import preprocess
+from batchcap.images.preprocess import Preprocess, ResizeMethod
 
 IMAGE, WORD, STATE = "image_feed", "input_feed", "lstm/state_feed"
 INITIAL, SOFTMAX, NEXT = "lstm/initial_state", "softmax", "lstm/state"
@@ -85,7 +85,7 @@ def inspect_graph(definition: Any, where: str) -> FrozenGraph:
 
     Raises:
         ExportError: a tensor is missing or of another type; it is not frozen; or it prepares pictures in a way that
-            `batchcap.preprocess` does not know.
+            `batchcap.images.preprocess` does not know.
     """
     graph = tf.Graph()
     try:
@@ -192,7 +192,7 @@ def _reached(operation: Any, following: Callable[[Any], Iterable[Any]]) -> set[A
 
 
 def _preparation(entrance: Any, prepared: list[NDArray[np.float32]], where: str) -> Preprocess:
-    """What the graph does with a JPEG file before the network, as `batchcap.preprocess` calls it.
+    """What the graph does with a JPEG file before the network, as `batchcap.images.preprocess` calls it.
 
     The operations tell which modes these are; ``prepared``, the probes as they enter the network, prove it.
     """

@@ -21,10 +21,10 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from PIL import Image
 
-from batchcap import preprocess
 from batchcap.bundle import Bundle, Metric
 from batchcap.captioner import Captioner, decoding_options
 from batchcap.errors import ExportError
+from batchcap.images import preprocess
 from batchcap.sessions import choose_device
 from batchcap.text import Text
 from batchcap_export import images

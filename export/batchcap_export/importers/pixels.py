@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import layers, tree
 
 from batchcap.errors import ExportError
-from batchcap.preprocess import Preprocess
+from batchcap.images.preprocess import Preprocess
 from batchcap_export.importers import ImportOptions, Scale, functional
 from batchcap_export.importers.networks import Network, Port
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras import tree
 
 from batchcap.errors import ExportError
-from batchcap.preprocess import Preprocess
+from batchcap.images.preprocess import Preprocess
 from batchcap_export.importers.networks import Network
 from batchcap_export.model import Step, Tensors
 

@@ -18,7 +18,7 @@ from msgspec import structs
 
 from batchcap.bundle import Generation
 from batchcap.errors import ExportError
-from batchcap.preprocess import Preprocess
+from batchcap.images.preprocess import Preprocess
 from batchcap.vocabulary import Vocabulary
 from batchcap_export.api import caption_model
 from batchcap_export.importers import ImportOptions, Scale, functional, probing

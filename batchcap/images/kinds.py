@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from batchcap import tiff
 from batchcap.errors import ImageError
+from batchcap.images.formats import tiff
 
 
 class Kind(NamedTuple):

@@ -3,7 +3,7 @@
 Inside a folder, everything whose name ends in one of `SUFFIXES` is taken (upper or lower case), folders depth-first and
 names by bytes. Names that begin with a dot are skipped, folders as well: caches, thumbnails, macOS's ``._IMG_1.jpg``.
 A file that is named as an input is taken whatever it is called. Links are followed, and each real file comes out once:
-see `batchcap.walk`.
+see `batchcap.images.walk`.
 """
 
 # A Path object for each of 50 million names would be the slowest part of the walk.
@@ -17,9 +17,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from batchcap.errors import DuplicateKeyError, InputNotFoundError, OptionError
+from batchcap.images.walk import (
+    SUFFIXES,
+    Found,
+    Identity,
+    Input,
+    Unread,
+    walk,
+)
 from batchcap.records import ImageRef, Key
 from batchcap.roots import Root, is_within, record_path, spelled_in
-from batchcap.walk import SUFFIXES, Found, Identity, Input, Unread, walk
 
 __all__ = ["SUFFIXES", "count", "discover", "root_of"]
 

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from batchcap import damage, kinds, metadata, tiff
 from batchcap.errors import ImageError
-from batchcap.jpeg import TRUNCATED, NotReadableError, decode_anyhow, decode_strictly
-from batchcap.opening import PARSE_ERRORS, check_size, load_strictly, open_image
+from batchcap.images import kinds
+from batchcap.images.formats import damage, metadata, tiff
+from batchcap.images.formats.jpeg import TRUNCATED, NotReadableError, decode_anyhow, decode_strictly
+from batchcap.images.opening import PARSE_ERRORS, check_size, load_strictly, open_image
 
 JpegDct: TypeAlias = Literal["accurate", "fast"]
 

@@ -17,8 +17,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
 
-from batchcap import kinds
-from batchcap.files import Look, look
+from batchcap.images import kinds
+from batchcap.images.files import Look, look
 from batchcap.records import Failure
 
 SUFFIXES: Final = (

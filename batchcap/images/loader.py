@@ -19,12 +19,18 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from batchcap import files
 from batchcap.errors import ImageError
-from batchcap.giants import Giants
-from batchcap.opening import give_memory_back, peek_cost
+from batchcap.images import files
+from batchcap.images.giants import Giants
+from batchcap.images.opening import give_memory_back, peek_cost
+from batchcap.images.preprocess import (
+    Pixels,
+    Preprocess,
+    apply,
+    decode_image,
+    salvage_image,
+)
 from batchcap.options.options import usable_cores
-from batchcap.preprocess import Pixels, Preprocess, apply, decode_image, salvage_image
 from batchcap.records import Failure, ImageRef
 
 # What the threads may hold of decoded pictures, and of files, a thread. A picture over the whole budget goes alone.

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, _imaging
 
-from batchcap.images import decode_image, orientation, salvage_image
-from batchcap.opening import peek_size
+from batchcap.images.decode import decode_image, orientation, salvage_image
+from batchcap.images.opening import peek_size
 from batchcap.system import process
 
 __all__ = [

@@ -32,8 +32,8 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from batchcap import metadata
 from batchcap.errors import ImageError
+from batchcap.images.formats import metadata
 
 MAX_PIXELS: Final = 210_000_000
 """More is refused: the largest photos of phones have 200 million pixels, and those of cameras 150."""

@@ -14,10 +14,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Final
 
-from batchcap import tiff
 from batchcap.errors import ImageError
-from batchcap.jpeg import HOLE, HOLED, TRUNCATED, NotReadableError, decode_strictly
-from batchcap.metadata import PNG, PNG_PIXELS
+from batchcap.images.formats import tiff
+from batchcap.images.formats.jpeg import (
+    HOLE,
+    HOLED,
+    TRUNCATED,
+    NotReadableError,
+    decode_strictly,
+)
+from batchcap.images.formats.metadata import PNG, PNG_PIXELS
 
 _BOXED: Final = (b"ftyp", b"jP  ")
 _CODESTREAM: Final = b"\xff\x4f\xff\x51"
