@@ -15,7 +15,9 @@ from typing import Any, TypeAlias, TypedDict, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from batchcap.bundle import Bundle, Manifest, open_bundle
+from batchcap.bundle.bundle import Bundle, Manifest, open_bundle
+from batchcap.bundle.detokenizer import Detokenizer, sentence
+from batchcap.bundle.token_lookup import banned_tokens, prefix_tokens, read_words
 from batchcap.errors import BundleError, OptionError
 from batchcap.im2txt import printed
 from batchcap.images import loader
@@ -40,8 +42,6 @@ from batchcap.records import Caption, Failure, Fingerprint, ImageRef, Key
 from batchcap.search import Hypothesis, candidates_needed, search
 from batchcap.sessions import Device, choose_device, open_sessions
 from batchcap.steps import Step
-from batchcap.text import Detokenizer, sentence
-from batchcap.wording import banned_tokens, prefix_tokens, read_words
 
 Image: TypeAlias = str | Path | NDArray[np.uint8]
 """A file, or a picture: uint8 RGB [height, width, 3], upright."""

@@ -416,7 +416,7 @@ def info(
     verbose: Verbose = 0,
 ) -> None:
     """Show what a model bundle is, what it expects, and how good it was measured to be."""
-    from batchcap.bundle import open_bundle
+    from batchcap.bundle.bundle import open_bundle
     from batchcap.console_tables import show_bundle
 
     show_bundle(open_bundle(bundle))

@@ -12,7 +12,7 @@ from batchcap.console import out, plain, print_line, several
 
 if TYPE_CHECKING:
     from batchcap.bench import BenchReport
-    from batchcap.bundle import Bundle, Manifest, Metric, Variant
+    from batchcap.bundle.bundle import Bundle, Manifest, Metric, Variant
     from batchcap.doctor import Diagnosis
     from batchcap.verify import Check
 

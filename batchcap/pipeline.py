@@ -14,7 +14,8 @@ from typing import Any, Final, TypeAlias
 
 from msgspec import structs
 
-from batchcap.bundle import Bundle, open_bundle
+from batchcap.bundle.bundle import Bundle, open_bundle
+from batchcap.bundle.token_lookup import prefix_tokens
 from batchcap.captioner import Captioner, decoding_options, good_keys, in_precision
 from batchcap.errors import BatchcapError, NoImagesError, OutputError
 from batchcap.formats import round_score
@@ -30,7 +31,6 @@ from batchcap.roots import Root
 from batchcap.sessions import Device, choose_device
 from batchcap.stream import StreamJournal
 from batchcap.system.interrupts import Interrupted, InterruptGuard
-from batchcap.wording import prefix_tokens
 
 # Of a log-probability in a record: neighbours in the batch move it by up to 2e-5.
 _DIGITS: Final = 4

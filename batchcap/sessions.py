@@ -18,8 +18,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state
 
-from batchcap.bundle import Bundle
-from batchcap.contract import verify_decoder, verify_encoder, verify_select
+from batchcap.bundle.bundle import Bundle
+from batchcap.bundle.graph_contract import verify_decoder, verify_encoder, verify_select
 from batchcap.errors import BatchcapError, BundleError, DeviceError, OptionError
 from batchcap.images.preprocess import Pixels
 from batchcap.options.options import check_threads, usable_cores
@@ -264,7 +264,7 @@ def open_sessions(bundle: Bundle, device: Device, threads: int = 0) -> tuple[Enc
     """Load a bundle's graphs and check that their tensors are those of the contract.
 
     Args:
-        bundle: from `batchcap.bundle.open_bundle`.
+        bundle: from `batchcap.bundle.bundle.open_bundle`.
         device: from `choose_device`.
         threads: threads of one session on the CPU; 0 is one for each core this process may use.
 

@@ -15,8 +15,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from batchcap.bundle import Bundle, Manifest, file_problems, open_bundle, read_manifest
-from batchcap.bundlefiles import LoopError
+from batchcap.bundle.bundle import (
+    Bundle,
+    Manifest,
+    file_problems,
+    open_bundle,
+    read_manifest,
+)
+from batchcap.bundle.files import LoopError
+from batchcap.bundle.token_lookup import banned_tokens
 from batchcap.captioner import decoding_options
 from batchcap.errors import BatchcapError, BundleError, ImageError, NoImagesError
 from batchcap.images import discovery, files
@@ -26,7 +33,6 @@ from batchcap.records import ImageRef
 from batchcap.search import candidates_needed, search
 from batchcap.sessions import Decoder, choose_device, open_sessions
 from batchcap.steps import Hypothesis, Ids, StepOutput
-from batchcap.wording import banned_tokens
 
 MOST_IMAGES: Final = 64
 """Pictures of a folder that are captioned."""

@@ -25,7 +25,7 @@ import tensorflow as tf
 from show_and_tell import random_weights
 
 from batchcap.bench import machine
-from batchcap.bundle import open_bundle
+from batchcap.bundle.bundle import open_bundle
 from batchcap_export.images import find_images
 from batchcap_export.importers.show_and_tell import inference_graph
 

@@ -21,8 +21,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 
+from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.images import preprocess
-from batchcap.vocabulary import Vocabulary
 from batchcap_export.architectures import ARCHITECTURES
 from batchcap_export.backbones import Backbone, load_backbone
 from batchcap_export.bundling import BundleOptions, export_model

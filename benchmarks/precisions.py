@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from batchcap.bench import machine
-from batchcap.bundle import Bundle, open_bundle
+from batchcap.bundle.bundle import Bundle, open_bundle
 from batchcap.captioner import Captioner, decoding_options
 from batchcap.images import preprocess
 from batchcap.images.discovery import discover

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from batchcap.vocabulary import Vocabulary
+from batchcap.bundle.vocabulary import Vocabulary
 from batchcap_export.backbones import Backbone, load_backbone
 from batchcap_export.datasets import SPECIAL
 from batchcap_export.model import CaptionModel

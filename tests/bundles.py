@@ -16,9 +16,15 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from batchcap.bundle import Generation, Manifest, Provenance, Tokens, write_manifest
+from batchcap.bundle.bundle import (
+    Generation,
+    Manifest,
+    Provenance,
+    Tokens,
+    write_manifest,
+)
+from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.images.preprocess import Preprocess
-from batchcap.vocabulary import Vocabulary
 
 WORDS = ("<pad>", "<start>", "<end>", "<unk>", "a", "dog", "cat", "runs", "sits", "red", "green", "blue")
 GRID = (2, 3)

@@ -15,10 +15,10 @@ import pytest
 from bundles import WORDS, build_bundle, random_tables, reseal, rewrite
 from onnx import TensorProto, helper, numpy_helper
 
-from batchcap import bundle, onnxfile
-from batchcap.bundle import Generation, embedded_names, open_bundle, write_manifest
+from batchcap.bundle import bundle, onnx_scan
+from batchcap.bundle.bundle import Generation, embedded_names, open_bundle, write_manifest
+from batchcap.bundle.detokenizer import Text
 from batchcap.errors import BundleError
-from batchcap.text import Text
 
 
 @pytest.fixture
@@ -290,7 +290,7 @@ def test_external_weights_are_found_wherever_a_tensor_can_stand(tmp_path: Path) 
     model.functions.append(function)
     model.training_info.add().algorithm.initializer.append(outside())
     onnx.save(model, tmp_path / "m.onnx")
-    found = onnxfile.references(tmp_path / "m.onnx")
+    found = onnx_scan.references(tmp_path / "m.onnx")
     assert found.files == set("abcdefg")
     assert found.operators == {("", "Constant"), ("", "If"), ("odd", "Odd")}
 

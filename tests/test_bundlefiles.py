@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import batchcap
-from batchcap import onnxfile
-from batchcap.bundle import open_bundle, write_manifest
-from batchcap.contract import verify_encoder
+from batchcap.bundle import onnx_scan
+from batchcap.bundle.bundle import open_bundle, write_manifest
+from batchcap.bundle.graph_contract import verify_encoder
 from batchcap.errors import BundleError
 from batchcap.sessions import choose_device, open_sessions
 
@@ -289,7 +289,7 @@ def test_whatever_onnx_finds_in_a_mutated_file_is_found_here(tmp_path: Path, con
     path.write_bytes(content)
     started = time.process_time()
     try:
-        found = onnxfile.references(path)
+        found = onnx_scan.references(path)
     except ValueError:
         found = None
     assert time.process_time() - started < 1  # seconds of this process alone, whatever else the machine does

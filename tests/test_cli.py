@@ -22,7 +22,7 @@ from typer.main import get_command
 from typer.testing import Result
 
 from batchcap import __version__, pipeline, sessions
-from batchcap.bundle import Generation
+from batchcap.bundle.bundle import Generation
 from batchcap.cli import app
 from batchcap.errors import DeviceError
 from batchcap.system.locks import open_locked

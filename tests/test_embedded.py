@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from batchcap import bundle as bundles
 from batchcap import pipeline
+from batchcap.bundle import bundle as bundles
 from batchcap.captioner import Captioner
 from batchcap.options.options import RunOptions
 

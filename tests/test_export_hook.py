@@ -21,7 +21,7 @@ import tensorflow as tf
 from keras import layers
 from proofs import call, captions_of, check_graphs
 
-from batchcap.bundle import open_bundle
+from batchcap.bundle.bundle import open_bundle
 from batchcap.errors import ExportError
 from batchcap.images.preprocess import Preprocess
 from batchcap_export import CaptionModel, caption_model, convert, export_captioner

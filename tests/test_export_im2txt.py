@@ -21,7 +21,7 @@ import tensorflow as tf
 from proofs import call, check_graphs, shapes
 from show_and_tell import random_weights
 
-from batchcap.bundle import open_bundle
+from batchcap.bundle.bundle import open_bundle
 from batchcap.errors import ExportError
 from batchcap.images.preprocess import Preprocess
 from batchcap_export.bundling import BundleOptions, export_source

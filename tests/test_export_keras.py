@@ -16,7 +16,7 @@ from captioners import UNITS
 from keras import layers
 from proofs import call, captions_of, check_graphs, shapes
 
-from batchcap.bundle import Bundle
+from batchcap.bundle.bundle import Bundle
 from batchcap.errors import ExportError
 from batchcap_export import images
 from batchcap_export.bundling import BundleOptions, export_model

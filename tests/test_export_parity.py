@@ -18,9 +18,9 @@ import tensorflow as tf
 from architectures import MARKS, UNITS, options_of, random_captioner, random_model
 from proofs import captions_of, check_graphs, shapes
 
+from batchcap.bundle.detokenizer import Text
 from batchcap.errors import ExportError, OutputError
 from batchcap.options.options import DecodingOptions
-from batchcap.text import Text
 from batchcap_export import bundling, convert, parity
 from batchcap_export.bundling import BundleOptions, export_model
 from batchcap_export.evaluate import Evaluation, caption_files

@@ -19,7 +19,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tiny_captioner import captioner
 
-from batchcap.bundle import Bundle, open_bundle
+from batchcap.bundle.bundle import Bundle, open_bundle
 from batchcap.captioner import Captioner, decoding_options, in_precision
 from batchcap.cli import app
 from batchcap.errors import ExportError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from batchcap.text import Detokenizer
+from batchcap.bundle.detokenizer import Detokenizer
 from batchcap_export.texts import ENGLISH
 
 

@@ -13,7 +13,7 @@ from photos import write_photos
 from PIL import Image
 
 from batchcap import Captioner, doctor, sessions
-from batchcap.bundle import open_bundle
+from batchcap.bundle.bundle import open_bundle
 from batchcap.errors import BundleError, DeviceError, OptionError
 from batchcap.sessions import choose_device, usable_devices
 

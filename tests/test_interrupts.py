@@ -288,7 +288,7 @@ def test_a_second_signal_ends_a_run_that_hangs(number: signal.Signals, tmp_path:
     bundle = build_bundle(tmp_path / "bundle")
     rewrite(bundle, "encoder.onnx", looping("memory.colour"))
     write_photos(tmp_path / "photos", 1)
-    code = "import batchcap.bundlefiles as b; b.LOOPS = frozenset(); from batchcap.__main__ import main; main()"
+    code = "import batchcap.bundle.files as b; b.LOOPS = frozenset(); from batchcap.__main__ import main; main()"
     arguments = ["run", str(tmp_path / "photos"), "-o", str(tmp_path / "out.jsonl"), "--model", str(bundle)]
     process = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, env=environment())
     try:

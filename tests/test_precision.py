@@ -17,7 +17,7 @@ from photos import write_photos
 from typer.testing import CliRunner, Result
 
 from batchcap import pipeline
-from batchcap.bundle import Variant, graph_file, open_bundle
+from batchcap.bundle.bundle import Variant, graph_file, open_bundle
 from batchcap.captioner import Captioner, in_precision
 from batchcap.cli import app
 from batchcap.errors import BundleError, MismatchError, OptionError

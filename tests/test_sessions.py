@@ -16,7 +16,7 @@ from bundles import GRID, build_bundle, random_tables, reseal, rewrite
 from onnx import TensorProto, helper, numpy_helper
 
 from batchcap import sessions
-from batchcap.bundle import Bundle, open_bundle
+from batchcap.bundle.bundle import Bundle, open_bundle
 from batchcap.captioner import Captioner
 from batchcap.errors import BundleError, DeviceError, OptionError
 from batchcap.sessions import Decoder, Device, choose_device, open_sessions, usable_devices

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.errors import BundleError
-from batchcap.vocabulary import Vocabulary
 
 words = st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1), min_size=1, unique=True)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from batchcap.vocabulary import Vocabulary
+from batchcap.bundle.vocabulary import Vocabulary
 from batchcap_export.architectures import AttentionGRU
 from batchcap_export.backbones import Backbone
 from batchcap_export.datasets import SPECIAL

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from batchcap.bundle import Bundle, Generation, Tokens
+from batchcap.bundle.bundle import Bundle, Generation, Tokens
+from batchcap.bundle.detokenizer import Text
+from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.errors import ExportError
 from batchcap.images.preprocess import Preprocess
-from batchcap.text import Text
-from batchcap.vocabulary import Vocabulary
 from batchcap_export import images as pictures
 from batchcap_export.bundling import BundleOptions, Say, export_model
 from batchcap_export.datasets import PADDING

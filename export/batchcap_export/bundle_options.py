@@ -9,7 +9,7 @@ from typing import Literal
 
 from msgspec import structs
 
-from batchcap.bundle import Generation
+from batchcap.bundle.bundle import Generation
 from batchcap.errors import ExportError
 from batchcap.options.options import DecodingOptions, VariantName
 from batchcap_export.texts import TextName

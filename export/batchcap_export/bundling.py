@@ -11,7 +11,7 @@ from typing import TypeAlias
 import onnxruntime
 from msgspec import structs
 
-from batchcap.bundle import (
+from batchcap.bundle.bundle import (
     CARD_FILE,
     DECODER_FILE,
     ENCODER_FILE,

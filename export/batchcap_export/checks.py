@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from batchcap.bundle import Generation
+from batchcap.bundle.bundle import Generation
+from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.errors import DataError, ExportError, MissingExtraError, OptionError, TrainingError
-from batchcap.vocabulary import Vocabulary
 from batchcap_export import datasets, images
 from batchcap_export.bundle_options import MIN_IMAGES, BundleOptions, Precisions
 from batchcap_export.importers import ImportOptions, hook_of, source_kind, take_only

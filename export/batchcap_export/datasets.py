@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.errors import DataError
 from batchcap.images.discovery import SUFFIXES
-from batchcap.vocabulary import Vocabulary
 
 PADDING, START, END, UNKNOWN = "<pad>", "<start>", "<end>", "<unk>"
 SPECIAL = (PADDING, START, END, UNKNOWN)

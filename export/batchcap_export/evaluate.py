@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from batchcap.bundle import Bundle
+from batchcap.bundle.bundle import Bundle
+from batchcap.bundle.detokenizer import Text
 from batchcap.captioner import Captioner, decoding_options
 from batchcap.errors import ExportError, MissingExtraError
 from batchcap.sessions import choose_device
-from batchcap.text import Text
 from batchcap_export.datasets import standardize
 
 _SIGNATURE = (

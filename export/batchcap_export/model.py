@@ -10,11 +10,11 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import tensorflow as tf
 
-from batchcap.bundle import Bundle, Generation, Metric, Tokens
+from batchcap.bundle.bundle import Bundle, Generation, Metric, Tokens
+from batchcap.bundle.detokenizer import Text
+from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.errors import ExportError
 from batchcap.images.preprocess import Preprocess
-from batchcap.text import Text
-from batchcap.vocabulary import Vocabulary
 
 Tensors: TypeAlias = dict[str, Any]
 """Tensors by name; the names become ``state.NAME`` and ``memory.NAME`` in the bundle."""

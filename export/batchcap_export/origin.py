@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnx
 
-from batchcap.bundle import VOCABULARY_FILE, Bundle, open_bundle
+from batchcap.bundle.bundle import VOCABULARY_FILE, Bundle, open_bundle
 from batchcap.errors import ExportError
 from batchcap.verify import Check
 from batchcap_export import images

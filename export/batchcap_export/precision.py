@@ -19,7 +19,13 @@ import onnx
 from msgspec import structs
 from numpy.typing import NDArray
 
-from batchcap.bundle import DECODER_FILE, SELECT_FILE, Bundle, Variant, graph_file
+from batchcap.bundle.bundle import (
+    DECODER_FILE,
+    SELECT_FILE,
+    Bundle,
+    Variant,
+    graph_file,
+)
 from batchcap.captioner import Captioner, decoding_options
 from batchcap.errors import ExportError
 from batchcap.options.options import VariantName

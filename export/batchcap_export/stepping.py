@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.images.preprocess import Preprocess
-from batchcap.vocabulary import Vocabulary
 from batchcap_export.architectures import Architecture
 from batchcap_export.backbones import Backbone
 from batchcap_export.model import Step, Tensors, next_words

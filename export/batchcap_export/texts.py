@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from batchcap.text import Text
+from batchcap.bundle.detokenizer import Text
 
 TextName = Literal["plain", "english"]
 

@@ -14,10 +14,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from batchcap.bundle import Generation, Tokens
+from batchcap.bundle.bundle import Generation, Tokens
+from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.images.preprocess import Preprocess
 from batchcap.options.options import DecodingOptions
-from batchcap.vocabulary import Vocabulary
 from batchcap_export import datasets
 from batchcap_export.backbones import Backbone, load_backbone
 from batchcap_export.checks import check_training

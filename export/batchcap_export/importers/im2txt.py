@@ -12,9 +12,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from batchcap.bundle import Generation
+from batchcap.bundle.bundle import Generation
+from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.errors import BundleError, ExportError
-from batchcap.vocabulary import Vocabulary
 from batchcap_export.api import special_tokens
 from batchcap_export.importers import ImportOptions, find_checkpoint, frozen, show_and_tell
 from batchcap_export.importers.frozen import FrozenGraph

@@ -21,12 +21,12 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from PIL import Image
 
-from batchcap.bundle import Bundle, Metric
+from batchcap.bundle.bundle import Bundle, Metric
+from batchcap.bundle.detokenizer import Text
 from batchcap.captioner import Captioner, decoding_options
 from batchcap.errors import ExportError
 from batchcap.images import preprocess
 from batchcap.sessions import choose_device
-from batchcap.text import Text
 from batchcap_export import images
 from batchcap_export.importers import frozen
 from batchcap_export.model import Say

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.errors import ExportError
-from batchcap.vocabulary import Vocabulary
 from batchcap_export.api import caption_model
 from batchcap_export.importers import ImportOptions, Scale, probing
 from batchcap_export.importers.networks import Network, Run

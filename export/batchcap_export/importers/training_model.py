@@ -16,10 +16,10 @@ import tensorflow as tf
 from keras import tree
 from msgspec import structs
 
-from batchcap.bundle import Generation
+from batchcap.bundle.bundle import Generation
+from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.errors import ExportError
 from batchcap.images.preprocess import Preprocess
-from batchcap.vocabulary import Vocabulary
 from batchcap_export.api import caption_model
 from batchcap_export.importers import ImportOptions, Scale, functional, probing
 from batchcap_export.importers.functional import Key

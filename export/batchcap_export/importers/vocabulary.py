@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.errors import BundleError, ExportError
-from batchcap.vocabulary import Vocabulary
 from batchcap_export.datasets import PADDING
 from batchcap_export.importers import ImportOptions
 

@@ -12,8 +12,10 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from batchcap import bundlefiles
-from batchcap.bundlefiles import FileEntry
+from batchcap.bundle import files
+from batchcap.bundle.detokenizer import Text, has_pieces
+from batchcap.bundle.files import FileEntry
+from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.errors import BundleError, OptionError
 from batchcap.images.preprocess import Preprocess
 from batchcap.options.options import (
@@ -23,8 +25,6 @@ from batchcap.options.options import (
     has_beam,
     largest_penalty,
 )
-from batchcap.text import Text, has_pieces
-from batchcap.vocabulary import Vocabulary
 
 MANIFEST_VERSION: Final = 1
 MANIFEST_FILE: Final = "bundle.json"
@@ -39,7 +39,7 @@ _MAX_MANIFEST: Final = 4 * 1024 * 1024
 # Far above any captioner; what is larger asks for memory, not for captions.
 _MAX_WORDS: Final = 1_000_000
 _MAX_SIDE: Final = 8192
-_EMBEDDED: Final = Path(__file__).parent / "models"
+_EMBEDDED: Final = Path(__file__).parents[1] / "models"
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Side = Annotated[int, msgspec.Meta(ge=1, le=1024)]
@@ -228,7 +228,7 @@ def read_manifest(model: str | Path) -> tuple[Path, Manifest, str]:
     folder = _EMBEDDED / model if isinstance(model, str) and model in embedded_names() else Path(model)
     path = folder / MANIFEST_FILE
     try:
-        text = bundlefiles.read_small(path, _MAX_MANIFEST)
+        text = files.read_small(path, _MAX_MANIFEST)
     except (FileNotFoundError, NotADirectoryError):
         what = "has no bundle.json" if folder.is_dir() else "is a file" if folder.exists() else "no such folder"
         names = ", ".join(embedded_names())
@@ -245,15 +245,15 @@ def file_problems(folder: Path, manifest: Manifest) -> Iterator[BundleError]:
     for name in _REQUIRED:
         if name not in manifest.files:
             yield BundleError(f"{path}: {name} is not listed - at `$.files`.")
-    names = bundlefiles.name_problem(manifest.files)
+    names = files.name_problem(manifest.files)
     if names:  # none of them is opened then
         yield BundleError(f"{path}: {names} - at `$.files`.")
         return
     for name, entry in manifest.files.items():
         try:
-            bundlefiles.verify_file(folder / name, entry)
+            files.verify_file(folder / name, entry)
             if name.endswith(".onnx"):
-                bundlefiles.verify_references(folder / name, manifest.files)
+                files.verify_references(folder / name, manifest.files)
         except BundleError as problem:
             yield problem
 
@@ -274,8 +274,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
             continue
         if not path.is_file() or path.is_symlink():
             raise BundleError(f"{path}: a bundle holds plain files only.")
-        files[path.name] = bundlefiles.entry_of(path)
-    problem = bundlefiles.name_problem(files)
+        files[path.name] = files.entry_of(path)
+    problem = files.name_problem(files)
     if problem:
         raise BundleError(f"{folder}: {problem}.")
     full = msgspec.structs.replace(manifest, files=files)

@@ -6,10 +6,10 @@ import difflib
 import re
 from pathlib import Path
 
-from batchcap.bundle import Bundle, Tokens
+from batchcap.bundle.bundle import Bundle, Tokens
+from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.errors import OptionError
 from batchcap.options.options import DecodingOptions
-from batchcap.vocabulary import Vocabulary
 
 
 def banned_tokens(bundle: Bundle, decoding: DecodingOptions) -> list[int]:

@@ -16,7 +16,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from batchcap import onnxfile
+from batchcap.bundle import onnx_scan
 from batchcap.errors import BundleError
 
 _MIB: Final = 1024 * 1024
@@ -110,7 +110,7 @@ def verify_references(path: Path, names: Collection[str]) -> None:
         BundleError: it needs more, or is no ONNX file.
     """
     try:
-        found = onnxfile.references(path)
+        found = onnx_scan.references(path)
     except ValueError as error:
         raise BundleError(f"{path}: is no ONNX file ({error}).", "Export the model again.") from None
     for name in sorted(found.files - set(names)):
