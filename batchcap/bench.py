@@ -21,6 +21,7 @@ from PIL import Image
 
 from batchcap import pipeline
 from batchcap.captioner import Captioner
+from batchcap.decoding.types import Ids, Step, StepOutput
 from batchcap.doctor import versions
 from batchcap.errors import NoImagesError, OptionError, OutputError
 from batchcap.images import discovery
@@ -28,7 +29,6 @@ from batchcap.images.loader import load
 from batchcap.images.preprocess import Pixels
 from batchcap.options.options import RunOptions, WantedPrecision, usable_cores
 from batchcap.records import ImageRef
-from batchcap.steps import Ids, Step, StepOutput
 from batchcap.system.interrupts import Interrupted
 
 WIDTH: Final = 500

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from batchcap.bundle.bundle import Bundle, Manifest, open_bundle
 from batchcap.bundle.detokenizer import Detokenizer, sentence
 from batchcap.bundle.token_lookup import banned_tokens, prefix_tokens, read_words
+from batchcap.decoding.im2txt import printed
+from batchcap.decoding.search import Hypothesis, candidates_needed, search
+from batchcap.decoding.types import Step
 from batchcap.errors import BundleError, OptionError
-from batchcap.im2txt import printed
 from batchcap.images import loader
 from batchcap.images.files import look
 from batchcap.images.preprocess import Pixels
@@ -39,9 +41,7 @@ from batchcap.options.options import (
 )
 from batchcap.options.types import checked
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef, Key
-from batchcap.search import Hypothesis, candidates_needed, search
 from batchcap.sessions import Device, choose_device, open_sessions
-from batchcap.steps import Step
 
 Image: TypeAlias = str | Path | NDArray[np.uint8]
 """A file, or a picture: uint8 RGB [height, width, 3], upright."""

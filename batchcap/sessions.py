@@ -20,11 +20,11 @@ from onnxruntime.capi import onnxruntime_pybind11_state
 
 from batchcap.bundle.bundle import Bundle
 from batchcap.bundle.graph_contract import verify_decoder, verify_encoder, verify_select
+from batchcap.decoding.step_check import step_problem
+from batchcap.decoding.types import Leaving, StepOutput, leave_at_once, leave_by_halves
 from batchcap.errors import BatchcapError, BundleError, DeviceError, OptionError
 from batchcap.images.preprocess import Pixels
 from batchcap.options.options import check_threads, usable_cores
-from batchcap.stepcheck import step_problem
-from batchcap.steps import Leaving, StepOutput, leave_at_once, leave_by_halves
 from batchcap.system import process
 
 __all__ = [
@@ -382,7 +382,7 @@ class Decoder:
 
 
 class Stepper:
-    """A decoder in the middle of captioning; see `batchcap.steps.Step`."""
+    """A decoder in the middle of captioning; see `batchcap.decoding.types.Step`."""
 
     def __init__(self, decoder: Decoder, features: Features, candidates: int) -> None:
         self._decoder = decoder

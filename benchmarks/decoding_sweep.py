@@ -24,10 +24,10 @@ from batchcap.bundle.bundle import Bundle, open_bundle
 from batchcap.bundle.detokenizer import Detokenizer
 from batchcap.bundle.token_lookup import banned_tokens
 from batchcap.console_progress import Steps
+from batchcap.decoding.search import candidates_needed, search
 from batchcap.images.discovery import discover
 from batchcap.images.loader import load
 from batchcap.options.options import DecodingOptions
-from batchcap.search import candidates_needed, search
 from batchcap.sessions import Features, choose_device, open_sessions
 from batchcap_export.datasets import CaptionedImages, read_captions, read_split
 from batchcap_export.evaluate import score

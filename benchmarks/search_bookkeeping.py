@@ -19,9 +19,9 @@ import msgspec
 import numpy as np
 
 from batchcap.bench import StepClock, machine
+from batchcap.decoding.search import candidates_needed, search
+from batchcap.decoding.types import Ids, StepOutput
 from batchcap.options.options import DecodingOptions
-from batchcap.search import candidates_needed, search
-from batchcap.steps import Ids, StepOutput
 
 START, END, UNKNOWN = 1, 2, 3
 BANNED = (START, UNKNOWN)

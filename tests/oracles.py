@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from batchcap.decoding.search import Hypothesis, StepOutput, candidates_needed, search
+from batchcap.decoding.types import leave_at_once, leave_by_halves
 from batchcap.options.options import DecodingOptions
-from batchcap.search import Hypothesis, StepOutput, candidates_needed, search
-from batchcap.steps import leave_at_once, leave_by_halves
 
 START, END = 0, 1
 INF = float("inf")

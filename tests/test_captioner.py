@@ -18,11 +18,11 @@ from batchcap import sessions
 from batchcap.bundle.bundle import Generation, open_bundle
 from batchcap.bundle.detokenizer import Text
 from batchcap.captioner import CaptionedImage, Captioner, decoding_options
+from batchcap.decoding.types import leave_by_halves
 from batchcap.errors import BundleError, DeviceError, OptionError
 from batchcap.images.preprocess import apply
 from batchcap.options.options import DecodingOptions
 from batchcap.sessions import Device, choose_device
-from batchcap.steps import leave_by_halves
 
 TABLES = random_tables()
 COLOURS = [(250, 10, 10), (10, 250, 10), (10, 10, 250), (128, 3, 77), (90, 90, 90), (255, 255, 0), (0, 255, 255)]

@@ -28,10 +28,10 @@ from oracles import (
 )
 
 from batchcap.captioner import Captioner
+from batchcap.decoding.search import Hypothesis
+from batchcap.decoding.types import Leaving, leave_by_halves
 from batchcap.images.preprocess import apply
 from batchcap.options.options import DecodingOptions
-from batchcap.search import Hypothesis
-from batchcap.steps import Leaving, leave_by_halves
 
 # The fake model of the Show and Tell code's own tests: twelve words, 0 starts and 1 ends. Everything expected of it
 # below is what those tests publish, whose sentences begin with 0.

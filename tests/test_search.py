@@ -39,9 +39,9 @@ from oracles import (
 )
 
 import batchcap
+from batchcap.decoding.search import Hypothesis, StepOutput, candidates_needed, search
+from batchcap.decoding.types import Leaving, leave_at_once, leave_by_halves
 from batchcap.options.options import DecodingOptions
-from batchcap.search import Hypothesis, StepOutput, candidates_needed, search
-from batchcap.steps import Leaving, leave_at_once, leave_by_halves
 
 PACKAGE = Path(batchcap.__file__).parent
 

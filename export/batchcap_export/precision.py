@@ -27,10 +27,10 @@ from batchcap.bundle.bundle import (
     graph_file,
 )
 from batchcap.captioner import Captioner, decoding_options
+from batchcap.decoding.types import Ids, Step, StepOutput
 from batchcap.errors import ExportError
 from batchcap.options.options import VariantName
 from batchcap.sessions import Stepper, choose_device
-from batchcap.steps import Ids, Step, StepOutput
 from batchcap_export import datasets, images
 from batchcap_export.bundle_options import MIN_IMAGES, Precisions
 from batchcap_export.convert import convert_select

@@ -59,7 +59,7 @@ class KerasDecoder:
 
 
 class KerasStepper:
-    """The step protocol of `batchcap.search` over a Keras decoder."""
+    """The step protocol of `batchcap.decoding.search` over a Keras decoder."""
 
     def __init__(self, following: Callable[..., Any], candidates: int, states: Tensors, memories: Tensors) -> None:
         self._next, self._candidates, self._memories = following, candidates, memories

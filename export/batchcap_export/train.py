@@ -198,7 +198,7 @@ def caption_features(
     captioner: TrainedCaptioner, features: NDArray[np.float16], decoding: DecodingOptions
 ) -> list[str]:
     """The best caption of each image from its features [N, R, F], by the runtime's search over the Keras decoder."""
-    from batchcap.search import candidates_needed, search
+    from batchcap.decoding.search import candidates_needed, search
 
     ids = {word: i for i, word in enumerate(captioner.vocabulary.words)}
     banned = [ids[word] for word in (datasets.PADDING, datasets.START, datasets.UNKNOWN)]

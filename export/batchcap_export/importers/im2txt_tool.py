@@ -2,7 +2,7 @@
 
 The reference is the frozen graph as it is, run by a session of TensorFlow 1 from the files' bytes, one picture and one
 step at a time, and a caption generator written from the published semantics, in plain Python. It shares no code with
-`batchcap.im2txt`.
+`batchcap.decoding.im2txt`.
 """
 
 from __future__ import annotations

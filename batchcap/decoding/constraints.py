@@ -8,8 +8,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from batchcap.decoding.types import Ids
 from batchcap.options.options import DecodingOptions
-from batchcap.steps import Ids
 
 
 def most_banned(options: DecodingOptions, banned: Sequence[int]) -> int:

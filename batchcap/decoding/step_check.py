@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from batchcap.steps import StepOutput
+from batchcap.decoding.types import StepOutput
 
 _OVERFLOW = "The model's numbers overflow: use another bundle or device, or export the model again."
 _AGAIN = "Export the model again."

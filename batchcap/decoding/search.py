@@ -17,11 +17,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from batchcap.im2txt import im2txt
+from batchcap.decoding.constraints import Rules, most_banned
+from batchcap.decoding.im2txt import im2txt
+from batchcap.decoding.sampling import sample, sample_candidates
+from batchcap.decoding.types import (
+    Best,
+    Floats,
+    Hypothesis,
+    Ids,
+    Leaving,
+    Step,
+    StepOutput,
+    Trail,
+    leave_at_once,
+)
 from batchcap.options.options import DecodingOptions
-from batchcap.rules import Rules, most_banned
-from batchcap.sampling import sample, sample_candidates
-from batchcap.steps import Best, Floats, Hypothesis, Ids, Leaving, Step, StepOutput, Trail, leave_at_once
 
 __all__ = ["Hypothesis", "Step", "StepOutput", "candidates_needed", "search"]
 

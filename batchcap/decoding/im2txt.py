@@ -8,9 +8,17 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from batchcap.decoding.constraints import Rules
+from batchcap.decoding.types import (
+    Best,
+    Floats,
+    Hypothesis,
+    Ids,
+    Leaving,
+    Step,
+    Trail,
+)
 from batchcap.options.options import DecodingOptions
-from batchcap.rules import Rules
-from batchcap.steps import Best, Floats, Hypothesis, Ids, Leaving, Step, Trail
 
 # It takes the logarithm of no probability below this.
 _LEAST: Final = float(np.log(1e-12))
@@ -36,7 +44,7 @@ def im2txt(
     nothing is left. A completed caption scores log_prob / n ** length_penalty with ``<start>`` and ``<end>`` counted
     in n; partial ones, which are used only where nothing completed, score log_prob. Of equals the first met stays: the
     better caption before, then the better word.
-    See `batchcap.search.search` for the arguments.
+    See `batchcap.decoding.search.search` for the arguments.
     """
     beams = options.beam_size
     best, trail = Best(images, beams), Trail()
