@@ -15,8 +15,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from batchcap.captioner import Captioner
     from batchcap.errors import BatchcapError
+    from batchcap.runtime.captioner import Captioner
 
 __version__ = "0.1.0"
 __all__ = ["BatchcapError", "Captioner", "__version__"]
@@ -27,7 +27,7 @@ __all__ = ["BatchcapError", "Captioner", "__version__"]
 if os.environ.get("BATCHCAP_ALLOW_TELEMETRY") != "1":
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-_HOMES = {"Captioner": "batchcap.captioner", "BatchcapError": "batchcap.errors"}
+_HOMES = {"Captioner": "batchcap.runtime.captioner", "BatchcapError": "batchcap.errors"}
 
 
 def __getattr__(name: str) -> Any:

@@ -11,9 +11,9 @@ from typing import Final
 import numpy as np
 
 from batchcap import __version__
-from batchcap.captioner import Captioner
 from batchcap.errors import BatchcapError, DeviceError
-from batchcap.sessions import choose_device, gpus
+from batchcap.runtime.captioner import Captioner
+from batchcap.runtime.sessions import choose_device, gpus
 
 _PARTS: Final = (
     "onnxruntime-gpu",

@@ -16,7 +16,6 @@ from msgspec import structs
 
 from batchcap.bundle.bundle import Bundle, open_bundle
 from batchcap.bundle.token_lookup import prefix_tokens
-from batchcap.captioner import Captioner, decoding_options, good_keys, in_precision
 from batchcap.errors import BatchcapError, NoImagesError, OutputError
 from batchcap.formats import round_score
 from batchcap.images import discovery
@@ -28,7 +27,8 @@ from batchcap.options.options import RunOptions
 from batchcap.progress import Progress, Start, Summary, Tally
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef, Record
 from batchcap.roots import Root
-from batchcap.sessions import Device, choose_device
+from batchcap.runtime.captioner import Captioner, decoding_options, good_keys, in_precision
+from batchcap.runtime.sessions import Device, choose_device
 from batchcap.stream import StreamJournal
 from batchcap.system.interrupts import Interrupted, InterruptGuard
 

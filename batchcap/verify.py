@@ -24,7 +24,6 @@ from batchcap.bundle.bundle import (
 )
 from batchcap.bundle.files import LoopError
 from batchcap.bundle.token_lookup import banned_tokens
-from batchcap.captioner import decoding_options
 from batchcap.decoding.search import candidates_needed, search
 from batchcap.decoding.types import Hypothesis, Ids, StepOutput
 from batchcap.errors import BatchcapError, BundleError, ImageError, NoImagesError
@@ -32,7 +31,8 @@ from batchcap.images import discovery, files
 from batchcap.images.preprocess import Pixels, Preprocess, apply, decode_image
 from batchcap.options.options import DecodingOptions, Precision
 from batchcap.records import ImageRef
-from batchcap.sessions import Decoder, choose_device, open_sessions
+from batchcap.runtime.captioner import decoding_options
+from batchcap.runtime.sessions import Decoder, choose_device, open_sessions
 
 MOST_IMAGES: Final = 64
 """Pictures of a folder that are captioned."""

@@ -28,7 +28,7 @@ from batchcap.decoding.search import candidates_needed, search
 from batchcap.images.discovery import discover
 from batchcap.images.loader import load
 from batchcap.options.options import DecodingOptions
-from batchcap.sessions import Features, choose_device, open_sessions
+from batchcap.runtime.sessions import Features, choose_device, open_sessions
 from batchcap_export.datasets import CaptionedImages, read_captions, read_split
 from batchcap_export.evaluate import score
 

@@ -20,12 +20,12 @@ import numpy as np
 
 from batchcap.bench import machine
 from batchcap.bundle.bundle import Bundle, open_bundle
-from batchcap.captioner import Captioner, decoding_options
 from batchcap.decoding.types import Step
 from batchcap.images import preprocess
 from batchcap.images.discovery import discover
 from batchcap.images.preprocess import Pixels
-from batchcap.sessions import choose_device
+from batchcap.runtime.captioner import Captioner, decoding_options
+from batchcap.runtime.sessions import choose_device
 
 STAGES = ("encode", "search")
 

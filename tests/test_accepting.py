@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from batchcap import pipeline
-from batchcap.captioner import Captioner
 from batchcap.options.options import Format, RunOptions
 from batchcap.progress import Summary
+from batchcap.runtime.captioner import Captioner
 
 
 @pytest.fixture

@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import batchcap
-from batchcap import sessions
 from batchcap.bundle.bundle import Generation, open_bundle
 from batchcap.bundle.detokenizer import Text
-from batchcap.captioner import CaptionedImage, Captioner, decoding_options
 from batchcap.decoding.types import leave_by_halves
 from batchcap.errors import BundleError, DeviceError, OptionError
 from batchcap.images.preprocess import apply
 from batchcap.options.options import DecodingOptions
-from batchcap.sessions import Device, choose_device
+from batchcap.runtime import sessions
+from batchcap.runtime.captioner import CaptionedImage, Captioner, decoding_options
+from batchcap.runtime.sessions import Device, choose_device
 
 TABLES = random_tables()
 COLOURS = [(250, 10, 10), (10, 250, 10), (10, 10, 250), (128, 3, 77), (90, 90, 90), (255, 255, 0), (0, 255, 255)]

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from batchcap.captioner import Captioner, decoding_options
 from batchcap.errors import ImageError, OptionError
 from batchcap.images import files
+from batchcap.runtime.captioner import Captioner, decoding_options
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pipes and devices have no names there")
 

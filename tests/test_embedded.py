@@ -11,8 +11,8 @@ from PIL import Image
 
 from batchcap import pipeline
 from batchcap.bundle import bundle as bundles
-from batchcap.captioner import Captioner
 from batchcap.options.options import RunOptions
+from batchcap.runtime.captioner import Captioner
 
 NAME = "flickr8k-small"
 DATA = Path(__file__).parents[2] / "shared" / "data"

@@ -20,10 +20,10 @@ from onnx import TensorProto, helper, numpy_helper
 from tiny_captioner import captioner
 
 from batchcap.bundle.bundle import Bundle, open_bundle
-from batchcap.captioner import Captioner, decoding_options, in_precision
 from batchcap.cli import app
 from batchcap.errors import ExportError
-from batchcap.sessions import choose_device
+from batchcap.runtime.captioner import Captioner, decoding_options, in_precision
+from batchcap.runtime.sessions import choose_device
 from batchcap_export import bundling
 from batchcap_export.bundling import BundleOptions, export_model
 from batchcap_export.evaluate import Evaluation, caption_files

@@ -12,10 +12,11 @@ import pytest
 from photos import write_photos
 from PIL import Image
 
-from batchcap import Captioner, doctor, sessions
+from batchcap import Captioner, doctor
 from batchcap.bundle.bundle import open_bundle
 from batchcap.errors import BundleError, DeviceError, OptionError
-from batchcap.sessions import choose_device, usable_devices
+from batchcap.runtime import sessions
+from batchcap.runtime.sessions import choose_device, usable_devices
 
 LEAVES_ALONE = """if True:
     import ctypes, sys, warnings

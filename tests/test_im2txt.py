@@ -27,11 +27,11 @@ from oracles import (
     same_looks,
 )
 
-from batchcap.captioner import Captioner
 from batchcap.decoding.search import Hypothesis
 from batchcap.decoding.types import Leaving, leave_by_halves
 from batchcap.images.preprocess import apply
 from batchcap.options.options import DecodingOptions
+from batchcap.runtime.captioner import Captioner
 
 # The fake model of the Show and Tell code's own tests: twelve words, 0 starts and 1 ends. Everything expected of it
 # below is what those tests publish, whose sentences begin with 0.

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batchcap.captioner import Captioner
 from batchcap.images.discovery import discover
 from batchcap.images.loader import load
 from batchcap.images.preprocess import Pixels, apply
 from batchcap.records import Caption
+from batchcap.runtime.captioner import Captioner
 
 NAME = "flickr8k-small"
 DATA = Path(__file__).parents[2] / "shared" / "data"

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from batchcap import pipeline
-from batchcap.captioner import Captioner, decoding_options
 from batchcap.errors import OptionError
 from batchcap.options.options import DecodingOptions, RunOptions
-from batchcap.sessions import choose_device
+from batchcap.runtime.captioner import Captioner, decoding_options
+from batchcap.runtime.sessions import choose_device
 
 
 @pytest.fixture(scope="module")

@@ -21,12 +21,12 @@ from bundles import build_bundle, rewrite
 from photos import break_photo, write_photos
 
 from batchcap import bench, journal, pipeline
-from batchcap.captioner import Captioner
 from batchcap.errors import BundleError, InputNotFoundError, MismatchError, NoImagesError, OutputError, RootError
 from batchcap.images import discovery
 from batchcap.options.options import RunOptions
 from batchcap.progress import Progress, Start, Summary
 from batchcap.records import Record
+from batchcap.runtime.captioner import Captioner
 from batchcap.system.interrupts import Interrupted
 
 

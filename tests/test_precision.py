@@ -18,11 +18,11 @@ from typer.testing import CliRunner, Result
 
 from batchcap import pipeline
 from batchcap.bundle.bundle import Variant, graph_file, open_bundle
-from batchcap.captioner import Captioner, in_precision
 from batchcap.cli import app
 from batchcap.errors import BundleError, MismatchError, OptionError
 from batchcap.options.options import RunOptions
-from batchcap.sessions import Device
+from batchcap.runtime.captioner import Captioner, in_precision
+from batchcap.runtime.sessions import Device
 
 CPU = Device("cpu", 0, "CPU")
 GPU = Device("cuda", 0, "a GPU")

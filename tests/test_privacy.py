@@ -101,8 +101,8 @@ def test_a_command_writes_its_output_alone(name: str, place: Place, tiny_bundle:
 
 WAYS_IN = {
     "library": "from batchcap import Captioner; [image] = Captioner.load(MODEL).caption([PHOTO]); image.captions[0]",
-    "sessions": "import batchcap.sessions",
-    "submodule": "import batchcap.captioner",
+    "sessions": "import batchcap.runtime.sessions",
+    "submodule": "import batchcap.runtime.captioner",
     "export": "import batchcap_export, onnxruntime",
     "lowering": """if True:
         import numpy, pathlib

@@ -26,11 +26,11 @@ from oracles import (
 )
 from PIL import Image
 
-from batchcap.captioner import Captioner
 from batchcap.decoding.search import candidates_needed
 from batchcap.decoding.types import Leaving, leave_by_halves
 from batchcap.errors import OptionError
 from batchcap.options.options import DecodingOptions
+from batchcap.runtime.captioner import Captioner
 
 MANY = 20_000
 SAMPLE = DecodingOptions(search="sample", beam_size=1, max_length=3)

@@ -15,12 +15,18 @@ import pytest
 from bundles import GRID, build_bundle, random_tables, reseal, rewrite
 from onnx import TensorProto, helper, numpy_helper
 
-from batchcap import sessions
 from batchcap.bundle.bundle import Bundle, open_bundle
-from batchcap.captioner import Captioner
 from batchcap.decoding.types import Step, StepOutput, leave_at_once, leave_by_halves
 from batchcap.errors import BundleError, DeviceError, OptionError
-from batchcap.sessions import Decoder, Device, choose_device, open_sessions, usable_devices
+from batchcap.runtime import sessions
+from batchcap.runtime.captioner import Captioner
+from batchcap.runtime.sessions import (
+    Decoder,
+    Device,
+    choose_device,
+    open_sessions,
+    usable_devices,
+)
 
 CPU, GPU = choose_device("cpu"), Device("cuda", 1, "Card")
 LEVELS = np.array([[10, 200, 30], [250, 0, 90], [130, 130, 130]], np.uint8)

@@ -200,7 +200,7 @@ def embedded_names() -> list[str]:
 
 
 def open_bundle(model: str | Path) -> Bundle:
-    """Open and verify a bundle: everything but its graphs' tensors, which `batchcap.sessions` checks.
+    """Open and verify a bundle: everything but its graphs' tensors, which `batchcap.runtime.sessions` checks.
 
     Args:
         model: the name of an embedded bundle, or a bundle's folder (``./name`` where an embedded one is called so too).

@@ -25,8 +25,8 @@ from batchcap.bundle.bundle import (
     open_bundle,
     write_manifest,
 )
-from batchcap.captioner import decoding_options
 from batchcap.errors import ExportError
+from batchcap.runtime.captioner import decoding_options
 from batchcap_export import datasets, images
 from batchcap_export.bundle_options import MIN_IMAGES, BundleOptions, Precisions
 from batchcap_export.checks import dev_images

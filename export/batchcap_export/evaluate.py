@@ -11,9 +11,9 @@ from pathlib import Path
 
 from batchcap.bundle.bundle import Bundle
 from batchcap.bundle.detokenizer import Text
-from batchcap.captioner import Captioner, decoding_options
 from batchcap.errors import ExportError, MissingExtraError
-from batchcap.sessions import choose_device
+from batchcap.runtime.captioner import Captioner, decoding_options
+from batchcap.runtime.sessions import choose_device
 from batchcap_export.datasets import standardize
 
 _SIGNATURE = (

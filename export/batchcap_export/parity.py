@@ -12,12 +12,12 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from batchcap import sessions
 from batchcap.bundle.bundle import Bundle
 from batchcap.bundle.detokenizer import Text
 from batchcap.bundle.token_lookup import banned_tokens
-from batchcap.captioner import Captioner, decoding_options
 from batchcap.errors import ExportError
+from batchcap.runtime import sessions
+from batchcap.runtime.captioner import Captioner, decoding_options
 from batchcap_export.bundle_options import MIN_IMAGES
 from batchcap_export.model import CaptionModel, Runnable, gather_beams
 from batchcap_export.reference import ReferenceCaption, reference_captions

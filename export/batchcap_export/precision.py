@@ -26,11 +26,11 @@ from batchcap.bundle.bundle import (
     Variant,
     graph_file,
 )
-from batchcap.captioner import Captioner, decoding_options
 from batchcap.decoding.types import Ids, Step, StepOutput
 from batchcap.errors import ExportError
 from batchcap.options.options import VariantName
-from batchcap.sessions import Stepper, choose_device
+from batchcap.runtime.captioner import Captioner, decoding_options
+from batchcap.runtime.sessions import Stepper, choose_device
 from batchcap_export import datasets, images
 from batchcap_export.bundle_options import MIN_IMAGES, Precisions
 from batchcap_export.convert import convert_select

@@ -43,7 +43,7 @@ class TrainedCaptioner:
 
 
 class KerasDecoder:
-    """A decoder as `batchcap.sessions.Decoder`, in Keras: how training captions without ONNX."""
+    """A decoder as `batchcap.runtime.sessions.Decoder`, in Keras: how training captions without ONNX."""
 
     def __init__(self, step: Step, candidates: int) -> None:
         # Traced once for the first step and once for the others, whatever the batch.
@@ -73,8 +73,8 @@ class KerasStepper:
         attention: bool = False,
         candidates: int | None = None,
     ) -> Any:
-        """See `batchcap.sessions.Stepper.step`."""
-        from batchcap.sessions import StepOutput
+        """See `batchcap.runtime.sessions.Stepper.step`."""
+        from batchcap.runtime.sessions import StepOutput
 
         shown = tf.constant(self._candidates if candidates is None else candidates)
         result = self._next(tf.constant(token), tf.constant(parent), shown, self._states, self._memories)

@@ -23,10 +23,10 @@ from PIL import Image
 
 from batchcap.bundle.bundle import Bundle, Metric
 from batchcap.bundle.detokenizer import Text
-from batchcap.captioner import Captioner, decoding_options
 from batchcap.errors import ExportError
 from batchcap.images import preprocess
-from batchcap.sessions import choose_device
+from batchcap.runtime.captioner import Captioner, decoding_options
+from batchcap.runtime.sessions import choose_device
 from batchcap_export import images
 from batchcap_export.importers import frozen
 from batchcap_export.model import Say

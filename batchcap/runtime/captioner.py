@@ -41,7 +41,7 @@ from batchcap.options.options import (
 )
 from batchcap.options.types import checked
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef, Key
-from batchcap.sessions import Device, choose_device, open_sessions
+from batchcap.runtime.sessions import Device, choose_device, open_sessions
 
 Image: TypeAlias = str | Path | NDArray[np.uint8]
 """A file, or a picture: uint8 RGB [height, width, 3], upright."""
