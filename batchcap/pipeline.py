@@ -17,19 +17,19 @@ from msgspec import structs
 from batchcap.bundle.bundle import Bundle, open_bundle
 from batchcap.bundle.token_lookup import prefix_tokens
 from batchcap.errors import BatchcapError, NoImagesError, OutputError
-from batchcap.formats import round_score
 from batchcap.images import discovery
 from batchcap.images.giants import Giants
 from batchcap.images.loader import Batch, Loaded, load
 from batchcap.images.walk import Unread
-from batchcap.journal import Journal
+from batchcap.journal.formats import round_score
+from batchcap.journal.journal import Journal
+from batchcap.journal.stream import StreamJournal
 from batchcap.options.options import RunOptions
 from batchcap.progress import Progress, Start, Summary, Tally
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef, Record
 from batchcap.roots import Root
 from batchcap.runtime.captioner import Captioner, decoding_options, good_keys, in_precision
 from batchcap.runtime.sessions import Device, choose_device
-from batchcap.stream import StreamJournal
 from batchcap.system.interrupts import Interrupted, InterruptGuard
 
 # Of a log-probability in a record: neighbours in the batch move it by up to 2e-5.

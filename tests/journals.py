@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from batchcap.formats import make_codec
-from batchcap.journal import Journal
+from batchcap.journal.formats import make_codec
+from batchcap.journal.journal import Journal
 from batchcap.options.options import Format
 from batchcap.records import Failure, Fingerprint, ImageRef, Record
 

@@ -14,7 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchcap.errors import OutputError
-from batchcap.formats import Codec, Csv, Jsonl, guess_format, make_codec, round_score
+from batchcap.journal.formats import (
+    Codec,
+    Csv,
+    Jsonl,
+    guess_format,
+    make_codec,
+    round_score,
+)
 from batchcap.records import Caption, Failure, Record
 
 texts = st.text(st.characters(exclude_categories=["Cs"])) | st.text("\\\r\n\",' \0\u2028\x85rné", max_size=12)

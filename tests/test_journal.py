@@ -14,8 +14,8 @@ import pytest
 from journals import FIRST, SECOND, both, captioned, failed, names, read, ref, todo, write
 
 from batchcap.errors import MismatchError, OutputError
-from batchcap.formats import make_codec
-from batchcap.journal import Journal
+from batchcap.journal.formats import make_codec
+from batchcap.journal.journal import Journal
 from batchcap.options.options import DecodingOptions, Format
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef
 

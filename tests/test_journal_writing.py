@@ -15,12 +15,12 @@ import pytest
 from journals import FIRST, FORMATS, SECOND, both, captioned, failed, names, posix, python, read, ref, write
 
 from batchcap.errors import BatchcapError, OutputError, OutputLockedError
-from batchcap.formats import make_codec
-from batchcap.journal import Journal
+from batchcap.journal.formats import make_codec
+from batchcap.journal.journal import Journal
+from batchcap.journal.stream import StreamJournal
 from batchcap.options.options import Format
 from batchcap.records import ImageRef
 from batchcap.roots import Root
-from batchcap.stream import StreamJournal
 from batchcap.system import locks
 
 # --- Places that cannot be written

@@ -20,9 +20,10 @@ import pytest
 from bundles import build_bundle, rewrite
 from photos import break_photo, write_photos
 
-from batchcap import bench, journal, pipeline
+from batchcap import bench, pipeline
 from batchcap.errors import BundleError, InputNotFoundError, MismatchError, NoImagesError, OutputError, RootError
 from batchcap.images import discovery
+from batchcap.journal import journal
 from batchcap.options.options import RunOptions
 from batchcap.progress import Progress, Start, Summary
 from batchcap.records import Record

@@ -15,8 +15,8 @@ from photos import write_photos
 
 from batchcap import pipeline
 from batchcap.errors import InputNotFoundError, OptionError, RootError
-from batchcap.formats import make_codec
-from batchcap.journal import Journal
+from batchcap.journal.formats import make_codec
+from batchcap.journal.journal import Journal
 from batchcap.options.options import Format, RunOptions
 from batchcap.progress import Summary
 from batchcap.records import ImageRef, Record

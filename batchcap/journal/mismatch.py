@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from batchcap.errors import MismatchError, RootError
+from batchcap.journal.resume import Finished
 from batchcap.options.options import explain_label
 from batchcap.records import Fingerprint
-from batchcap.resume import Finished
 from batchcap.roots import Root, file_of, root_folder, same_root
 
 _SHOWN: Final = 3

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from batchcap.errors import OutputError
-from batchcap.formats import Jsonl
+from batchcap.journal.formats import Jsonl
+from batchcap.journal.resume import digest
 from batchcap.records import ImageRef, Record
-from batchcap.resume import digest
 
 
 class StreamJournal:

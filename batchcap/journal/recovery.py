@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from batchcap.errors import OutputError
-from batchcap.formats import Codec, guess_format, make_codec
-from batchcap.resume import Finished
+from batchcap.journal.formats import Codec, guess_format, make_codec
+from batchcap.journal.resume import Finished
 
 # A file without line ends is not ours: do not read all of it into memory to find out.
 _LONGEST_LINE: Final = 16 << 20

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import BinaryIO, Final, Self
 
 from batchcap.errors import OutputError
-from batchcap.formats import Codec, make_codec
-from batchcap.mismatch import check_fingerprint, check_root
+from batchcap.journal.formats import Codec, make_codec
+from batchcap.journal.mismatch import check_fingerprint, check_root
+from batchcap.journal.recovery import looks_like_ours, recover
+from batchcap.journal.resume import Finished, digest
 from batchcap.options.options import Format, OnMismatch
 from batchcap.records import Fingerprint, ImageRef, Record
-from batchcap.recovery import looks_like_ours, recover
-from batchcap.resume import Finished, digest
 from batchcap.roots import Root
 from batchcap.system.locks import open_locked
 from batchcap.system.output_files import (
