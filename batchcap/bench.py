@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from batchcap import pipeline
 from batchcap.decoding.types import Ids, Step, StepOutput
 from batchcap.doctor import versions
 from batchcap.errors import NoImagesError, OptionError, OutputError
@@ -28,6 +27,7 @@ from batchcap.images.loader import load
 from batchcap.images.preprocess import Pixels
 from batchcap.options.options import RunOptions, WantedPrecision, usable_cores
 from batchcap.records import ImageRef
+from batchcap.run import pipeline
 from batchcap.runtime.captioner import Captioner
 from batchcap.system.interrupts import Interrupted
 

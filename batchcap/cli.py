@@ -391,9 +391,9 @@ def run(
         "seed": seed,
         "style": style,
     }
-    from batchcap import pipeline
     from batchcap.console_progress import Display
     from batchcap.console_summary import show_summary
+    from batchcap.run import pipeline
 
     # A bar among records that go to the same terminal could not be read, nor could they.
     mixed = path is None and sys.stdout is not None and sys.stdout.isatty()

@@ -14,7 +14,7 @@ from rich.progress import Progress as Bar
 from batchcap.console import duration, err, failure_line, print_line, say, speed
 
 if TYPE_CHECKING:
-    from batchcap.progress import Progress, Start
+    from batchcap.run.progress import Progress, Start
 
 LINE_SECONDS: Final = 30.0
 # What those who made a model write where not everyone may use it for everything.

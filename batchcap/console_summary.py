@@ -9,7 +9,7 @@ from batchcap.console import duration, failure_line, images, say, several, speed
 from batchcap.images.kinds import advice, is_noteworthy
 
 if TYPE_CHECKING:
-    from batchcap.progress import Summary
+    from batchcap.run.progress import Summary
 
 
 def show_summary(summary: Summary, verbosity: int = 0) -> None:

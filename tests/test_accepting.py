@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from batchcap import pipeline
 from batchcap.options.options import Format, RunOptions
-from batchcap.progress import Summary
+from batchcap.run import pipeline
+from batchcap.run.progress import Summary
 from batchcap.runtime.captioner import Captioner
 
 

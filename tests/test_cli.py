@@ -21,10 +21,11 @@ from rich.text import Text
 from typer.main import get_command
 from typer.testing import Result
 
-from batchcap import __version__, pipeline
+from batchcap import __version__
 from batchcap.bundle.bundle import Generation
 from batchcap.cli import app
 from batchcap.errors import DeviceError
+from batchcap.run import pipeline
 from batchcap.runtime import sessions
 from batchcap.system.locks import open_locked
 

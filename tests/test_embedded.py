@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from batchcap import pipeline
 from batchcap.bundle import bundle as bundles
 from batchcap.options.options import RunOptions
+from batchcap.run import pipeline
 from batchcap.runtime.captioner import Captioner
 
 NAME = "flickr8k-small"

@@ -15,12 +15,12 @@ import pytest
 from photos import write_photos
 from PIL import Image
 
-from batchcap import pipeline
 from batchcap.images import loader
 from batchcap.images.giants import GIANT, Giants
 from batchcap.options.options import RunOptions
-from batchcap.progress import Summary
 from batchcap.records import Failure, ImageRef, Record
+from batchcap.run import pipeline
+from batchcap.run.progress import Summary
 from batchcap.system.output_files import own_file
 
 # The real decoder is called, and the system ends the process while a giant is under way, as it does for want of memory.

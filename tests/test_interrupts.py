@@ -124,7 +124,7 @@ def test_a_run_that_stops_before_it_writes(before: str, old: str | None, tmp_pat
             output.write_bytes(b"")
     bytes_before = output.read_bytes() if output.exists() else None
     code = (
-        f"import signal, batchcap.pipeline as p; real = p.{before}\n"
+        f"import signal, batchcap.run.pipeline as p; real = p.{before}\n"
         f"def stopped(*a, **k): signal.raise_signal(signal.SIGINT); return real(*a, **k)\n"
         f"p.{before} = stopped\n"
         "from batchcap.__main__ import main; main()"

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batchcap import pipeline
 from batchcap.errors import OptionError
 from batchcap.options.options import DecodingOptions, RunOptions
+from batchcap.run import pipeline
 from batchcap.runtime.captioner import Captioner, decoding_options
 from batchcap.runtime.sessions import choose_device
 

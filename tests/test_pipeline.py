@@ -20,13 +20,14 @@ import pytest
 from bundles import build_bundle, rewrite
 from photos import break_photo, write_photos
 
-from batchcap import bench, pipeline
+from batchcap import bench
 from batchcap.errors import BundleError, InputNotFoundError, MismatchError, NoImagesError, OutputError, RootError
 from batchcap.images import discovery
 from batchcap.journal import journal
 from batchcap.options.options import RunOptions
-from batchcap.progress import Progress, Start, Summary
 from batchcap.records import Record
+from batchcap.run import pipeline
+from batchcap.run.progress import Progress, Start, Summary
 from batchcap.runtime.captioner import Captioner
 from batchcap.system.interrupts import Interrupted
 

@@ -16,11 +16,11 @@ from onnx import TensorProto, helper
 from photos import write_photos
 from typer.testing import CliRunner, Result
 
-from batchcap import pipeline
 from batchcap.bundle.bundle import Variant, graph_file, open_bundle
 from batchcap.cli import app
 from batchcap.errors import BundleError, MismatchError, OptionError
 from batchcap.options.options import RunOptions
+from batchcap.run import pipeline
 from batchcap.runtime.captioner import Captioner, in_precision
 from batchcap.runtime.sessions import Device
 

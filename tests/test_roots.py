@@ -13,14 +13,14 @@ import pytest
 from journals import FIRST, FORMATS, both, captioned, names, ref
 from photos import write_photos
 
-from batchcap import pipeline
 from batchcap.errors import InputNotFoundError, OptionError, RootError
 from batchcap.journal.formats import make_codec
 from batchcap.journal.journal import Journal
 from batchcap.options.options import Format, RunOptions
-from batchcap.progress import Summary
 from batchcap.records import ImageRef, Record
 from batchcap.roots import Root, file_of, root_folder, root_text
+from batchcap.run import pipeline
+from batchcap.run.progress import Summary
 from batchcap.system.output_files import own_file
 
 Run = Callable[..., Summary]

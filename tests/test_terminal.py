@@ -24,7 +24,7 @@ from typer.testing import Result
 from batchcap import console, console_progress, console_summary, console_tables
 from batchcap.cli import app
 from batchcap.images import discovery
-from batchcap.progress import Progress, StageSeconds, Start, Tally
+from batchcap.run.progress import Progress, StageSeconds, Start, Tally
 
 COUNT = 6
 ORIGIN = ("0..255", "0..1", "-1..1", "caffe", "torch", "bilinear", "bilinear-antialias", "bilinear-tf1")

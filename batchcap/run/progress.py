@@ -1,4 +1,4 @@
-"""How far a run is, and what it did: the values that `batchcap.pipeline` hands out, and what counts them."""
+"""How far a run is, and what it did: the values that `batchcap.run.pipeline` hands out, and what counts them."""
 
 from __future__ import annotations
 

@@ -25,9 +25,9 @@ from batchcap.journal.formats import round_score
 from batchcap.journal.journal import Journal
 from batchcap.journal.stream import StreamJournal
 from batchcap.options.options import RunOptions
-from batchcap.progress import Progress, Start, Summary, Tally
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef, Record
 from batchcap.roots import Root
+from batchcap.run.progress import Progress, Start, Summary, Tally
 from batchcap.runtime.captioner import Captioner, decoding_options, good_keys, in_precision
 from batchcap.runtime.sessions import Device, choose_device
 from batchcap.system.interrupts import Interrupted, InterruptGuard
