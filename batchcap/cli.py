@@ -429,7 +429,7 @@ def doctor(model: Model = "flickr8k-small", verbose: Verbose = 0) -> None:
     The exit code is 1 where no device works.
     """
     from batchcap.console_tables import show_diagnosis
-    from batchcap.doctor import examine
+    from batchcap.tools.doctor import examine
 
     diagnosis = examine(model)
     show_diagnosis(diagnosis)
@@ -465,9 +465,9 @@ def bench(
 
     Run it while nothing else runs.
     """
-    from batchcap.bench import BenchOptions, measure, write_report
     from batchcap.console import say
     from batchcap.console_tables import show_bench
+    from batchcap.tools.bench import BenchOptions, measure, write_report
 
     options = BenchOptions(
         model=model,

@@ -13,7 +13,7 @@ from batchcap.cli_frameworks import need_export, tensorflow_loaded
 from batchcap.errors import OptionError, export_errors_headed
 
 if TYPE_CHECKING:
-    from batchcap.verify import Check
+    from batchcap.tools.verify import Check
 
 _HEADING = "The origin cannot be compared"
 
@@ -89,7 +89,7 @@ def verify(
             check_source(origin, ImportOptions(**how), images)
     from batchcap.console import say
     from batchcap.console_tables import show_verdict
-    from batchcap.verify import verify as checks
+    from batchcap.tools.verify import verify as checks
 
     failed = _show(checks(bundle, images))
     if origin is not None and not failed:

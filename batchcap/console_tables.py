@@ -11,10 +11,10 @@ from rich.text import Text
 from batchcap.console import out, plain, print_line, several
 
 if TYPE_CHECKING:
-    from batchcap.bench import BenchReport
     from batchcap.bundle.bundle import Bundle, Manifest, Metric, Variant
-    from batchcap.doctor import Diagnosis
-    from batchcap.verify import Check
+    from batchcap.tools.bench import BenchReport
+    from batchcap.tools.doctor import Diagnosis
+    from batchcap.tools.verify import Check
 
 _MIB: Final = 1024 * 1024
 

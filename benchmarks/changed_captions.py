@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from batchcap.bench import machine
 from batchcap.records import Record
+from batchcap.tools.bench import machine
 from batchcap_export.datasets import read_captions
 from batchcap_export.evaluate import score
 

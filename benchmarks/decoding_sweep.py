@@ -19,7 +19,6 @@ from typing import Final
 
 import msgspec
 
-from batchcap.bench import machine
 from batchcap.bundle.bundle import Bundle, open_bundle
 from batchcap.bundle.detokenizer import Detokenizer
 from batchcap.bundle.token_lookup import banned_tokens
@@ -29,6 +28,7 @@ from batchcap.images.discovery import discover
 from batchcap.images.loader import load
 from batchcap.options.options import DecodingOptions
 from batchcap.runtime.sessions import Features, choose_device, open_sessions
+from batchcap.tools.bench import machine
 from batchcap_export.datasets import CaptionedImages, read_captions, read_split
 from batchcap_export.evaluate import score
 

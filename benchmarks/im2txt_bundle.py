@@ -24,8 +24,8 @@ import msgspec
 import tensorflow as tf
 from show_and_tell import random_weights
 
-from batchcap.bench import machine
 from batchcap.bundle.bundle import open_bundle
+from batchcap.tools.bench import machine
 from batchcap_export.images import find_images
 from batchcap_export.importers.show_and_tell import inference_graph
 

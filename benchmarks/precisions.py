@@ -18,7 +18,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from batchcap.bench import machine
 from batchcap.bundle.bundle import Bundle, open_bundle
 from batchcap.decoding.types import Step
 from batchcap.images import preprocess
@@ -26,6 +25,7 @@ from batchcap.images.discovery import discover
 from batchcap.images.preprocess import Pixels
 from batchcap.runtime.captioner import Captioner, decoding_options
 from batchcap.runtime.sessions import choose_device
+from batchcap.tools.bench import machine
 
 STAGES = ("encode", "search")
 

@@ -18,10 +18,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from batchcap.bench import StepClock, machine
 from batchcap.decoding.search import candidates_needed, search
 from batchcap.decoding.types import Ids, StepOutput
 from batchcap.options.options import DecodingOptions
+from batchcap.tools.bench import StepClock, machine
 
 START, END, UNKNOWN = 1, 2, 3
 BANNED = (START, UNKNOWN)

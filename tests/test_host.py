@@ -12,11 +12,12 @@ import pytest
 from photos import write_photos
 from PIL import Image
 
-from batchcap import Captioner, doctor
+from batchcap import Captioner
 from batchcap.bundle.bundle import open_bundle
 from batchcap.errors import BundleError, DeviceError, OptionError
 from batchcap.runtime import sessions
 from batchcap.runtime.sessions import choose_device, usable_devices
+from batchcap.tools import doctor
 
 LEAVES_ALONE = """if True:
     import ctypes, sys, warnings

@@ -20,7 +20,6 @@ import pytest
 from bundles import build_bundle, rewrite
 from photos import break_photo, write_photos
 
-from batchcap import bench
 from batchcap.errors import BundleError, InputNotFoundError, MismatchError, NoImagesError, OutputError, RootError
 from batchcap.images import discovery
 from batchcap.journal import journal
@@ -30,6 +29,7 @@ from batchcap.run import pipeline
 from batchcap.run.progress import Progress, Start, Summary
 from batchcap.runtime.captioner import Captioner
 from batchcap.system.interrupts import Interrupted
+from batchcap.tools import bench
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 
 from batchcap.cli import app
 from batchcap.errors import NoImagesError
-from batchcap.verify import verify
+from batchcap.tools.verify import verify
 
 NAMES = ["manifest", "files", "vocabulary", "tensors", "loops", "runs", "pictures", "state", "parents", "select"]
 NAMES += ["batches", "order", "log_prob", "probabilities"]

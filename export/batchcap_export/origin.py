@@ -10,7 +10,7 @@ import onnx
 
 from batchcap.bundle.bundle import VOCABULARY_FILE, Bundle, open_bundle
 from batchcap.errors import ExportError
-from batchcap.verify import Check
+from batchcap.tools.verify import Check
 from batchcap_export import images
 from batchcap_export.bundle_options import MIN_IMAGES, Storage
 from batchcap_export.checks import dev_images, is_run

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from batchcap.decoding.types import Ids, Step, StepOutput
-from batchcap.doctor import versions
 from batchcap.errors import NoImagesError, OptionError, OutputError
 from batchcap.images import discovery
 from batchcap.images.loader import load
@@ -30,6 +29,7 @@ from batchcap.records import ImageRef
 from batchcap.run import pipeline
 from batchcap.runtime.captioner import Captioner
 from batchcap.system.interrupts import Interrupted
+from batchcap.tools.doctor import versions
 
 WIDTH: Final = 500
 HEIGHT: Final = 375
