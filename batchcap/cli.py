@@ -52,7 +52,7 @@ class GuardedGroup(TyperGroup):
         except (typer.Exit, typer.Abort):
             raise
         except BatchcapError as error:
-            from batchcap.console import show_error
+            from batchcap.console.terminal import show_error
 
             show_error(error, ctx.obj or 0)
             forget_stdout()
@@ -74,7 +74,7 @@ class GuardedGroup(TyperGroup):
 
 
 def _show_unforeseen(error: Exception, verbosity: int) -> None:
-    from batchcap.console import show_bug, show_error
+    from batchcap.console.terminal import show_bug, show_error
 
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # other places are named where they are written
         show_error(OutputError(f"Standard output cannot be written: {error.strerror}."), verbosity)
@@ -391,8 +391,8 @@ def run(
         "seed": seed,
         "style": style,
     }
-    from batchcap.console_progress import Display
-    from batchcap.console_summary import show_summary
+    from batchcap.console.progress import Display
+    from batchcap.console.summary import show_summary
     from batchcap.run import pipeline
 
     # A bar among records that go to the same terminal could not be read, nor could they.
@@ -417,7 +417,7 @@ def info(
 ) -> None:
     """Show what a model bundle is, what it expects, and how good it was measured to be."""
     from batchcap.bundle.bundle import open_bundle
-    from batchcap.console_tables import show_bundle
+    from batchcap.console.tables import show_bundle
 
     show_bundle(open_bundle(bundle))
 
@@ -428,7 +428,7 @@ def doctor(model: Model = "flickr8k-small", verbose: Verbose = 0) -> None:
 
     The exit code is 1 where no device works.
     """
-    from batchcap.console_tables import show_diagnosis
+    from batchcap.console.tables import show_diagnosis
     from batchcap.tools.doctor import examine
 
     diagnosis = examine(model)
@@ -465,8 +465,8 @@ def bench(
 
     Run it while nothing else runs.
     """
-    from batchcap.console import say
-    from batchcap.console_tables import show_bench
+    from batchcap.console.tables import show_bench
+    from batchcap.console.terminal import say
     from batchcap.tools.bench import BenchOptions, measure, write_report
 
     options = BenchOptions(

@@ -223,7 +223,7 @@ def _export(
     precisions: Precisions,
 ) -> Parity:
     """Export a run folder, or what was made elsewhere; what the comparison found."""
-    from batchcap.console import say
+    from batchcap.console.terminal import say
     from batchcap_export.bundling import export_run, export_source
     from batchcap_export.checks import is_run
 

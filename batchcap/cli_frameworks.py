@@ -28,7 +28,7 @@ def tensorflow_loaded(verbosity: int, stopped: str) -> Iterator[None]:
         with InterruptGuard(), _loaded(verbosity):
             yield
     except Interrupted:
-        from batchcap.console import say
+        from batchcap.console.terminal import say
 
         say(stopped)
         raise

@@ -53,8 +53,8 @@ def distill(
 ) -> None:
     """Train the `small` backbone to give the features of a teacher network."""
     need_export()
-    from batchcap.console import say
-    from batchcap.console_progress import Steps
+    from batchcap.console.progress import Steps
+    from batchcap.console.terminal import say
     from batchcap_export.checks import check_distilling
     from batchcap_export.recipes import DistillOptions, Pictures
 
@@ -154,8 +154,8 @@ def train(
 ) -> None:
     """Train a captioner on a frozen backbone, and score it on the dev images."""
     need_export()
-    from batchcap.console import say
-    from batchcap.console_progress import Steps
+    from batchcap.console.progress import Steps
+    from batchcap.console.terminal import say
     from batchcap_export.checks import check_training
     from batchcap_export.recipes import TrainOptions
 

@@ -30,7 +30,7 @@ def usage_explained() -> Iterator[None]:
         # Without any argument typer "fails" with its help.
         if not hasattr(error, "format_message") or type(error).__name__ == "NoArgsIsHelpError":
             raise
-        from batchcap.console import show_error
+        from batchcap.console.terminal import show_error
 
         explained = explain(error)
         show_error(explained)

@@ -87,8 +87,8 @@ def verify(
 
         with export_errors_headed(_HEADING):
             check_source(origin, ImportOptions(**how), images)
-    from batchcap.console import say
-    from batchcap.console_tables import show_verdict
+    from batchcap.console.tables import show_verdict
+    from batchcap.console.terminal import say
     from batchcap.tools.verify import verify as checks
 
     failed = _show(checks(bundle, images))
@@ -104,7 +104,7 @@ def verify(
 
 def _show(checks: Iterable[Check]) -> list[str]:
     """Print every check as it ends; the names of those that failed."""
-    from batchcap.console_tables import show_check
+    from batchcap.console.tables import show_check
 
     failed = []
     for check in checks:

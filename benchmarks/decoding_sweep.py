@@ -22,7 +22,7 @@ import msgspec
 from batchcap.bundle.bundle import Bundle, open_bundle
 from batchcap.bundle.detokenizer import Detokenizer
 from batchcap.bundle.token_lookup import banned_tokens
-from batchcap.console_progress import Steps
+from batchcap.console.progress import Steps
 from batchcap.decoding.search import candidates_needed, search
 from batchcap.images.discovery import discover
 from batchcap.images.loader import load

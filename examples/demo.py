@@ -14,8 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from batchcap.console import say
-from batchcap.console_tables import show_captions
+from batchcap.console.tables import show_captions
+from batchcap.console.terminal import say
 from batchcap.records import Record
 
 ROOT = Path(__file__).resolve().parent.parent

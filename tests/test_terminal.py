@@ -21,8 +21,8 @@ from typer import Context
 from typer.main import get_command
 from typer.testing import Result
 
-from batchcap import console, console_progress, console_summary, console_tables
 from batchcap.cli import app
+from batchcap.console import progress, summary, tables, terminal
 from batchcap.images import discovery
 from batchcap.run.progress import Progress, StageSeconds, Start, Tally
 
@@ -94,8 +94,8 @@ def test_names_on_a_real_terminal_stay_on_their_line(photos: Path, tmp_path: Pat
 
 def test_brackets_in_the_name_of_a_job_are_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Console(file=io.StringIO(), force_terminal=True, width=100)
-    monkeypatch.setattr(console_progress, "err", lambda: screen)
-    with console_progress.Steps() as steps:
+    monkeypatch.setattr(progress, "err", lambda: screen)
+    with progress.Steps() as steps:
         steps("scoring [red]/[dim]", 1, 2)
     assert "scoring [red]/[dim]" in screen.file.getvalue()  # type: ignore[attr-defined]
 
@@ -109,7 +109,7 @@ def progress(done: int, failed: int = 0, total: int | None = 100) -> Progress:
 
 def test_a_plain_line_every_30_seconds(capsys: pytest.CaptureFixture[str]) -> None:
     now = 0.0
-    with console_progress.Display(clock=lambda: now) as display:
+    with progress.Display(clock=lambda: now) as display:
         for second in range(0, 100, 10):
             now = float(second)
             display(progress(second))
@@ -122,7 +122,7 @@ def test_a_plain_line_every_30_seconds(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_what_came_before_the_first_image_is_not_in_the_rate(capsys: pytest.CaptureFixture[str]) -> None:
     now = 0.0
-    with console_progress.Display(clock=lambda: now) as display:
+    with progress.Display(clock=lambda: now) as display:
         now = 100.0
         display.begin(Start(inputs=(Path("a"),), output=None, model="m@1", terms="", device="CPU", fresh=True))
         now = 130.0
@@ -135,7 +135,7 @@ def test_what_came_before_the_first_image_is_not_in_the_rate(capsys: pytest.Capt
 
 def test_lines_without_a_total_and_with_failures(capsys: pytest.CaptureFixture[str]) -> None:
     now = 0.0
-    with console_progress.Display(clock=lambda: now) as display:
+    with progress.Display(clock=lambda: now) as display:
         now = 50.0
         display(progress(2000, failed=3, total=None))
     assert capsys.readouterr().err == "2,000 images, 40 images/s, 3 failed\n"
@@ -145,14 +145,14 @@ def test_lines_without_a_total_and_with_failures(capsys: pytest.CaptureFixture[s
     ("seconds", "text"), [(0.04, "0.0 s"), (9.94, "9.9 s"), (42, "42 s"), (310, "5 min 10 s"), (12000, "3 h 20 min")]
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert console.duration(seconds) == text
+    assert terminal.duration(seconds) == text
 
 
 def stopped(output: Path, **fields: Any) -> str:
     tally = Tally()
     for name, value in fields.items():
         setattr(tally, name, value)
-    return console_summary._stopped_text(tally.summary(output, overwrite=True, interrupted=2), str(output))
+    return summary._stopped_text(tally.summary(output, overwrite=True, interrupted=2), str(output))
 
 
 def test_a_stopped_overwrite_says_what_became_of_the_output() -> None:
@@ -274,9 +274,9 @@ def test_the_bar_is_not_red(photos: Path, tmp_path: Path, tiny_bundle: Path) -> 
 @pytest.mark.parametrize(("columns", "rate"), [(80, "198/s"), (200, "198 images/s")])
 def test_the_bar_of_a_long_run_fits(columns: int, rate: str, monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Console(file=io.StringIO(), force_terminal=True, width=columns, color_system=None)
-    monkeypatch.setattr(console_progress, "err", lambda: screen)
+    monkeypatch.setattr(progress, "err", lambda: screen)
     now = 0.0
-    with console_progress.Display(clock=lambda: now) as display:
+    with progress.Display(clock=lambda: now) as display:
         now = 600.0
         display(progress(119000, failed=1234, total=2_000_000))
     shown = screen.file.getvalue()  # type: ignore[attr-defined]
@@ -406,7 +406,7 @@ def test_a_folder_that_cannot_be_listed_is_no_image(
 
 def test_the_table_of_captions_shows_p(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [("a.jpg", "two dogs", -8.31), ("b.jpg", "failed: truncated", None), ("c.jpg", "a long story", -2000.0)]
-    console_tables.show_captions(rows, "out.jsonl")
+    tables.show_captions(rows, "out.jsonl")
     lines = [line for line in capsys.readouterr().out.splitlines() if ".jpg" in line]
     cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
     assert cells == [

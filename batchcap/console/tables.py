@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.table import Table
 from rich.text import Text
 
-from batchcap.console import out, plain, print_line, several
+from batchcap.console.terminal import out, plain, print_line, several
 
 if TYPE_CHECKING:
     from batchcap.bundle.bundle import Bundle, Manifest, Metric, Variant

@@ -1,0 +1,1 @@
+"""What a person sees in a terminal: the only room that uses rich."""
