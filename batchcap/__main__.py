@@ -12,7 +12,7 @@ def main() -> None:
 
         process.take_over()
         interrupts.end_on_second_signal()
-        from batchcap.cli import app
+        from batchcap.cli.app import app
 
         app(prog_name="batchcap")
     except KeyboardInterrupt:  # before a command begins: while its imports run

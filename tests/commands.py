@@ -14,7 +14,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner, Result
 
-from batchcap.cli import app
+from batchcap.cli.app import app
 
 
 def invoke(*arguments: str | Path, env: dict[str, str] | None = None) -> Result:

@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 from typer.testing import CliRunner, Result
 
-from batchcap.cli import app
+from batchcap.cli.app import app
 
 
 def call(*arguments: object) -> Result:

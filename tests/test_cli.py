@@ -23,7 +23,7 @@ from typer.testing import Result
 
 from batchcap import __version__
 from batchcap.bundle.bundle import Generation
-from batchcap.cli import app
+from batchcap.cli.app import app
 from batchcap.errors import DeviceError
 from batchcap.run import pipeline
 from batchcap.runtime import sessions
@@ -71,9 +71,9 @@ def test_every_option_says_what_it_does_and_nothing_of_it_is_lost() -> None:
 
 def test_starting_up_imports_nothing_heavy() -> None:
     """`batchcap --help` must not wait for NumPy or onnxruntime."""
-    code = "import sys, batchcap.cli; print(*sorted(sys.modules))"
+    code = "import sys, batchcap.cli.app; print(*sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert "batchcap.cli" in loaded
+    assert "batchcap.cli.app" in loaded
     assert not {"numpy", "onnxruntime", "cv2", "PIL", "simplejpeg", "tensorflow", "rich.progress"} & set(loaded)
 
 

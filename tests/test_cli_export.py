@@ -10,7 +10,7 @@ import pytest
 from colours import write_colours
 from typer.testing import CliRunner, Result
 
-from batchcap.cli import app
+from batchcap.cli.app import app
 
 
 def call(*arguments: object) -> Result:

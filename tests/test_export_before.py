@@ -23,7 +23,7 @@ pytest.importorskip("pycocoevalcap", reason="the eval extra is not installed")
 GIVEN = """
 import json, sys
 from typer.testing import CliRunner
-from batchcap.cli import app
+from batchcap.cli.app import app
 
 for arguments in json.load(sys.stdin):
     result = CliRunner().invoke(app, arguments)

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tiny_captioner import captioner
 
 from batchcap.bundle.bundle import Bundle, open_bundle
-from batchcap.cli import app
+from batchcap.cli.app import app
 from batchcap.errors import ExportError
 from batchcap.runtime.captioner import Captioner, decoding_options, in_precision
 from batchcap.runtime.sessions import choose_device

@@ -22,7 +22,7 @@ from typer.testing import CliRunner, Result
 pytest.importorskip("tensorflow", reason="the export extra is not installed")
 
 from batchcap.bundle.bundle import open_bundle
-from batchcap.cli import app
+from batchcap.cli.app import app
 from batchcap.errors import OutputError
 from batchcap_export.bundling import BundleOptions, export_model
 from batchcap_export.importers import ImportOptions, open_source

@@ -134,8 +134,6 @@ def test_the_pipeline_never_prints() -> None:
 
 
 def test_importing_the_command_line_loads_no_model_library() -> None:
-    code = (
-        "import sys, batchcap.cli; print(*sorted({'numpy', 'onnxruntime', 'tensorflow', 'cv2'} & sys.modules.keys()))"
-    )
+    code = "import sys, batchcap.cli.app; print(*sorted({'numpy', 'onnxruntime', 'tensorflow', 'cv2'} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == ""

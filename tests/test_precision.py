@@ -17,7 +17,7 @@ from photos import write_photos
 from typer.testing import CliRunner, Result
 
 from batchcap.bundle.bundle import Variant, graph_file, open_bundle
-from batchcap.cli import app
+from batchcap.cli.app import app
 from batchcap.errors import BundleError, MismatchError, OptionError
 from batchcap.options.options import RunOptions
 from batchcap.run import pipeline

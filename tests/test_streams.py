@@ -54,7 +54,7 @@ def test_what_is_written_to_a_closed_standard_error_is_not_in_the_output(
 ) -> None:
     """The next file that is opened takes the number of a closed stream: libraries in C would write into it."""
     code = (
-        "import os, sys; from batchcap.__main__ import main; import batchcap.cli as c; "
+        "import os, sys; from batchcap.__main__ import main; import batchcap.cli.app as c; "
         "c.app = lambda **_: (open(sys.argv[1], 'w'), os.write(1, b'noise'), os.write(2, b'noise')); main()"
     )
     shell(f'{sys.executable} -c "$1" "$2" >&- 2>&-', code, tmp_path / "file")

@@ -21,7 +21,7 @@ from typer import Context
 from typer.main import get_command
 from typer.testing import Result
 
-from batchcap.cli import app
+from batchcap.cli.app import app
 from batchcap.console import progress, summary, tables, terminal
 from batchcap.images import discovery
 from batchcap.run.progress import Progress, StageSeconds, Start, Tally

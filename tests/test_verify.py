@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from photos import break_photo, write_photos
 from typer.testing import CliRunner, Result
 
-from batchcap.cli import app
+from batchcap.cli.app import app
 from batchcap.errors import NoImagesError
 from batchcap.tools.verify import verify
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from batchcap.cli import app
+from batchcap.cli.app import app
 from batchcap.images import discovery
 from batchcap.images.preprocess import decode_image
 from batchcap.images.walk import SUFFIXES, Unread

@@ -10,9 +10,10 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from batchcap import __version__, cli_export, cli_verify
-from batchcap.cli_help import shorten
-from batchcap.cli_usage import path_of, usage_explained
+from batchcap import __version__
+from batchcap.cli import export, verify
+from batchcap.cli.help import shorten
+from batchcap.cli.usage import path_of, usage_explained
 from batchcap.errors import BatchcapError, OptionError, OutputError
 from batchcap.options.options import (
     Format,
@@ -487,5 +488,5 @@ def bench(
         write_report(report, json_file)
 
 
-cli_verify.register(app)
-cli_export.register(app)
+verify.register(app)
+export.register(app)

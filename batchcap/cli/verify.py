@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from batchcap import cli_origin
-from batchcap.cli_frameworks import need_export, tensorflow_loaded
+from batchcap.cli import shared
+from batchcap.cli.frameworks import need_export, tensorflow_loaded
 from batchcap.errors import OptionError, export_errors_headed
 
 if TYPE_CHECKING:
@@ -45,17 +45,17 @@ def verify(
             "pictures. A bundle holds no paths, so only you can say where it is. Needs TensorFlow.",
         ),
     ] = None,
-    vocabulary: cli_origin.Vocabulary = None,
-    decoder: cli_origin.Decoder = None,
-    map_: cli_origin.Map = None,
-    size: cli_origin.Size = None,
-    scale: cli_origin.Scale = None,
-    resize: cli_origin.Resize = None,
-    start: cli_origin.Start = None,
-    end: cli_origin.End = None,
-    unknown: cli_origin.Unknown = None,
-    padding: cli_origin.Padding = None,
-    verbose: cli_origin.Verbose = 0,
+    vocabulary: shared.Vocabulary = None,
+    decoder: shared.Decoder = None,
+    map_: shared.Map = None,
+    size: shared.Size = None,
+    scale: shared.Scale = None,
+    resize: shared.Resize = None,
+    start: shared.Start = None,
+    end: shared.End = None,
+    unknown: shared.Unknown = None,
+    padding: shared.Padding = None,
+    verbose: shared.Verbose = 0,
 ) -> None:
     """Check that a bundle is whole, keeps its contract, and computes true log-probabilities; on the CPU.
 

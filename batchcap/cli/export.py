@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from batchcap import cli_origin
-from batchcap.cli_frameworks import need_export, tensorflow_loaded
-from batchcap.cli_train import distill, train
+from batchcap.cli import shared
+from batchcap.cli.frameworks import need_export, tensorflow_loaded
+from batchcap.cli.train import distill, train
 
 if TYPE_CHECKING:
     from batchcap_export.bundle_options import BundleOptions, Precisions
@@ -55,16 +55,16 @@ def export(
             "everything else needs it[/dim]"
         ),
     ] = None,
-    vocabulary: cli_origin.Vocabulary = None,
-    decoder: cli_origin.Decoder = None,
-    map_: cli_origin.Map = None,
-    size: cli_origin.Size = None,
-    scale: cli_origin.Scale = None,
-    resize: cli_origin.Resize = None,
-    start: cli_origin.Start = None,
-    end: cli_origin.End = None,
-    unknown: cli_origin.Unknown = None,
-    padding: cli_origin.Padding = None,
+    vocabulary: shared.Vocabulary = None,
+    decoder: shared.Decoder = None,
+    map_: shared.Map = None,
+    size: shared.Size = None,
+    scale: shared.Scale = None,
+    resize: shared.Resize = None,
+    start: shared.Start = None,
+    end: shared.End = None,
+    unknown: shared.Unknown = None,
+    padding: shared.Padding = None,
     name: Annotated[
         str | None, typer.Option(help="Its name. [dim]Default: the folder's[/dim]", rich_help_panel=_BUNDLE)
     ] = None,
@@ -166,7 +166,7 @@ def export(
             rich_help_panel=_PRECISIONS,
         ),
     ] = False,
-    verbose: cli_origin.Verbose = 0,
+    verbose: shared.Verbose = 0,
 ) -> None:
     """Turn a captioner into a bundle, proven to say the same words. If it does not, no bundle remains."""
     need_export()

@@ -11,7 +11,7 @@ _SAVED = "A model saved elsewhere"
 
 
 def _note_verbosity(ctx: typer.Context, verbosity: int) -> int:
-    """For `cli.GuardedGroup`, which stands outside the command."""
+    """For `app.GuardedGroup`, which stands outside the command."""
     ctx.find_root().obj = verbosity
     return verbosity
 

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from batchcap import cli_origin
-from batchcap.cli_frameworks import need_export, tensorflow_loaded
+from batchcap.cli import shared
+from batchcap.cli.frameworks import need_export, tensorflow_loaded
 
 
 def distill(
@@ -49,7 +49,7 @@ def distill(
         Literal["mixed_bfloat16", "float32"], typer.Option(help="Arithmetic while training; weights stay float32.")
     ] = "mixed_bfloat16",
     seed: Annotated[int, typer.Option(min=0, help="Of all that is random.")] = 1,
-    verbose: cli_origin.Verbose = 0,
+    verbose: shared.Verbose = 0,
 ) -> None:
     """Train the `small` backbone to give the features of a teacher network."""
     need_export()
@@ -150,7 +150,7 @@ def train(
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="The same losses from the same seed, at the price of speed.")
     ] = False,
-    verbose: cli_origin.Verbose = 0,
+    verbose: shared.Verbose = 0,
 ) -> None:
     """Train a captioner on a frozen backbone, and score it on the dev images."""
     need_export()
