@@ -325,7 +325,7 @@ def test_a_mutated_bundle_opens_or_says_why_not(tiny_bundle: Path, tmp_path: Pat
     assert str(folder) in problem
 
 
-@pytest.mark.parametrize("path", sorted(Path(batchcap.__file__).parent.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(Path(batchcap.__file__).parent.rglob("*.py")), ids=str)
 def test_the_runtime_reads_no_pickle(path: Path) -> None:
     """Nor anything else that could hold one, or code."""
     for node in ast.walk(ast.parse(path.read_bytes())):

@@ -27,7 +27,8 @@ from batchcap.system.output_files import own_file
 KILLED = """
 import os, signal, sys, time
 from pathlib import Path
-from batchcap import loading, pipeline
+from batchcap.images import loader
+from batchcap.run import pipeline
 from batchcap.options.options import RunOptions
 from batchcap.system.output_files import own_file
 decode = loader.decode_image
@@ -94,7 +95,9 @@ def test_one_kill_is_not_held_against_an_image(photos: Path, tmp_path: Path, tin
 # As the command line runs it, with a decoder that hangs while a giant is under way.
 HANGING = """
 import sys, time
-from batchcap import cli, loading, standard
+from batchcap.cli import app as cli
+from batchcap.images import loader
+from batchcap.system import process
 decode = loader.decode_image
 def hanging(data, dct):
     image = decode(data, dct)

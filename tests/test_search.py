@@ -43,7 +43,7 @@ from batchcap.decoding.search import Hypothesis, StepOutput, candidates_needed, 
 from batchcap.decoding.types import Leaving, leave_at_once, leave_by_halves
 from batchcap.options.options import DecodingOptions
 
-PACKAGE = Path(batchcap.__file__).parent
+ROOM = Path(batchcap.__file__).parent / "decoding"
 
 
 @settings(deadline=None, max_examples=300)
@@ -453,7 +453,7 @@ def _instructions(options: DecodingOptions, images: int) -> int:
 
     def trace(frame: FrameType, event: str, _: object) -> Callable[..., object] | None:
         nonlocal count
-        if Path(frame.f_code.co_filename).parent != PACKAGE:
+        if Path(frame.f_code.co_filename).parent != ROOM:
             return None
         frame.f_trace_opcodes = True
         count += event == "opcode"

@@ -22,7 +22,8 @@ from typer.main import get_command
 from typer.testing import Result
 
 from batchcap.cli.app import app
-from batchcap.console import progress, summary, tables, terminal
+from batchcap.console import summary, tables, terminal
+from batchcap.console.progress import Display, Steps
 from batchcap.images import discovery
 from batchcap.run.progress import Progress, StageSeconds, Start, Tally
 
@@ -95,7 +96,7 @@ def test_names_on_a_real_terminal_stay_on_their_line(photos: Path, tmp_path: Pat
 def test_brackets_in_the_name_of_a_job_are_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Console(file=io.StringIO(), force_terminal=True, width=100)
     monkeypatch.setattr(progress, "err", lambda: screen)
-    with progress.Steps() as steps:
+    with Steps() as steps:
         steps("scoring [red]/[dim]", 1, 2)
     assert "scoring [red]/[dim]" in screen.file.getvalue()  # type: ignore[attr-defined]
 
@@ -109,7 +110,7 @@ def progress(done: int, failed: int = 0, total: int | None = 100) -> Progress:
 
 def test_a_plain_line_every_30_seconds(capsys: pytest.CaptureFixture[str]) -> None:
     now = 0.0
-    with progress.Display(clock=lambda: now) as display:
+    with Display(clock=lambda: now) as display:
         for second in range(0, 100, 10):
             now = float(second)
             display(progress(second))
@@ -122,7 +123,7 @@ def test_a_plain_line_every_30_seconds(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_what_came_before_the_first_image_is_not_in_the_rate(capsys: pytest.CaptureFixture[str]) -> None:
     now = 0.0
-    with progress.Display(clock=lambda: now) as display:
+    with Display(clock=lambda: now) as display:
         now = 100.0
         display.begin(Start(inputs=(Path("a"),), output=None, model="m@1", terms="", device="CPU", fresh=True))
         now = 130.0
@@ -135,7 +136,7 @@ def test_what_came_before_the_first_image_is_not_in_the_rate(capsys: pytest.Capt
 
 def test_lines_without_a_total_and_with_failures(capsys: pytest.CaptureFixture[str]) -> None:
     now = 0.0
-    with progress.Display(clock=lambda: now) as display:
+    with Display(clock=lambda: now) as display:
         now = 50.0
         display(progress(2000, failed=3, total=None))
     assert capsys.readouterr().err == "2,000 images, 40 images/s, 3 failed\n"
@@ -276,7 +277,7 @@ def test_the_bar_of_a_long_run_fits(columns: int, rate: str, monkeypatch: pytest
     screen = Console(file=io.StringIO(), force_terminal=True, width=columns, color_system=None)
     monkeypatch.setattr(progress, "err", lambda: screen)
     now = 0.0
-    with progress.Display(clock=lambda: now) as display:
+    with Display(clock=lambda: now) as display:
         now = 600.0
         display(progress(119000, failed=1234, total=2_000_000))
     shown = screen.file.getvalue()  # type: ignore[attr-defined]

@@ -12,9 +12,15 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from batchcap.bundle import files
 from batchcap.bundle.detokenizer import Text, has_pieces
-from batchcap.bundle.files import FileEntry
+from batchcap.bundle.files import (
+    FileEntry,
+    entry_of,
+    name_problem,
+    read_small,
+    verify_file,
+    verify_references,
+)
 from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.errors import BundleError, OptionError
 from batchcap.images.preprocess import Preprocess
@@ -228,7 +234,7 @@ def read_manifest(model: str | Path) -> tuple[Path, Manifest, str]:
     folder = _EMBEDDED / model if isinstance(model, str) and model in embedded_names() else Path(model)
     path = folder / MANIFEST_FILE
     try:
-        text = files.read_small(path, _MAX_MANIFEST)
+        text = read_small(path, _MAX_MANIFEST)
     except (FileNotFoundError, NotADirectoryError):
         what = "has no bundle.json" if folder.is_dir() else "is a file" if folder.exists() else "no such folder"
         names = ", ".join(embedded_names())
@@ -245,15 +251,15 @@ def file_problems(folder: Path, manifest: Manifest) -> Iterator[BundleError]:
     for name in _REQUIRED:
         if name not in manifest.files:
             yield BundleError(f"{path}: {name} is not listed - at `$.files`.")
-    names = files.name_problem(manifest.files)
+    names = name_problem(manifest.files)
     if names:  # none of them is opened then
         yield BundleError(f"{path}: {names} - at `$.files`.")
         return
     for name, entry in manifest.files.items():
         try:
-            files.verify_file(folder / name, entry)
+            verify_file(folder / name, entry)
             if name.endswith(".onnx"):
-                files.verify_references(folder / name, manifest.files)
+                verify_references(folder / name, manifest.files)
         except BundleError as problem:
             yield problem
 
@@ -274,8 +280,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
             continue
         if not path.is_file() or path.is_symlink():
             raise BundleError(f"{path}: a bundle holds plain files only.")
-        files[path.name] = files.entry_of(path)
-    problem = files.name_problem(files)
+        files[path.name] = entry_of(path)
+    problem = name_problem(files)
     if problem:
         raise BundleError(f"{folder}: {problem}.")
     full = msgspec.structs.replace(manifest, files=files)

@@ -44,7 +44,7 @@ def sample(
 
     A token's chance is its probability among those that the rules allow, of these the ``top_k`` best, sharpened by
     ``temperature``, of these the fewest that hold ``top_p``. After ``max_length`` tokens only ``<end>`` is allowed.
-    log_prob and score are those of the model, whatever was filtered. See `batchcap.decoding.search.search` for the arguments.
+    log_prob and score are those of the model, whatever was filtered. See `search.search` for the arguments.
 
     Returns:
         For each image its distinct captions, best score first: fewer than ``num_captions`` where one was drawn twice.
