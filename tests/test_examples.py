@@ -11,6 +11,7 @@ from runpy import run_path
 import numpy as np
 import pytest
 from bundles import build_bundle
+from paths import ROOT
 from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
@@ -18,7 +19,7 @@ from rich.text import Text
 
 from batchcap.images.preprocess import Preprocess, apply
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "attention.py"
+SCRIPT = ROOT / "examples" / "attention.py"
 ATTENTION = run_path(str(SCRIPT))
 PICTURE = run_path(str(SCRIPT.with_name("picture.py")))
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from paths import TESTS
 from photos import write_photos
 from watched import CAN_WATCH, Seen, watch
 
@@ -120,7 +121,7 @@ def test_a_program_that_uses_it_is_as_quiet(name: str, place: Place, tiny_bundle
 
 
 def test_export_leaves_a_bundle_and_nothing_else(place: Place) -> None:
-    source = str(Path(__file__).parent / "tiny_captioner.py") + ":captioner"
+    source = str(TESTS / "tiny_captioner.py") + ":captioner"
     write_photos(place.photos, 64)
     arguments = ("export", source, "-o", "bundle", "--images", str(place.photos))
     assert_quiet(place.python("-m", "batchcap", *arguments), place, keras=True)

@@ -1,7 +1,8 @@
 """Open an image file without decoding it: its format and size, what decoding will cost, and what is too large.
 
-Memory is charged by what is really allocated at the peak, in bytes a pixel, measured by format (`tests/test_memory.py`
-measures it again): the decoder's own copies, Pillow's image of 4 bytes a pixel, and the array of 3.
+Memory is charged by what is really allocated at the peak, in bytes a pixel, measured by format
+(`tests/images/test_memory.py` measures it again): the decoder's own copies, Pillow's image of 4 bytes a pixel, and the
+array of 3.
 """
 
 from __future__ import annotations

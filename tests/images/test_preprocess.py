@@ -16,13 +16,14 @@ import simplejpeg
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from paths import TESTS
 from PIL import Image, ImageOps
 
 from batchcap.errors import ImageError
 from batchcap.images import preprocess
 from batchcap.images.preprocess import Preprocess, decode_image, resize
 
-RECORDED = Path(__file__).parent / "data" / "tf_resize.npz"
+RECORDED = TESTS / "data" / "tf_resize.npz"
 ORIENTATION = 0x0112
 AS_PILLOW_13 = pytest.mark.skipif(
     PIL.__version__.startswith(("11.", "12.")), reason="an older Pillow has another order of passes"

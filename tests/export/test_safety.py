@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import TESTS
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -28,7 +29,7 @@ from batchcap_export.bundling import BundleOptions, export_model
 from batchcap_export.importers import ImportOptions, open_source
 from batchcap_export.workshop import workshop
 
-SOURCE = Path(__file__).parent / "tiny_captioner.py"
+SOURCE = TESTS / "tiny_captioner.py"
 FILES = {"MODEL_CARD.md", "bundle.json", "vocabulary.txt"} | {
     f"{graph}{precision}.onnx" for graph in ("encoder", "decoder", "select") for precision in ("", ".fp16", ".int8")
 }

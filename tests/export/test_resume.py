@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from colours import write_colours
 from numpy.typing import NDArray
+from paths import TESTS
 
 pytest.importorskip("tensorflow", reason="the export extra is not installed")
 
@@ -111,7 +112,7 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(
     images: Path, whole: tuple[Path, list[Any]], tmp_path: Path
 ) -> None:
     """Killed between two batches of features, then in the middle of the second epoch: one folder, three commands."""
-    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    path = os.pathsep.join([str(TESTS), *filter(None, sys.path)])
     for what, done in (("features of tiny, train-features", "64"), (f"epoch 2 of {EPOCHS}", "3")):
         command = [sys.executable, "-c", KILLED, str(images), what, done]
         environment = {**os.environ, "PYTHONPATH": path}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import TESTS
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -30,7 +31,7 @@ from batchcap_export.evaluate import Evaluation, caption_files
 from batchcap_export.lowering import in_float16
 from batchcap_export.precision import Precisions, add_variants, prepare_trial
 
-SOURCE = Path(__file__).parent / "tiny_captioner.py"
+SOURCE = TESTS / "tiny_captioner.py"
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 Say = list[str]
 

@@ -14,37 +14,16 @@ import keras
 import numpy as np
 from captioners import UNITS
 from keras import layers
+from keras_proofs import exported
 from proofs import call, captions_of, check_graphs, shapes
 
-from batchcap.bundle.bundle import Bundle
 from batchcap.errors import ExportError
-from batchcap_export import images
-from batchcap_export.bundling import BundleOptions, export_model
 from batchcap_export.importers import ImportOptions, open_source
-from batchcap_export.parity import Parity
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return captioners.write_pictures(tmp_path_factory.mktemp("pictures") / "photos")
-
-
-def exported(folder: Path, pictures: Path, source: Path, **options: Any) -> tuple[Bundle, Parity]:
-    """The bundle of a saved model, checked as every bundle must be."""
-    options = {"scale": "0..1", "vocabulary": captioners.write_vocabulary(folder), **options}
-    model = open_source(str(source), ImportOptions(**options))
-    how = BundleOptions(name="proof", max_length=8)
-    bundle, proof = export_model(model, folder / "proof", how, images.find_images(pictures), lambda _: None)
-    assert proof.images == 64
-    assert proof.distinct >= 32
-    assert proof.identical + proof.ties == 64
-    assert proof.ties <= 1
-    assert proof.log_prob < 1e-3
-    check_graphs(bundle.folder)
-    captions = captions_of(bundle.folder, pictures, folder / "captions.jsonl")
-    assert len(captions) == 64
-    assert len(set(captions)) >= 32
-    return bundle, proof
 
 
 def test_the_lab_on_the_command_line(tmp_path: Path, pictures: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from colours import write_colours
+from paths import ROOT
 
 from batchcap_export import stderr_filter
 
@@ -129,7 +130,7 @@ def test_sigterm_ends_a_training_and_an_export_as_ctrl_c_does(tmp_path: Path, mo
     done = run("-c", LATER, "runs/one/history.json", *train, "--patience", "500", cwd=tmp_path)
     assert done.returncode == 143, done.stderr
     assert done.stderr.endswith("Stopped: the same command goes on with what is done in runs/one.\n")
-    tutorial = Path(__file__).parent.parent / "examples" / "custom_captioner.py"
+    tutorial = ROOT / "examples" / "custom_captioner.py"
     export = ["export", tutorial, "-o", "bundles/one", "--images", "images"]
     done = run("-c", LATER, "bundles/.one-*", *export, cwd=tmp_path)
     assert done.returncode == 143, done.stderr

@@ -11,6 +11,7 @@ from runpy import run_path
 from typing import Any
 
 import pytest
+from paths import ROOT
 
 pytest.importorskip("tensorflow", reason="the export extra is not installed")
 
@@ -29,7 +30,7 @@ from batchcap_export.importers import ImportOptions, hook, open_source
 from batchcap_export.importers.cells import by_cells
 from batchcap_export.model import check_model
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = ROOT / "examples"
 WORDS = ["", "<start>", "<end>", "red", "green"]
 PIXELS = Preprocess(8, 8, 8, 8)
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from encoded import FORMATS, encode, kind_of, scene
 from PIL import Image, ImageFile
-from test_damage import FORMATS, encode, kind_of, scene
 
 from batchcap.images.opening import peek_cost
 from batchcap.images.preprocess import decode_image, peek_size

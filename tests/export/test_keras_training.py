@@ -13,8 +13,8 @@ import captioners
 import keras
 from captioners import UNITS, WORDS
 from keras import layers
+from keras_proofs import exported
 from proofs import shapes
-from test_export_keras import exported
 
 from batchcap.errors import ExportError
 from batchcap_export.importers import ImportOptions, open_source

@@ -2,65 +2,21 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable
-from pathlib import Path
-
 import numpy as np
 import pytest
+from encoded import FORMATS, encode, kind_of, scene
 from numpy.typing import NDArray
+from paths import SHARED
 from PIL import Image
 
 from batchcap.errors import ImageError
 from batchcap.images import preprocess
 from batchcap.images.preprocess import decode_image, salvage_image
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
 # The package silences Pillow's warnings for its process; pytest puts its own filters in their place.
 pytestmark = pytest.mark.filterwarnings(r"ignore:::PIL\.")
 
 
-def scene(height: int = 200, width: int = 260) -> Image.Image:
-    """Soft shapes and grain, as a photograph has: every part of the file holds many bytes."""
-    draw = np.random.default_rng(5)
-    soft = Image.fromarray(draw.integers(0, 256, (7, 9, 3), np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
-    grain = draw.normal(0, 12, (height, width, 3))
-    return Image.fromarray(np.clip(np.asarray(soft) + grain, 0, 255).astype(np.uint8))
-
-
-def encode(image: Image.Image, format: str, **options: object) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, format, **options)
-    return stream.getvalue()
-
-
-def kind_of(data: bytes) -> str:
-    try:
-        decode_image(data)
-    except ImageError as error:
-        return error.kind if error.stage == "decode" and error.message else "without a reason"
-    return "whole"
-
-
-FORMATS: dict[str, Callable[[Image.Image], bytes]] = {
-    "jpeg": lambda image: encode(image, "JPEG", quality=90),
-    "optimized": lambda image: encode(image, "JPEG", quality=90, optimize=True),
-    "progressive": lambda image: encode(image, "JPEG", quality=90, progressive=True),
-    "grey": lambda image: encode(image.convert("L"), "JPEG", quality=90),
-    "cmyk": lambda image: encode(image.convert("CMYK"), "JPEG", quality=90),
-    "png": lambda image: encode(image, "PNG"),
-    "webp": lambda image: encode(image, "WEBP", quality=95),
-    "webp lossless": lambda image: encode(image, "WEBP", lossless=True),
-    "avif": lambda image: encode(image, "AVIF", quality=95),
-    "jpeg 2000": lambda image: encode(image, "JPEG2000"),
-    "gif": lambda image: encode(image.quantize(64), "GIF"),
-    "tiff lzw": lambda image: encode(image, "TIFF", compression="tiff_lzw"),
-    "tiff deflate": lambda image: encode(image, "TIFF", compression="tiff_adobe_deflate"),
-    "tiff jpeg": lambda image: encode(image, "TIFF", compression="jpeg"),
-    "tiff": lambda image: encode(image, "TIFF"),
-    "bmp": lambda image: encode(image, "BMP"),
-    "ppm": lambda image: encode(image, "PPM"),
-}
 # Uncompressed pixels, in which zeros are black; and those in which they may be an even surface.
 PLAIN = ("tiff", "bmp", "ppm", "webp lossless")
 
@@ -221,10 +177,10 @@ def test_a_png_without_its_last_chunk_is_whole() -> None:
     np.testing.assert_array_equal(decode_image(data[:-12]), decode_image(data))
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="reference photographs (../shared/data) are not here")
+@pytest.mark.skipif(not SHARED.is_dir(), reason="reference photographs (../shared/data) are not here")
 def test_real_photographs() -> None:
     """No photograph is called damaged, each without its end is whole, and each with a hole is not."""
-    photos = sorted((DATA / "photos").glob("*.jpg"))
+    photos = sorted((SHARED / "photos").glob("*.jpg"))
     assert photos
     for photo in photos:
         data = photo.read_bytes()

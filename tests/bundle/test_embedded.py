@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import SHARED
 from PIL import Image
 
 from batchcap.bundle import bundle as bundles
@@ -15,8 +16,7 @@ from batchcap.run import pipeline
 from batchcap.runtime.captioner import Captioner
 
 NAME = "flickr8k-small"
-DATA = Path(__file__).parents[2] / "shared" / "data"
-needs_photos = pytest.mark.skipif(not DATA.is_dir(), reason="reference photographs (../shared/data) are not here")
+needs_photos = pytest.mark.skipif(not SHARED.is_dir(), reason="reference photographs (../shared/data) are not here")
 
 
 def _captions(output: Path) -> dict[str, str]:
@@ -83,13 +83,13 @@ def test_generated_images_at_any_batch_size(tmp_path: Path) -> None:
 @needs_photos
 def test_real_photographs_at_any_batch_size(tmp_path: Path) -> None:
     """113 originals: as varied and as good as the issue asks for, whatever else is in the batch."""
-    captions = _run(DATA / "photos", 113, tmp_path / "32.jsonl", 32)
+    captions = _run(SHARED / "photos", 113, tmp_path / "32.jsonl", 32)
     assert len(set(captions.values())) >= 80
-    assert _run(DATA / "photos", 113, tmp_path / "7.jsonl", 7) == captions
+    assert _run(SHARED / "photos", 113, tmp_path / "7.jsonl", 7) == captions
     pytest.importorskip("pycocoevalcap", reason="the eval extra is not installed")
     from batchcap_export.datasets import read_captions
     from batchcap_export.evaluate import score
 
-    references = read_captions(DATA / "flickr8k" / "captions.token.txt")
+    references = read_captions(SHARED / "flickr8k" / "captions.token.txt")
     scores = score(list(captions.values()), [references[name] for name in captions])
     assert scores.cider >= 0.30

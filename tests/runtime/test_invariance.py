@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import SHARED
 
 from batchcap.images.discovery import discover
 from batchcap.images.loader import load
@@ -21,13 +22,12 @@ from batchcap.records import Caption
 from batchcap.runtime.captioner import Captioner
 
 NAME = "flickr8k-small"
-DATA = Path(__file__).parents[2] / "shared" / "data"
 TIE = 1e-5
 # Sums of float32 numbers that a library adds in another order at another batch size.
 LOG_PROB_TOLERANCE = 2e-5
 ORDERS = ("given", "reversed", "shuffled")
 
-needs_photos = pytest.mark.skipif(not DATA.is_dir(), reason="reference photographs (../shared/data) are not here")
+needs_photos = pytest.mark.skipif(not SHARED.is_dir(), reason="reference photographs (../shared/data) are not here")
 
 Results = list[tuple[Caption, ...]]
 
@@ -45,13 +45,13 @@ def _pixels(files: list[Path]) -> Pixels:
 
 @pytest.fixture(scope="module")
 def photos() -> Pixels:
-    return _pixels(sorted((DATA / "photos").iterdir()))
+    return _pixels(sorted((SHARED / "photos").iterdir()))
 
 
 @pytest.fixture(scope="module")
 def dev() -> Pixels:
-    names = (DATA / "flickr8k" / "dev.txt").read_text().split()
-    return _pixels([(DATA / "flickr8k" / "images" / name).with_suffix(".webp") for name in names])
+    names = (SHARED / "flickr8k" / "dev.txt").read_text().split()
+    return _pixels([(SHARED / "flickr8k" / "images" / name).with_suffix(".webp") for name in names])
 
 
 @pytest.fixture(scope="module")

@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 import re
 import string
-from pathlib import Path
 
 import pytest
+from paths import SHARED
 
 pytest.importorskip("pycocoevalcap", reason="the eval extra is not installed")
 datasets = pytest.importorskip("batchcap_export.datasets", reason="the export extra is not installed")
 
 from batchcap_export.evaluate import empty_warning, score, score_words  # noqa: E402
-
-DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
 def _filtered(text: str) -> str:
@@ -22,18 +20,18 @@ def _filtered(text: str) -> str:
     return " ".join(re.sub(f"[{re.escape(string.punctuation.replace(chr(39), ''))}]", " ", text.lower()).split())
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="reference data (../shared/data) is not here")
+@pytest.mark.skipif(not SHARED.is_dir(), reason="reference data (../shared/data) is not here")
 def test_published_scores_are_reproduced() -> None:
     """keras-image-captioning's validation captions: lower case, Keras's filter, the end word counted on both sides."""
-    text = (DATA / "metrics" / "keras-image-captioning-validation-predictions.yaml").read_text()
+    text = (SHARED / "metrics" / "keras-image-captioning-validation-predictions.yaml").read_text()
     # YAML goes on in an indented line where one gets too long.
     rows = re.sub(r"\n\s+", " ", text.strip()).splitlines()
     captions = dict(row.split(": ", 1) for row in rows)
-    gold = datasets.read_captions(DATA / "flickr8k" / "captions.token.txt")
+    gold = datasets.read_captions(SHARED / "flickr8k" / "captions.token.txt")
     names = list(captions)
     references = {i: [f"{_filtered(text)} zeosz" for text in gold[name]] for i, name in enumerate(names)}
     bleu, cider = score_words(references, {i: [captions[name]] for i, name in enumerate(names)})
-    metrics = (DATA / "metrics" / "keras-image-captioning-validation-metrics.yaml").read_text()
+    metrics = (SHARED / "metrics" / "keras-image-captioning-validation-metrics.yaml").read_text()
     published = {key: float(value) for key, value in (row.split(": ") for row in metrics.splitlines() if row.strip())}
     assert [*bleu, cider] == pytest.approx(
         [*(published[f"bleu_{n}"] for n in range(1, 5)), published["cider"]], abs=1e-12
