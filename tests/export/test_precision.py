@@ -263,7 +263,9 @@ def many(place: Path, plain: Bundle) -> tuple[Path, Path]:
     """
     folder = place / "many"
     files = write_pictures(folder, 564, seed=4)
-    lines = [f"{file.name}#0\t{text or 'nothing'}\n" for file, text in zip(files, caption_files(plain, files), strict=True)]
+    lines = [
+        f"{file.name}#0\t{text or 'nothing'}\n" for file, text in zip(files, caption_files(plain, files), strict=True)
+    ]
     (place / "references.txt").write_text("".join(lines), encoding="utf-8")
     return folder, place / "references.txt"
 
