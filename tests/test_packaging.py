@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 import tomllib
 import zipfile
 from collections.abc import Iterator
+from email.parser import BytesHeaderParser
 
 import pytest
 from packaging.requirements import Requirement
@@ -60,8 +62,19 @@ def test_wheel_says_how_to_start_it(wheel: zipfile.ZipFile) -> None:
     assert "batchcap = batchcap.__main__:main" in wheel.read(f"{info}/entry_points.txt").decode()
     metadata = wheel.read(f"{info}/METADATA").decode()
     assert f"Version: {__version__}\n" in metadata
-    assert "License-Expression: Apache-2.0\n" in metadata
-    assert f"{info}/licenses/LICENSE" in wheel.namelist()
+
+
+def test_wheel_says_under_which_terms_code_and_weights_are(wheel: zipfile.ZipFile) -> None:
+    info = f"batchcap-{__version__}.dist-info"
+    metadata = BytesHeaderParser().parsebytes(wheel.read(f"{info}/METADATA"))
+    assert metadata["License-Expression"] == "Apache-2.0 AND LicenseRef-flickr8k-small"
+    files = {name: wheel.read(f"{info}/licenses/{name}").decode() for name in metadata.get_all("License-File")}
+    assert set(files) == {"LICENSE", "LICENSES/LicenseRef-flickr8k-small.txt"}
+    assert "Apache License" in files["LICENSE"]
+    provenance = json.loads(wheel.read("batchcap/models/flickr8k-small/bundle.json"))["provenance"]
+    for said in (provenance["terms"], provenance["data"], "batchcap/models/flickr8k-small/"):
+        assert said in files["LICENSES/LicenseRef-flickr8k-small.txt"]
+    assert "non-commercial" in provenance["terms"]
 
 
 def requirements() -> list[Requirement]:
