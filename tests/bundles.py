@@ -16,13 +16,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from batchcap.bundle.bundle import (
-    Generation,
-    Manifest,
-    Provenance,
-    Tokens,
-    write_manifest,
-)
+from batchcap.bundle.bundle import write_manifest
+from batchcap.bundle.manifest import Generation, Manifest, Provenance, Tokens
 from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.images.preprocess import Preprocess
 

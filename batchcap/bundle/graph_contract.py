@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from batchcap.bundle.bundle import SELECT_FILE, Bundle, graph_file
+from batchcap.bundle.bundle import Bundle
+from batchcap.bundle.manifest import SELECT_FILE, graph_file
 from batchcap.errors import BundleError
 
 

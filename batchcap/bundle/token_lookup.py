@@ -6,7 +6,8 @@ import difflib
 import re
 from pathlib import Path
 
-from batchcap.bundle.bundle import Bundle, Tokens
+from batchcap.bundle.bundle import Bundle
+from batchcap.bundle.manifest import Tokens
 from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.errors import OptionError
 from batchcap.options.options import DecodingOptions

@@ -11,7 +11,8 @@ from rich.text import Text
 from batchcap.console.terminal import out, plain, print_line, several
 
 if TYPE_CHECKING:
-    from batchcap.bundle.bundle import Bundle, Manifest, Metric, Variant
+    from batchcap.bundle.bundle import Bundle
+    from batchcap.bundle.manifest import Manifest, Metric, Variant
     from batchcap.tools.bench import BenchReport
     from batchcap.tools.doctor import Diagnosis
     from batchcap.tools.verify import Check

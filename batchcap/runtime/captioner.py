@@ -15,8 +15,9 @@ from typing import Any, TypeAlias, TypedDict, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from batchcap.bundle.bundle import Bundle, Manifest, open_bundle
+from batchcap.bundle.bundle import Bundle, open_bundle
 from batchcap.bundle.detokenizer import Detokenizer, sentence
+from batchcap.bundle.manifest import Manifest
 from batchcap.bundle.token_lookup import banned_tokens, prefix_tokens, read_words
 from batchcap.decoding.im2txt import printed
 from batchcap.decoding.search import Hypothesis, candidates_needed, search

@@ -15,14 +15,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from batchcap.bundle.bundle import (
-    Bundle,
-    Manifest,
-    file_problems,
-    open_bundle,
-    read_manifest,
-)
+from batchcap.bundle.bundle import Bundle, file_problems, open_bundle, read_manifest
 from batchcap.bundle.files import LoopError
+from batchcap.bundle.manifest import Manifest
 from batchcap.bundle.token_lookup import banned_tokens
 from batchcap.decoding.search import candidates_needed, search
 from batchcap.decoding.types import Hypothesis, Ids, StepOutput

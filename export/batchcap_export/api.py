@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from batchcap.bundle.bundle import Bundle, Generation, Tokens
+from batchcap.bundle.bundle import Bundle
 from batchcap.bundle.detokenizer import Text
+from batchcap.bundle.manifest import Generation, Tokens
 from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.errors import ExportError
 from batchcap.images.preprocess import Preprocess

@@ -9,7 +9,7 @@ from typing import Literal
 
 from msgspec import structs
 
-from batchcap.bundle.bundle import Generation
+from batchcap.bundle.manifest import BUNDLE_NAME, Generation
 from batchcap.errors import ExportError
 from batchcap.options.options import DecodingOptions, VariantName
 from batchcap_export.texts import TextName
@@ -17,7 +17,6 @@ from batchcap_export.texts import TextName
 MIN_IMAGES = 64
 """So many images the original and the bundle caption, to be compared."""
 Storage = Literal["float32", "float16", "int8"]
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +41,7 @@ class BundleOptions:
     """Share of the parity captions that must be different."""
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        if not re.fullmatch(BUNDLE_NAME, self.name):
             raise ExportError(
                 f"{self.name!r} cannot be the name of a bundle.",
                 "Use letters, digits and . _ + -, with --name or --output.",

@@ -11,19 +11,17 @@ from typing import TypeAlias
 import onnxruntime
 from msgspec import structs
 
-from batchcap.bundle.bundle import (
+from batchcap.bundle.bundle import Bundle, open_bundle, write_manifest
+from batchcap.bundle.manifest import (
     CARD_FILE,
     DECODER_FILE,
     ENCODER_FILE,
     MANIFEST_VERSION,
     SELECT_FILE,
     VOCABULARY_FILE,
-    Bundle,
     Manifest,
     Metric,
     Provenance,
-    open_bundle,
-    write_manifest,
 )
 from batchcap.errors import ExportError
 from batchcap.runtime.captioner import decoding_options

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from batchcap.bundle.bundle import Generation
+from batchcap.bundle.manifest import Generation
 from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.errors import DataError, ExportError, MissingExtraError, OptionError, TrainingError
 from batchcap_export import datasets, images

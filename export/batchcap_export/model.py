@@ -10,8 +10,9 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import tensorflow as tf
 
-from batchcap.bundle.bundle import Bundle, Generation, Metric, Tokens
+from batchcap.bundle.bundle import Bundle
 from batchcap.bundle.detokenizer import Text
+from batchcap.bundle.manifest import Generation, Metric, Tokens
 from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.errors import ExportError
 from batchcap.images.preprocess import Preprocess

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import UNSET
 
-from batchcap.bundle.bundle import Manifest, Metric
+from batchcap.bundle.manifest import Manifest, Metric
 from batchcap_export.parity import Parity
 
 _CARD = """# {name}

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import onnx
 
-from batchcap.bundle.bundle import VOCABULARY_FILE, Bundle, open_bundle
+from batchcap.bundle.bundle import Bundle, open_bundle
+from batchcap.bundle.manifest import VOCABULARY_FILE
 from batchcap.errors import ExportError
 from batchcap.tools.verify import Check
 from batchcap_export import images

@@ -19,13 +19,8 @@ import onnx
 from msgspec import structs
 from numpy.typing import NDArray
 
-from batchcap.bundle.bundle import (
-    DECODER_FILE,
-    SELECT_FILE,
-    Bundle,
-    Variant,
-    graph_file,
-)
+from batchcap.bundle.bundle import Bundle
+from batchcap.bundle.manifest import DECODER_FILE, SELECT_FILE, Variant, graph_file
 from batchcap.decoding.types import Ids, Step, StepOutput
 from batchcap.errors import ExportError
 from batchcap.options.options import VariantName

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from batchcap.bundle.bundle import Generation, Tokens
+from batchcap.bundle.manifest import Generation, Tokens
 from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.images.preprocess import Preprocess
 from batchcap.options.options import DecodingOptions

@@ -16,8 +16,9 @@ from bundles import WORDS, build_bundle, random_tables, reseal, rewrite
 from onnx import TensorProto, helper, numpy_helper
 
 from batchcap.bundle import bundle, onnx_scan
-from batchcap.bundle.bundle import Generation, embedded_names, open_bundle, write_manifest
+from batchcap.bundle.bundle import embedded_names, open_bundle, write_manifest
 from batchcap.bundle.detokenizer import Text
+from batchcap.bundle.manifest import Generation
 from batchcap.errors import BundleError
 
 

@@ -131,7 +131,7 @@ def test_a_manifest_that_is_nested_too_deep(folder: Path) -> None:
         (lambda m: m.update(attention_grid=[1, 4096]), r"at `\$.attention_grid"),
         (
             lambda m: m["preprocess"].update(height=10**6, width=10**6, resize_height=10**6, resize_width=10**6),
-            r"pictures of 1000000 rows or columns are too large",
+            r"images of 1000000 rows or columns are too large",
         ),
     ],
 )

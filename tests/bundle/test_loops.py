@@ -15,8 +15,9 @@ from bundles import build_bundle, endless, looping, reroute, reseal, rewrite
 from onnx import TensorProto, helper, numpy_helper
 from photos import write_photos
 
-from batchcap.bundle.bundle import Variant, open_bundle
+from batchcap.bundle.bundle import open_bundle
 from batchcap.bundle.files import LOOPS, LoopError
+from batchcap.bundle.manifest import Variant
 
 
 def hidden_in_a_branch(model: onnx.ModelProto) -> None:

@@ -22,7 +22,7 @@ from typer.main import get_command
 from typer.testing import Result
 
 from batchcap import __version__
-from batchcap.bundle.bundle import Generation
+from batchcap.bundle.manifest import Generation
 from batchcap.cli.app import app
 from batchcap.errors import DeviceError
 from batchcap.run import pipeline

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import batchcap
-from batchcap.bundle.bundle import Generation, open_bundle
+from batchcap.bundle.bundle import open_bundle
 from batchcap.bundle.detokenizer import Text
+from batchcap.bundle.manifest import Generation
 from batchcap.decoding.types import leave_by_halves
 from batchcap.errors import BundleError, DeviceError, OptionError
 from batchcap.images.preprocess import apply

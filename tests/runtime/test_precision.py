@@ -16,7 +16,8 @@ from onnx import TensorProto, helper
 from photos import write_photos
 from typer.testing import CliRunner, Result
 
-from batchcap.bundle.bundle import Variant, graph_file, open_bundle
+from batchcap.bundle.bundle import open_bundle
+from batchcap.bundle.manifest import Variant, graph_file
 from batchcap.cli.app import app
 from batchcap.errors import BundleError, MismatchError, OptionError
 from batchcap.options.options import RunOptions

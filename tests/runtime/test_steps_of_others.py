@@ -12,7 +12,7 @@ from bundles import build_bundle, reroute, reseal, rewrite
 from onnx import helper, numpy_helper
 
 from batchcap import Captioner
-from batchcap.bundle.bundle import Tokens
+from batchcap.bundle.manifest import Tokens
 from batchcap.errors import BundleError
 
 IMAGES = [np.full((9, 9, 3), level, np.uint8) for level in (0, 90, 200)]

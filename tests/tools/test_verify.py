@@ -248,7 +248,7 @@ def test_each_check_fails_where_it_should(
 
 
 def test_the_graphs_of_another_precision_are_checked_too(folder: Path) -> None:
-    from batchcap.bundle.bundle import Variant
+    from batchcap.bundle.manifest import Variant
 
     for name in ("encoder", "decoder", "select"):
         shutil.copy(folder / f"{name}.onnx", folder / f"{name}.int8.onnx")

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from batchcap.bundle.bundle import Generation
+from batchcap.bundle.manifest import Generation
 from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.errors import BundleError, ExportError
 from batchcap_export.api import special_tokens

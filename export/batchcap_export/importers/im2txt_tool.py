@@ -21,8 +21,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from PIL import Image
 
-from batchcap.bundle.bundle import Bundle, Metric
+from batchcap.bundle.bundle import Bundle
 from batchcap.bundle.detokenizer import Text
+from batchcap.bundle.manifest import Metric
 from batchcap.errors import ExportError
 from batchcap.images import preprocess
 from batchcap.runtime.captioner import Captioner, decoding_options

@@ -16,7 +16,7 @@ import tensorflow as tf
 from keras import tree
 from msgspec import structs
 
-from batchcap.bundle.bundle import Generation
+from batchcap.bundle.manifest import Generation
 from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.errors import ExportError
 from batchcap.images.preprocess import Preprocess
