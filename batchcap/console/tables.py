@@ -22,7 +22,7 @@ _MIB: Final = 1024 * 1024
 
 def show_captions(rows: Sequence[tuple[str, str, float | None]], title: str) -> None:
     """Pictures, their captions, and p = exp(log_prob) of each; None where there is no caption."""
-    from batchcap.journal.formats import probability
+    from batchcap.journal.scores import probability
 
     table = Table(title=plain(title), title_justify="left")
     table.add_column("picture", style="cyan", no_wrap=True)

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import BinaryIO, Final, Self
 
 from batchcap.errors import OutputError
-from batchcap.journal.formats import Codec, make_codec
+from batchcap.journal.codec import Codec
+from batchcap.journal.formats import make_codec
 from batchcap.journal.mismatch import check_fingerprint, check_root
 from batchcap.journal.recovery import looks_like_ours, recover
 from batchcap.journal.resume import Finished, digest

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from batchcap.errors import OutputError
-from batchcap.journal.formats import Codec, guess_format, make_codec
+from batchcap.journal.codec import Codec
+from batchcap.journal.formats import guess_format, make_codec
 from batchcap.journal.resume import Finished
 
 # A file without line ends is not ours: do not read all of it into memory to find out.
@@ -68,7 +69,7 @@ def _take(line: bytes, number: int, codec: Codec, finished: Finished) -> None:
 
 
 def _not_ours(path: Path, number: int, line: bytes, codec: Codec, error: Exception) -> OutputError:
-    name = "CSV" if codec.header else "JSONL"
+    name = codec.name.upper()
     if number > 1:
         fix = "Remove that line and run again (its image is captioned again), or start anew with --overwrite."
         return OutputError(f"{path}, line {number}: this is no {name} record of batchcap: {error}.", fix)

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from batchcap.journal.formats import Line, replace_surrogates
+from batchcap.journal.codec import Line, replace_surrogates
 from batchcap.records import Failure, Fingerprint, ImageRef, Key, Record
 from batchcap.roots import is_absolute
 

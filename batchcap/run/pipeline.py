@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from itertools import chain
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from msgspec import structs
 
@@ -21,8 +21,8 @@ from batchcap.images import discovery
 from batchcap.images.giants import Giants
 from batchcap.images.loader import Batch, Loaded, load
 from batchcap.images.walk import Unread
-from batchcap.journal.formats import round_score
 from batchcap.journal.journal import Journal
+from batchcap.journal.scores import rounded
 from batchcap.journal.stream import StreamJournal
 from batchcap.options.options import RunOptions
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef, Record
@@ -31,9 +31,6 @@ from batchcap.run.progress import Progress, Start, Summary, Tally
 from batchcap.runtime.captioner import Captioner, decoding_options, good_keys, in_precision
 from batchcap.runtime.sessions import Device, choose_device
 from batchcap.system.interrupts import Interrupted, InterruptGuard
-
-# Of a log-probability in a record: neighbours in the batch move it by up to 2e-5.
-_DIGITS: Final = 4
 
 Report: TypeAlias = Callable[[Progress], None]
 Output: TypeAlias = Journal | StreamJournal
@@ -242,14 +239,14 @@ def _records(
 
 
 def _captioned(record: Record, size: Loaded, captions: Sequence[Caption], several: bool) -> Record:
-    rounded = tuple(Caption(c.caption, round(c.log_prob, _DIGITS), round_score(c.score, _DIGITS)) for c in captions)
-    best = rounded[0]
+    written = tuple(map(rounded, captions))
+    best = written[0]
     return structs.replace(
         record,
         caption=best.caption,
         log_prob=best.log_prob,
         score=best.score,
-        captions=rounded if several else None,
+        captions=written if several else None,
         damaged=size.damaged,
         width=size.width,
         height=size.height,

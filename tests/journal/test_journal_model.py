@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from batchcap.errors import MismatchError
-from batchcap.journal.formats import Codec, make_codec
+from batchcap.journal.codec import Codec
+from batchcap.journal.formats import make_codec
 from batchcap.journal.journal import Journal
 from batchcap.options.options import Format, OnMismatch
 from batchcap.records import Failure, Fingerprint, ImageRef, Record

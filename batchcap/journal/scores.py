@@ -1,0 +1,28 @@
+"""How ``log_prob`` and ``score`` are written: to so many digits, and as a probability for people."""
+
+from __future__ import annotations
+
+import math
+from decimal import MIN_EMIN, Context, Decimal
+from typing import Final
+
+from batchcap.records import Caption
+
+DIGITS: Final = 4
+"""Digits after the point in a record: the other images of a batch move the numbers by up to 2e-5."""
+
+
+def rounded(caption: Caption) -> Caption:
+    """The caption as a record has it: both numbers with `DIGITS` digits after the point."""
+    return Caption(caption.caption, round(caption.log_prob, DIGITS), round_score(caption.score, DIGITS))
+
+
+def round_score(value: float, digits: int) -> float:
+    """So many digits after the point, and more for a small number: a large penalty makes scores of 1e-12."""
+    small = value != 0 and abs(value) < 1e-3
+    return round(value, digits + (-math.floor(math.log10(abs(value))) if small else 0))
+
+
+def probability(log_prob: float | None, digits: int = 6) -> str:
+    """p = exp(log_prob) with ``digits`` significant digits, however small (a float of it would be 0); None is empty."""
+    return "" if log_prob is None else format(Decimal(log_prob).exp(Context(prec=digits, Emin=MIN_EMIN)), "g")
