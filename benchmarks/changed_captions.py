@@ -16,8 +16,8 @@ import msgspec
 
 from batchcap.records import Record
 from batchcap.tools.bench import machine
-from batchcap_export.datasets import read_captions
-from batchcap_export.evaluate import score
+from batchcap_export.data.datasets import read_captions
+from batchcap_export.proof.evaluate import score
 
 
 def read(output: Path) -> dict[str, Record]:

@@ -29,8 +29,8 @@ from batchcap.images.loader import load
 from batchcap.options.options import DecodingOptions
 from batchcap.runtime.sessions import Features, choose_device, open_sessions
 from batchcap.tools.bench import machine
-from batchcap_export.datasets import CaptionedImages, read_captions, read_split
-from batchcap_export.evaluate import score
+from batchcap_export.data.datasets import CaptionedImages, read_captions, read_split
+from batchcap_export.proof.evaluate import score
 
 BEAMS: Final = (1, 2, 3, 4, 5, 8)
 PENALTIES: Final = (0.0, 0.2, 0.4, 0.6, 0.7, 0.8, 1.0, 1.2, 1.5)

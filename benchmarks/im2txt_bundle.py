@@ -26,8 +26,8 @@ from show_and_tell import random_weights
 
 from batchcap.bundle.bundle import open_bundle
 from batchcap.tools.bench import machine
-from batchcap_export.images import find_images
-from batchcap_export.importers.show_and_tell import inference_graph
+from batchcap_export.data.images import find_images
+from batchcap_export.importers.im2txt.show_and_tell import inference_graph
 
 
 def make_original(folder: Path, images: Path, outputs: int, words: int) -> None:

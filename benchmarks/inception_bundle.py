@@ -23,14 +23,14 @@ import numpy as np
 
 from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.images import preprocess
-from batchcap_export.architectures import ARCHITECTURES
-from batchcap_export.backbones import Backbone, load_backbone
-from batchcap_export.bundling import BundleOptions, export_model
-from batchcap_export.datasets import SPECIAL
-from batchcap_export.images import find_images, read_image
-from batchcap_export.recipes import TrainOptions
-from batchcap_export.stepping import TrainedCaptioner
-from batchcap_export.train import build_decoder, preprocessing, trained_model
+from batchcap_export.architectures.table import ARCHITECTURES
+from batchcap_export.data.datasets import SPECIAL
+from batchcap_export.data.images import find_images, read_image
+from batchcap_export.options.training import TrainOptions
+from batchcap_export.packaging.bundling import BundleOptions, export_model
+from batchcap_export.training.backbones import Backbone, load_backbone
+from batchcap_export.training.stepping import TrainedCaptioner
+from batchcap_export.training.train import build_decoder, preprocessing, trained_model
 
 
 def main() -> None:

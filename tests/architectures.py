@@ -11,13 +11,13 @@ import numpy as np
 from keras import layers, ops
 
 from batchcap.bundle.vocabulary import Vocabulary
-from batchcap_export.backbones import Backbone, load_backbone
-from batchcap_export.datasets import SPECIAL
-from batchcap_export.model import CaptionModel
-from batchcap_export.recipes import TrainOptions
-from batchcap_export.stepping import TrainedCaptioner
-from batchcap_export.texts import ENGLISH
-from batchcap_export.train import build_decoder, preprocessing, trained_model
+from batchcap_export.data.datasets import SPECIAL
+from batchcap_export.data.texts import ENGLISH
+from batchcap_export.model.captioner import CaptionModel
+from batchcap_export.options.training import TrainOptions
+from batchcap_export.training.backbones import Backbone, load_backbone
+from batchcap_export.training.stepping import TrainedCaptioner
+from batchcap_export.training.train import build_decoder, preprocessing, trained_model
 
 WORDS = 300
 UNITS = 64

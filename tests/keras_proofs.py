@@ -9,10 +9,11 @@ import captioners
 from proofs import captions_of, check_graphs
 
 from batchcap.bundle.bundle import Bundle
-from batchcap_export import images
-from batchcap_export.bundling import BundleOptions, export_model
-from batchcap_export.importers import ImportOptions, open_source
-from batchcap_export.parity import Parity
+from batchcap_export.data import images
+from batchcap_export.importers.sources import open_source
+from batchcap_export.options.importing import ImportOptions
+from batchcap_export.packaging.bundling import BundleOptions, export_model
+from batchcap_export.proof.parity import Parity
 
 
 def exported(folder: Path, pictures: Path, source: Path, **options: Any) -> tuple[Bundle, Parity]:

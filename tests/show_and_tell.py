@@ -10,8 +10,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from batchcap.images.preprocess import Preprocess, apply, decode_image
-from batchcap_export.importers.inception_v3 import Layer, inception_v3
-from batchcap_export.importers.show_and_tell import RESIZED, SIZE
+from batchcap_export.importers.im2txt.inception_v3 import Layer, inception_v3
+from batchcap_export.importers.im2txt.show_and_tell import RESIZED, SIZE
 
 HOW = Preprocess(SIZE, SIZE, RESIZED, RESIZED, "bilinear-tf1", "center-crop", "float32", "fast")
 

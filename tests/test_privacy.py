@@ -107,7 +107,7 @@ WAYS_IN = {
     "export": "import batchcap_export, onnxruntime",
     "lowering": """if True:
         import numpy, pathlib
-        from batchcap_export.lowering import in_int8
+        from batchcap_export.convert.lowering import in_int8
         in_int8(pathlib.Path(MODEL) / "encoder.onnx", [{"image": numpy.zeros((2, 8, 8, 3), "uint8")}], 0)
     """,
 }

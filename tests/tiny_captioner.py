@@ -8,13 +8,13 @@ import keras
 import numpy as np
 
 from batchcap.bundle.vocabulary import Vocabulary
-from batchcap_export.architectures import AttentionGRU
-from batchcap_export.backbones import Backbone
-from batchcap_export.datasets import SPECIAL
-from batchcap_export.model import CaptionModel
-from batchcap_export.recipes import TrainOptions
-from batchcap_export.stepping import TrainedCaptioner
-from batchcap_export.train import preprocessing, trained_model
+from batchcap_export.architectures.attention_gru import AttentionGRU
+from batchcap_export.data.datasets import SPECIAL
+from batchcap_export.model.captioner import CaptionModel
+from batchcap_export.options.training import TrainOptions
+from batchcap_export.training.backbones import Backbone
+from batchcap_export.training.stepping import TrainedCaptioner
+from batchcap_export.training.train import preprocessing, trained_model
 
 NOWHERE = Path("nowhere")
 

@@ -13,9 +13,9 @@ from batchcap.cli.frameworks import need_export, tensorflow_loaded
 from batchcap.cli.train import distill, train
 
 if TYPE_CHECKING:
-    from batchcap_export.bundle_options import BundleOptions, Precisions
-    from batchcap_export.importers import ImportOptions
-    from batchcap_export.parity import Parity
+    from batchcap_export.options.bundles import BundleOptions, Precisions
+    from batchcap_export.options.importing import ImportOptions
+    from batchcap_export.proof.parity import Parity
 
 _BUNDLE = "The bundle"
 _COMPARED = "Comparison and scores"
@@ -170,9 +170,9 @@ def export(
 ) -> None:
     """Turn a captioner into a bundle, proven to say the same words. If it does not, no bundle remains."""
     need_export()
-    from batchcap_export.bundle_options import BundleOptions, Precisions
-    from batchcap_export.checks import check_export
-    from batchcap_export.importers import ImportOptions
+    from batchcap_export.exporting.checks import check_export
+    from batchcap_export.options.bundles import BundleOptions, Precisions
+    from batchcap_export.options.importing import ImportOptions
 
     precisions = Precisions(
         wanted=tuple(choice.value for choice in precision or ()),
@@ -224,8 +224,8 @@ def _export(
 ) -> Parity:
     """Export a run folder, or what was made elsewhere; what the comparison found."""
     from batchcap.console.terminal import say
-    from batchcap_export.bundling import export_run, export_source
-    from batchcap_export.checks import is_run
+    from batchcap_export.exporting.checks import is_run
+    from batchcap_export.packaging.bundling import export_run, export_source
 
     if is_run(source):
         return export_run(Path(source), output, options, images, score, copies, say, precisions=precisions)

@@ -13,7 +13,7 @@ from batchcap.system.interrupts import Interrupted, InterruptGuard
 
 def need_export() -> None:
     """Raise unless TensorFlow and what converts its graphs are installed; that is seen at once, importing is slow."""
-    from batchcap_export.checks import need_modules
+    from batchcap_export.exporting.checks import need_modules
 
     need_modules("tensorflow", "keras", "tf2onnx", "onnx")
 
@@ -40,7 +40,7 @@ def _loaded(verbosity: int) -> Iterator[None]:
         _import_all()
         yield
         return
-    from batchcap_export.stderr_filter import without_noise
+    from batchcap_export.system.stderr_filter import without_noise
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with without_noise():
@@ -50,7 +50,7 @@ def _loaded(verbosity: int) -> Iterator[None]:
 
 
 def _import_all() -> None:
-    from batchcap_export.checks import EXTRA
+    from batchcap_export.exporting.checks import EXTRA
 
     try:
         import keras  # noqa: F401

@@ -55,8 +55,8 @@ def distill(
     need_export()
     from batchcap.console.progress import Steps
     from batchcap.console.terminal import say
-    from batchcap_export.checks import check_distilling
-    from batchcap_export.recipes import DistillOptions, Pictures
+    from batchcap_export.exporting.checks import check_distilling
+    from batchcap_export.options.training import DistillOptions, Pictures
 
     options = DistillOptions(
         views=views,
@@ -72,7 +72,7 @@ def distill(
     pictures = Pictures(images, names or [], held_out, held_out_names)
     check_distilling(teacher, pictures, output, options)
     with tensorflow_loaded(verbose, f"Stopped: the same command goes on with what is done in {output}."):
-        from batchcap_export.distill import distill_folders
+        from batchcap_export.training.distill import distill_folders
 
         with Steps() as steps:
             weights = distill_folders(teacher, layer, pictures, output, options, steps, say)
@@ -156,8 +156,8 @@ def train(
     need_export()
     from batchcap.console.progress import Steps
     from batchcap.console.terminal import say
-    from batchcap_export.checks import check_training
-    from batchcap_export.recipes import TrainOptions
+    from batchcap_export.exporting.checks import check_training
+    from batchcap_export.options.training import TrainOptions
 
     options = TrainOptions(
         images=images,
@@ -190,7 +190,7 @@ def train(
     if weights == "random":
         say("warning: --weights random: the backbone sees next to nothing, and no caption will fit its image")
     with tensorflow_loaded(verbose, f"Stopped: the same command goes on with what is done in {output}."):
-        from batchcap_export.train import train as train_captioner
+        from batchcap_export.training.train import train as train_captioner
 
         with Steps() as steps:
             scores = train_captioner(options, output, steps, say)

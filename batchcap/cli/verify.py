@@ -82,8 +82,8 @@ def verify(
         raise OptionError(f"--{given[0]} says something of the origin.", "Add --origin SOURCE, or leave it out.")
     if origin is not None:
         need_export()
-        from batchcap_export.checks import check_source
-        from batchcap_export.importers import ImportOptions
+        from batchcap_export.exporting.checks import check_source
+        from batchcap_export.options.importing import ImportOptions
 
         with export_errors_headed(_HEADING):
             check_source(origin, ImportOptions(**how), images)
@@ -94,7 +94,7 @@ def verify(
     failed = _show(checks(bundle, images))
     if origin is not None and not failed:
         with tensorflow_loaded(verbose, "Stopped before all was compared."), export_errors_headed(_HEADING):
-            from batchcap_export.origin import compare
+            from batchcap_export.exporting.origin import compare
 
             failed = _show(compare(bundle, origin, ImportOptions(**how), images, say))
     show_verdict(failed)

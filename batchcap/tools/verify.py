@@ -1,7 +1,7 @@
 """`batchcap verify`: what must hold of a bundle, checked again: its files, and what its graphs compute.
 
 Every check is made with the graphs as they are, without the model that they were converted from; that comparison needs
-TensorFlow and stands in the export stage (`batchcap_export.origin`).
+TensorFlow and stands in the export stage (`batchcap_export.exporting.origin`).
 """
 
 from __future__ import annotations

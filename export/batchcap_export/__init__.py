@@ -13,7 +13,7 @@ import batchcap  # noqa: F401 - before onnxruntime: it turns its telemetry off
 
 if TYPE_CHECKING:
     from batchcap_export.api import caption_model, export_captioner
-    from batchcap_export.model import CaptionModel, Original
+    from batchcap_export.model.captioner import CaptionModel, Original
 
 __all__ = ["CaptionModel", "Original", "caption_model", "export_captioner"]
 
@@ -22,9 +22,10 @@ def __getattr__(name: str) -> Any:
     """Import what is asked for: TensorFlow is slow to load, and data sets and scores do without it."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from batchcap_export import api, model
+    from batchcap_export import api
+    from batchcap_export.model import captioner
 
-    return getattr(api, name, None) or getattr(model, name)
+    return getattr(api, name, None) or getattr(captioner, name)
 
 
 def _forget(folder: Path) -> None:

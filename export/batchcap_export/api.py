@@ -12,11 +12,18 @@ from batchcap.bundle.manifest import Generation, Tokens
 from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.errors import ExportError
 from batchcap.images.preprocess import Preprocess
-from batchcap_export import images as pictures
-from batchcap_export.bundling import BundleOptions, Say, export_model
-from batchcap_export.datasets import PADDING
-from batchcap_export.importers.cells import by_cells
-from batchcap_export.model import CaptionModel, Encode, Original, RowStep, Step, beams_from_rows
+from batchcap_export.data import images as pictures
+from batchcap_export.data.datasets import PADDING
+from batchcap_export.importers.keras.cells import by_cells
+from batchcap_export.model.captioner import (
+    CaptionModel,
+    Encode,
+    Original,
+    RowStep,
+    Step,
+    beams_from_rows,
+)
+from batchcap_export.packaging.bundling import BundleOptions, Say, export_model
 
 
 def caption_model(

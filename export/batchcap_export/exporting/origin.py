@@ -1,0 +1,120 @@
+"""``batchcap verify --origin``: a finished bundle beside what it was exported from, once more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+
+from batchcap.bundle.bundle import Bundle, open_bundle
+from batchcap.bundle.manifest import VOCABULARY_FILE
+from batchcap.errors import ExportError
+from batchcap.tools.verify import Check
+from batchcap_export.data import images
+from batchcap_export.exporting.checks import dev_images, is_run
+from batchcap_export.importers.sources import is_im2txt, is_keras, open_source, take_only
+from batchcap_export.model.captioner import CaptionModel, check_model
+from batchcap_export.options.bundles import MIN_IMAGES, Storage
+from batchcap_export.options.importing import ImportOptions
+from batchcap_export.proof.parity import check_parity
+from batchcap_export.training.train import load_run, trained_model
+
+
+def compare(
+    model: str | Path, source: str, how: ImportOptions, folder: Path | None, say: Callable[[str], None]
+) -> Iterator[Check]:
+    """Compare a bundle with the captioner it came from, as `batchcap export` did.
+
+    Args:
+        model: the bundle, which is in order.
+        source: a run folder, or what `importers.open_source` takes.
+        how: what the source does not say of itself; without words those of the bundle are taken, if it holds none.
+        folder: the first 64 pictures here are captioned by both, more where the origin has a proof of its own; None
+            takes a run's dev pictures.
+        say: gets a line for every caption that differs by a tie.
+
+    Raises:
+        ExportError: the source cannot be opened, or there are too few pictures.
+    """
+    bundle = open_bundle(model)
+    known = _with_own_words(bundle, source, how)
+    origin, files = _open(source, known, folder)
+    if len(files) < MIN_IMAGES:
+        raise ExportError(f"The comparison needs {MIN_IMAGES} images, not {len(files)}.", "Name a folder: --images.")
+    check_model(origin)
+    said = _said_otherwise(bundle, origin)
+    same = "the same words, special tokens and pixels"
+    if known is not how:
+        same = "the same pixels; no --vocabulary was named, so the words are the bundle's own"
+    yield Check("origin", not said, said or f"{source}: {same}")
+    if said:
+        return
+    store = _stored_as(bundle)
+    if store != "float32":
+        if origin.rounded is None:
+            yield Check("parity", False, f"{source}: cannot be rounded to {store}, as the bundle's weights are")
+            return
+        origin = origin.rounded(store)
+    pixels = images.read_pixels(files[:MIN_IMAGES], bundle.manifest.preprocess)
+    try:
+        parity = check_parity(origin, bundle, pixels, say, min_distinct=0.0)
+    except ExportError as error:
+        yield Check("parity", False, str(error))
+        return
+    yield Check("parity", True, parity.summary())
+    if origin.prove is not None:
+        try:
+            metrics = origin.prove(bundle, files, say)
+        except ExportError as error:
+            yield Check("proof", False, str(error))
+            return
+        yield Check("proof", True, "; ".join(metric.signature for metric in metrics))
+
+
+def _with_own_words(bundle: Bundle, source: str, how: ImportOptions) -> ImportOptions:
+    """Where the origin holds no words and none are named, those of the bundle, and its special tokens."""
+    if how.vocabulary is not None or not (is_im2txt(source) or is_keras(Path(source))):
+        return how
+    tokens, words = bundle.manifest.tokens, bundle.vocabulary.words
+    ids = {"start": tokens.start, "end": tokens.end, "unknown": tokens.unknown}
+    if not is_im2txt(source):
+        ids["padding"] = tokens.padding
+    own = {name: words[token] for name, token in ids.items() if token is not None and getattr(how, name) is None}
+    return replace(how, vocabulary=bundle.folder / VOCABULARY_FILE, **own)
+
+
+def _open(source: str, how: ImportOptions, folder: Path | None) -> tuple[CaptionModel, list[Path]]:
+    """The captioner, and the pictures to compare on."""
+    found = images.find_images(folder) if folder is not None else []
+    if not is_run(source):
+        return open_source(source, how), found
+    take_only(source, how)
+    captioner, trained, _ = load_run(Path(source))
+    if folder is None:
+        found = list(dev_images(trained).files)
+    return trained_model(captioner, trained, {}), found
+
+
+def _said_otherwise(bundle: Bundle, origin: CaptionModel) -> str:
+    """What the bundle says of itself that the origin says otherwise; empty: nothing."""
+    manifest, words = bundle.manifest, bundle.vocabulary.words
+    if len(words) != len(origin.vocabulary):
+        return f"the bundle has {len(words)} words, the origin {len(origin.vocabulary)}"
+    for index, (here, there) in enumerate(zip(words, origin.vocabulary.words, strict=True)):
+        if here != there:
+            return f"word {index} is {here!r} in the bundle and {there!r} in the origin"
+    if manifest.tokens != origin.tokens:
+        return f"the special tokens are {manifest.tokens} in the bundle and {origin.tokens} in the origin"
+    if manifest.preprocess != origin.preprocess:
+        return f"pixels are made by {manifest.preprocess} in the bundle and by {origin.preprocess} in the origin"
+    return ""
+
+
+def _stored_as(bundle: Bundle) -> Storage:
+    """How `graphs.compact` laid the big weights down: the name of each says it."""
+    names = [tensor.name for tensor in onnx.load(bundle.decoder_path).graph.initializer]
+    if any(name.endswith(".int8") for name in names):
+        return "int8"
+    return "float16" if any(name.endswith(".float16") for name in names) else "float32"

@@ -1,0 +1,1 @@
+"""Captioners of the Show and Tell code (tensorflow/models, research/im2txt)."""

@@ -1,0 +1,1 @@
+"""Captioners that Keras has saved."""

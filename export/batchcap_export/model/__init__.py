@@ -1,0 +1,1 @@
+"""A captioner as the export stage sees it: functions of TensorFlow, and what a bundle says of them."""

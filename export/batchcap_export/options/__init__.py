@@ -1,0 +1,1 @@
+"""What the commands of the export stage are told. Nothing here loads TensorFlow."""

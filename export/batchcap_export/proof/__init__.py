@@ -1,0 +1,1 @@
+"""Whether a bundle captions as its original does, and how well."""

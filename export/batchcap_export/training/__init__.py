@@ -1,0 +1,1 @@
+"""Backbones and decoders that learn: features, training, distillation, and run folders."""
