@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from batchcap.errors import MismatchError, RootError
-from batchcap.journal.resume import Finished
+from batchcap.journal.resume import ResumeIndex
 from batchcap.options.options import explain_label
 from batchcap.records import Fingerprint
 from batchcap.roots import Root, file_of, root_folder, same_root
@@ -21,7 +21,7 @@ _UNFINISHED: Final = (
 )
 
 
-def check_root(path: Path, finished: Finished, root: Root, *, relocate: bool = False, unfinished: bool = False) -> None:
+def check_root(path: Path, index: ResumeIndex, root: Root, *, relocate: bool = False, unfinished: bool = False) -> None:
     """Compare the folder that the paths of an output are relative to with the one of this run.
 
     ``unfinished``: it is what a stopped run with ``overwrite`` has left.
@@ -30,7 +30,7 @@ def check_root(path: Path, finished: Finished, root: Root, *, relocate: bool = F
         RootError: it is another one (unless ``relocate``), is not recorded (unless ``relocate``), or there are several.
     """
     known: list[str] = []
-    for each in finished.roots:
+    for each in index.roots:
         if each is not None and not any(same_root(each, other) for other in known):
             known.append(each)
     if len(known) > 1:
@@ -41,11 +41,11 @@ def check_root(path: Path, finished: Finished, root: Root, *, relocate: bool = F
             "--overwrite.",
         )
     if relocate:
-        _check_moved(path, finished, root)
+        _check_moved(path, index, root)
         return
-    if None in finished.roots:
+    if None in index.roots:
         raise RootError(
-            f"{path}: {finished.roots[None]:,} of its records do not say which folder their paths are relative to (an "
+            f"{path}: {index.roots[None]:,} of its records do not say which folder their paths are relative to (an "
             "older version of batchcap wrote them).",
             f"If it is {_shown(root.text)}, add --relocate once, and it is written into every record. Otherwise name "
             "another output.",
@@ -61,9 +61,9 @@ def check_root(path: Path, finished: Finished, root: Root, *, relocate: bool = F
         )
 
 
-def _check_moved(path: Path, finished: Finished, root: Root) -> None:
+def _check_moved(path: Path, index: ResumeIndex, root: Root) -> None:
     """Whether images of the output are, with their size, where ``--relocate`` says that all of them are now."""
-    samples = [line for line in finished.samples if line.bytes and line.root != root.text]
+    samples = [line for line in index.samples if line.bytes and line.root != root.text]
     there = sum(_size(file_of(line, root.text) or "") == line.bytes for line in samples)
     if 2 * there < len(samples):
         raise RootError(
@@ -85,7 +85,7 @@ def _shown(root: str) -> str:
     return root_folder(root).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def check_fingerprint(path: Path, finished: Finished, ours: Fingerprint, *, unfinished: bool = False) -> None:
+def check_fingerprint(path: Path, index: ResumeIndex, ours: Fingerprint, *, unfinished: bool = False) -> None:
     """Compare how the captions of an output were made with how this run makes them.
 
     ``unfinished``: it is what a stopped run with ``overwrite`` has left.
@@ -93,7 +93,7 @@ def check_fingerprint(path: Path, finished: Finished, ours: Fingerprint, *, unfi
     Raises:
         MismatchError: some were made with another model, preprocessing or decoding; the message names what differs.
     """
-    others = finished.others()
+    others = index.others()
     if not others:
         return
     parts = [
@@ -106,7 +106,7 @@ def check_fingerprint(path: Path, finished: Finished, ours: Fingerprint, *, unfi
     if unfinished:
         raise MismatchError(what, _UNFINISHED)
     fix = "Add --on-mismatch recaption to caption them again, --on-mismatch keep to leave them, or name another output."
-    if finished.count:
+    if index.count:
         fix += (
             " If that was done already, they are captions of images that are no longer there: "
             "keep the option, or start anew with --overwrite."

@@ -11,7 +11,7 @@ from typing import Final
 from batchcap.errors import OutputError
 from batchcap.journal.codec import Codec
 from batchcap.journal.formats import guess_format, make_codec
-from batchcap.journal.resume import Finished
+from batchcap.journal.resume import ResumeIndex
 
 # A file without line ends is not ours: do not read all of it into memory to find out.
 _LONGEST_LINE: Final = 16 << 20
@@ -21,8 +21,8 @@ _BOM: Final = b"\xef\xbb\xbf"
 _SAVED: Final = (b"path;member;", b"path\tmember\t", b'"path","member",', b'"path";"member";')
 
 
-def recover(path: Path, codec: Codec, finished: Finished) -> None:
-    """Read a journal into ``finished``. What is behind ``finished.size`` may be cut.
+def recover(path: Path, codec: Codec, index: ResumeIndex) -> None:
+    """Read a journal into ``index``. What is behind ``index.size`` may be cut.
 
     Raises:
         OutputError: a line is not ours. Only a last line that is the beginning of one of ours is passed over.
@@ -31,13 +31,13 @@ def recover(path: Path, codec: Codec, finished: Finished) -> None:
         size = os.fstat(file.fileno()).st_size
         for number, line in enumerate(iter(partial(file.readline, _LONGEST_LINE), b""), 1):
             try:
-                _take(line, number, codec, finished)
+                _take(line, number, codec, index)
             except (ValueError, RecursionError) as error:
-                if finished.size + len(line) == size and codec.is_torn(line, first=number == 1):
+                if index.size + len(line) == size and codec.is_torn(line, first=number == 1):
                     break
                 raise _not_ours(path, number, line, codec, error) from None
-            finished.size += len(line)
-    finished.seal()
+            index.size += len(line)
+    index.seal()
 
 
 def looks_like_ours(path: Path) -> bool:
@@ -55,17 +55,17 @@ def looks_like_ours(path: Path) -> bool:
     return True
 
 
-def _take(line: bytes, number: int, codec: Codec, finished: Finished) -> None:
+def _take(line: bytes, number: int, codec: Codec, index: ResumeIndex) -> None:
     if number == 1 and codec.header:
         if line != codec.header:
             raise ValueError(codec.explain_header(line))
     elif line == codec.header:
         raise ValueError("it is the header once more (were two files joined?)")
     elif line.endswith(b"\n"):
-        finished.add(codec.scan(line))
+        index.add(codec.scan(line))
     else:  # an editor may have taken the end of the last line; the record is there
-        finished.add(codec.scan(line + b"\n"))
-        finished.lacks_end = True
+        index.add(codec.scan(line + b"\n"))
+        index.lacks_end = True
 
 
 def _not_ours(path: Path, number: int, line: bytes, codec: Codec, error: Exception) -> OutputError:

@@ -1,9 +1,9 @@
-"""What a journal already holds, 40 bytes a picture, and the decision whether a picture is done.
+"""The resume index: what a journal already holds, 40 bytes an image, and the decision whether an image is done.
 
 Rules: the last line of a key is its record. A caption is done while the file's size and time and the fingerprint are
 the same. An error of stage ``read`` is never done; one of stage ``decode`` is done while the file is the same, unless
 it is a damaged image and these are accepted now. A damaged image that has a caption keeps it. What
-failed was the picture and not the model, so an error made under another fingerprint never stops a run: it is tried
+failed was the image and not the model, so an error made under another fingerprint never stops a run: it is tried
 again, or left alone where other fingerprints are kept.
 """
 
@@ -61,8 +61,8 @@ def _number(value: int | None) -> int:
     return _ABSENT if value is None else value
 
 
-class Finished:
-    """The records of a journal: add every line, `seal`, then ask.
+class ResumeIndex:
+    """What a journal says of every image: `add` every line, `seal`, then ask.
 
     Columns of plain numbers, sorted by digest once: a dict of the same would take four times the memory.
     """
@@ -152,11 +152,11 @@ class Finished:
 
     @property
     def count(self) -> int:
-        """How many pictures are done, if their files have not changed; those of `finish` among them."""
+        """How many images are done, if their files have not changed; those of `finish` among them."""
         return int(np.count_nonzero(self._done)) + self._new
 
     def finish(self, record: Record) -> None:
-        """Note a record that was written by this run. A picture has one in a run."""
+        """Note a record that was written by this run. An image has one in a run."""
         if _outcome(record.error) == _READ_ERROR:
             return
         row = self.find(digest(record.key))
@@ -177,15 +177,15 @@ class Finished:
         row = int(self._keys.searchsorted(wanted)[0])
         return row if row < len(self._keys) and self._keys[row] == wanted[0] else None
 
-    def meet(self, row: int) -> bool:
-        """Note that this run met the picture of a row; whether it had met it before."""
-        met = bool(self._seen[row])
+    def mark_seen(self, row: int) -> bool:
+        """Note that this run has come to the image of a row; whether it had come to it before."""
+        before = bool(self._seen[row])
         self._seen[row] = True
-        return met
+        return before
 
     def is_done(self, row: int, ref: ImageRef) -> bool:
         """Whether the record in ``row``, which has the key of ``ref``, needs no work."""
-        # A picture that could not even be looked at is never known to be unchanged.
+        # An image that could not even be looked at is never known to be unchanged.
         if ref.failure is not None or self._sizes[row] != ref.size or self._times[row] != ref.mtime_us:
             return False
         if self._other[row] and not self._keep:
@@ -197,12 +197,12 @@ class Finished:
         return bool(self._outcomes[row] != _CAPTIONED)
 
     @property
-    def unmet(self) -> int:
-        """How many pictures of the journal this run has not met."""
+    def unseen(self) -> int:
+        """How many images of the journal this run has not come to."""
         return len(self._seen) - int(np.count_nonzero(self._seen))
 
-    def has_met(self, line: Line) -> bool:
-        """Whether this run has met the picture of a line of the journal."""
+    def is_seen(self, line: Line) -> bool:
+        """Whether this run has come to the image of a line of the journal."""
         row = self.find(digest(line.key))
         return row is None or bool(self._seen[row])
 

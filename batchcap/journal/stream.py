@@ -29,16 +29,16 @@ class StreamJournal:
         self.done = 0
         self._stream = stream
         self._codec = Jsonl()
-        self._met: set[bytes] = set()
+        self._seen: set[bytes] = set()
 
     def pending(self, refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
-        """Every picture once, in order."""
+        """Every image once, in order."""
         for ref in refs:
             name = digest(ref.key)
-            if name in self._met:
+            if name in self._seen:
                 self.repeated += 1
             else:
-                self._met.add(name)
+                self._seen.add(name)
                 yield ref
 
     def append(self, records: Sequence[Record]) -> None:

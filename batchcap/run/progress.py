@@ -133,8 +133,10 @@ class Skips(Protocol):
     """Bytes of a torn last line that were cut."""
     cut_text: str
     """What they said."""
-    unfinished: Path | None
-    """What a stopped run with ``overwrite`` has left."""
+
+    @property
+    def unfinished(self) -> Path | None:
+        """What a stopped run with ``overwrite`` has left."""
 
     @property
     def done(self) -> int:

@@ -145,12 +145,12 @@ def test_any_failure_cuts_back_to_the_last_commit(
     out = tmp_path / "out"
     with Journal.open(out, "jsonl", FIRST) as journal:
         journal.append([captioned(ref("a"))])
-        real = journal._file
-        journal._file = cast("BinaryIO", _Failing(real, 50, error))
+        real = journal._file._file
+        journal._file._file = cast("BinaryIO", _Failing(real, 50, error))
         with pytest.raises(raised, match=text):
             journal.append([captioned(ref("b"))])
         assert [record.path for record in read(out)] == ["a"]
-        journal._file = real
+        journal._file._file = real
         journal.append([captioned(ref("c"))])
     assert [record.path for record in read(out)] == ["a", "c"]
 
@@ -160,7 +160,9 @@ def test_what_a_full_disk_keeps_is_said_with_overwrite_too(tmp_path: Path) -> No
     fixes = []
     for overwrite in (False, True):
         with Journal.open(out, "jsonl", FIRST, overwrite=overwrite) as journal:
-            journal._file = cast("BinaryIO", _Failing(journal._file, 50, OSError(28, "No space left on device")))
+            journal._file._file = cast(
+                "BinaryIO", _Failing(journal._file._file, 50, OSError(28, "No space left on device"))
+            )
             with pytest.raises(OutputError) as caught:
                 journal.append([captioned(ref("a"))])
             fixes.append(caught.value.fix)
@@ -178,13 +180,13 @@ def test_a_batch_that_could_not_be_cut_at_once_is_cut_before_the_next(
 
     with Journal.open(out, "jsonl", FIRST) as journal:
         journal.append([captioned(ref("a"))])
-        real = journal._file
-        journal._file = cast("BinaryIO", _Failing(real, 50, OSError(5, "Input/output error")))
+        real = journal._file._file
+        journal._file._file = cast("BinaryIO", _Failing(real, 50, OSError(5, "Input/output error")))
         with monkeypatch.context() as patch, pytest.raises(OutputError, match="Input/output"):
             patch.setattr(os, "ftruncate", broken)
             journal.append([captioned(ref("b"))])
         assert not out.read_bytes().endswith(b"\n")
-        journal._file = real
+        journal._file._file = real
         journal.append([captioned(ref("c"))])
     assert [record.path for record in read(out)] == ["a", "c"]
 
@@ -192,7 +194,7 @@ def test_a_batch_that_could_not_be_cut_at_once_is_cut_before_the_next(
 def test_closing_after_a_failure_raises_nothing_and_frees_the_lock(tmp_path: Path) -> None:
     out = tmp_path / "out"
     journal = Journal.open(out, "jsonl", FIRST)
-    journal._file.close()
+    journal._file._file.close()
     with pytest.raises(ValueError, match="closed"):
         journal.append([captioned(ref("a"))])
     journal.close()
