@@ -21,7 +21,6 @@ _PARTS: Final = (
     "numpy",
     "pillow",
     "simplejpeg",
-    "opencv-python-headless",
     "tensorflow",
     "tf2onnx",
 )

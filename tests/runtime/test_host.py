@@ -21,7 +21,7 @@ from batchcap.tools import doctor
 
 LEAVES_ALONE = """if True:
     import ctypes, sys, warnings
-    import cv2, msgspec, numpy, onnxruntime, simplejpeg
+    import msgspec, numpy, onnxruntime, simplejpeg
     from PIL import Image, _imaging
     onnxruntime.set_default_logger_severity = lambda level: print("severity", level)
     onnxruntime.set_default_logger_verbosity = lambda level: print("verbosity", level)
@@ -30,7 +30,9 @@ LEAVES_ALONE = """if True:
     before, handler = list(warnings.filters), set_handler(None)
     set_handler(handler)
     streams, excepthook = (sys.stdout, sys.stderr), sys.excepthook
-    from batchcap import Captioner, pipeline, sessions
+    from batchcap import Captioner
+    from batchcap.run import pipeline
+    from batchcap.runtime import sessions
     sessions._driver_names = lambda: ["Pretended"]
     for image in Captioner.load(sys.argv[1]).caption(sys.argv[2:]):
         print(image.failure.kind if image.failure else "captioned")
