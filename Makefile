@@ -22,6 +22,7 @@ test: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/deptry batchcap export examples benchmarks
 	$(BIN)/pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile
 	@$(MAKE) --no-print-directory alone
 

@@ -10,6 +10,7 @@ import tomllib
 import zipfile
 from collections.abc import Iterator
 from email.parser import BytesHeaderParser
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -106,3 +107,17 @@ def test_constraints_pin_every_requirement_within_its_range() -> None:
     for requirement in requirements():
         if requirement.marker is None or requirement.marker.evaluate():
             assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement
+
+
+def test_the_check_of_requirements_finds_what_nothing_imports(tmp_path: Path) -> None:
+    settings = (ROOT / "pyproject.toml").read_text()
+    config = tmp_path / "pyproject.toml"
+    config.write_text(re.sub('(    "simplejpeg.*)', r'\1 "opencv-python-headless>=4",', settings))
+    command = [sys.executable, "-m", "deptry", "--no-ansi", "--config", str(config), "batchcap", "export"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 1
+    assert "DEP002 'opencv-python-headless'" in done.stderr
+    config.write_text(re.sub('    "simplejpeg.*', "", settings))
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 1
+    assert "'simplejpeg' imported but" in done.stderr
