@@ -20,9 +20,10 @@ import numpy as np
 
 from batchcap.bundle.bundle import Bundle, open_bundle
 from batchcap.decoding.types import Step
-from batchcap.images import preprocess
+from batchcap.images.decode import decode_image
 from batchcap.images.discovery import discover
-from batchcap.images.preprocess import Pixels
+from batchcap.images.preprocess import apply
+from batchcap.images.resize import Pixels
 from batchcap.runtime.captioner import Captioner, decoding_options
 from batchcap.runtime.sessions import choose_device
 from batchcap.tools.bench import machine
@@ -93,8 +94,8 @@ def main() -> None:
     bundle = open_bundle(chosen.bundle)
     how = bundle.manifest.preprocess
     files = [Path(ref.file) for ref in discover([chosen.photos])][: chosen.images]
-    decoded = (preprocess.decode_image(file.read_bytes(), how.jpeg_dct) for file in files)
-    pixels = np.stack([preprocess.apply(image, how) for image in decoded])
+    decoded = (decode_image(file.read_bytes(), how.jpeg_dct) for file in files)
+    pixels = np.stack([apply(image, how) for image in decoded])
     batches = [pixels[at : at + chosen.batch_size] for at in range(0, len(pixels), chosen.batch_size)]
     spent = measure(bundle, batches, chosen.rounds, chosen.threads)
     report = {

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from batchcap import BatchcapError, Captioner
-from batchcap.images.preprocess import Preprocess, decode_image
+from batchcap.images.decode import decode_image
+from batchcap.images.preprocess import Preprocess
 
 COLUMNS: Final = 4
 TILE_WIDTH: Final = 320

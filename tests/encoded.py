@@ -6,10 +6,11 @@ import io
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from batchcap.errors import ImageError
-from batchcap.images.preprocess import decode_image
+from batchcap.images.decode import decode_image
 
 
 def scene(height: int = 200, width: int = 260) -> Image.Image:
@@ -18,6 +19,14 @@ def scene(height: int = 200, width: int = 260) -> Image.Image:
     soft = Image.fromarray(draw.integers(0, 256, (7, 9, 3), np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
     grain = draw.normal(0, 12, (height, width, 3))
     return Image.fromarray(np.clip(np.asarray(soft) + grain, 0, 255).astype(np.uint8))
+
+
+def noise(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def smooth(height: int, width: int, seed: int = 0) -> Image.Image:
+    return Image.fromarray(noise(5, 6, seed)).resize((width, height), Image.Resampling.BICUBIC)
 
 
 def encode(image: Image.Image, format: str, **options: object) -> bytes:

@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from batchcap.images.preprocess import Preprocess, apply, decode_image
+from batchcap.images.decode import decode_image
+from batchcap.images.preprocess import Preprocess, apply
 from batchcap_export.importers.im2txt.inception_v3 import Layer, inception_v3
 from batchcap_export.importers.im2txt.show_and_tell import RESIZED, SIZE
 

@@ -21,15 +21,11 @@ from numpy.typing import NDArray
 
 from batchcap.errors import ImageError
 from batchcap.images import files
+from batchcap.images.decode import decode_image, salvage_image
 from batchcap.images.giants import Giants
 from batchcap.images.opening import give_memory_back, peek_cost
-from batchcap.images.preprocess import (
-    Pixels,
-    Preprocess,
-    apply,
-    decode_image,
-    salvage_image,
-)
+from batchcap.images.preprocess import Preprocess, apply
+from batchcap.images.resize import Pixels
 from batchcap.options.options import usable_cores
 from batchcap.records import Failure, ImageRef
 

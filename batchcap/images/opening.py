@@ -31,10 +31,20 @@ from PIL import (
     TiffImagePlugin,
     UnidentifiedImageError,
     WebPImagePlugin,
+    _imaging,
 )
 
 from batchcap.errors import ImageError
 from batchcap.images.formats import metadata
+from batchcap.system import process
+
+# libtiff prints what it finds wrong on standard error, and Pillow raises it as well. `dlsym` finds the libtiff that
+# Pillow is linked with; where that is inside Pillow's own file, the lines stay. The handler is the whole process's.
+if process.is_ours():
+    with suppress(OSError, AttributeError):
+        _set_handler = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
+        _set_handler.argtypes, _set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+        _set_handler(None)
 
 MAX_PIXELS: Final = 210_000_000
 """More is refused: the largest photos of phones have 200 million pixels, and those of cameras 150."""
@@ -199,7 +209,7 @@ def peek_size(data: bytes | memoryview) -> tuple[int, int] | None:
 
 
 def peek_cost(data: bytes | memoryview) -> int:
-    """Bytes that `preprocess.decode_image` takes at its peak; 0 where it will refuse the image without decoding."""
+    """Bytes that `decode_image` takes at its peak; 0 where it will refuse the image without decoding."""
     try:  # most images by far are small JPEGs: no need to look closer
         height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=False)
         if height * width <= _SMALL:

@@ -25,7 +25,7 @@ from batchcap.decoding.types import Step
 from batchcap.errors import BundleError, OptionError
 from batchcap.images import loader
 from batchcap.images.files import look
-from batchcap.images.preprocess import Pixels
+from batchcap.images.resize import Pixels
 from batchcap.options.options import (
     DecodingOptions,
     Precision,

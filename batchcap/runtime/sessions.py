@@ -23,7 +23,7 @@ from batchcap.bundle.graph_contract import verify_decoder, verify_encoder, verif
 from batchcap.decoding.step_check import step_problem
 from batchcap.decoding.types import Leaving, StepOutput, leave_at_once, leave_by_halves
 from batchcap.errors import BatchcapError, BundleError, DeviceError, OptionError
-from batchcap.images.preprocess import Pixels
+from batchcap.images.resize import Pixels
 from batchcap.options.options import check_threads, usable_cores
 from batchcap.system import process
 

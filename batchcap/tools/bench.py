@@ -23,7 +23,7 @@ from batchcap.decoding.types import Ids, Step, StepOutput
 from batchcap.errors import NoImagesError, OptionError, OutputError
 from batchcap.images import discovery
 from batchcap.images.loader import load
-from batchcap.images.preprocess import Pixels
+from batchcap.images.resize import Pixels
 from batchcap.options.options import RunOptions, WantedPrecision, usable_cores
 from batchcap.records import ImageRef
 from batchcap.run import pipeline

@@ -23,7 +23,9 @@ from batchcap.decoding.search import candidates_needed, search
 from batchcap.decoding.types import Hypothesis, Ids, StepOutput
 from batchcap.errors import BatchcapError, BundleError, ImageError, NoImagesError
 from batchcap.images import discovery, files
-from batchcap.images.preprocess import Pixels, Preprocess, apply, decode_image
+from batchcap.images.decode import decode_image
+from batchcap.images.preprocess import Preprocess, apply
+from batchcap.images.resize import Pixels
 from batchcap.options.options import DecodingOptions, Precision
 from batchcap.records import ImageRef
 from batchcap.runtime.captioner import decoding_options

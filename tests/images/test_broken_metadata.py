@@ -11,8 +11,8 @@ import pytest
 from encoded import FORMATS, encode, kind_of, scene
 from PIL import Image, ImageFile
 
-from batchcap.images.opening import peek_cost
-from batchcap.images.preprocess import decode_image, peek_size
+from batchcap.images.decode import decode_image
+from batchcap.images.opening import peek_cost, peek_size
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:::PIL\.")
 

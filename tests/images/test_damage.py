@@ -10,8 +10,7 @@ from paths import SHARED
 from PIL import Image
 
 from batchcap.errors import ImageError
-from batchcap.images import preprocess
-from batchcap.images.preprocess import decode_image, salvage_image
+from batchcap.images.decode import JpegDct, decode_image, salvage_image
 
 # The package silences Pillow's warnings for its process; pytest puts its own filters in their place.
 pytestmark = pytest.mark.filterwarnings(r"ignore:::PIL\.")
@@ -95,7 +94,7 @@ def test_a_wrong_checksum_of_a_text_is_no_damage() -> None:
 @pytest.mark.parametrize("name", ["jpeg", "optimized", "progressive", "grey", "cmyk"])
 @pytest.mark.parametrize("dct", ["accurate", "fast"])
 @pytest.mark.parametrize("tail", [b"", b"\xff", b"\0" * 10])
-def test_a_jpeg_that_lacks_only_its_end_marker_is_whole(name: str, dct: preprocess.JpegDct, tail: bytes) -> None:
+def test_a_jpeg_that_lacks_only_its_end_marker_is_whole(name: str, dct: JpegDct, tail: bytes) -> None:
     data = FORMATS[name](scene())
     assert data.endswith(b"\xff\xd9")
     np.testing.assert_array_equal(decode_image(data[:-2] + tail, dct), decode_image(data, dct))

@@ -13,7 +13,7 @@ from PIL import Image
 
 from batchcap.errors import ImageError
 from batchcap.images import kinds
-from batchcap.images.preprocess import decode_image
+from batchcap.images.decode import decode_image
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:::PIL\.")
 

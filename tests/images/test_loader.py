@@ -17,9 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from batchcap.images import discovery, files, loader, preprocess
+from batchcap.images import discovery, files, loader
+from batchcap.images.decode import decode_image
 from batchcap.images.loader import Batch, Loaded, load
-from batchcap.images.preprocess import Preprocess
+from batchcap.images.opening import peek_size
+from batchcap.images.preprocess import Preprocess, apply
+from batchcap.images.resize import PixelType
 from batchcap.records import Failure, ImageRef
 
 SMALL = Preprocess(6, 5, 6, 5)
@@ -58,7 +61,7 @@ def expected_rows(refs: list[ImageRef], how: Preprocess) -> list[np.ndarray | No
     rows: list[np.ndarray | None] = []
     for ref in refs:
         try:
-            rows.append(preprocess.apply(preprocess.decode_image(Path(ref.file).read_bytes()), how))
+            rows.append(apply(decode_image(Path(ref.file).read_bytes()), how))
         except (OSError, ValueError):
             rows.append(None)
     return rows
@@ -80,7 +83,7 @@ def test_any_mix_of_pictures(
     batch_size: int,
     workers: int,
     held: int,
-    pixels: preprocess.PixelType,
+    pixels: PixelType,
 ) -> None:
     """Order, outcomes, rows, and the reuse of buffers while the consumer still holds up to two batches."""
     made = {"gone": None, "empty": b"", "text": b"no picture"}
@@ -148,7 +151,7 @@ def test_jpegs_are_decoded_as_the_bundle_says(tmp_path: Path) -> None:
     for dct in ("accurate", "fast"):
         how = Preprocess(90, 70, 90, 70, jpeg_dct=dct)
         (batch,) = load(discovery.discover([tmp_path]), how, 1)
-        np.testing.assert_array_equal(batch.pixels[0], preprocess.decode_image(data, dct))
+        np.testing.assert_array_equal(batch.pixels[0], decode_image(data, dct))
         rows[dct] = batch.pixels[0]
     assert (rows["accurate"] != rows["fast"]).any()
 
@@ -268,13 +271,13 @@ def huge(side: int) -> bytes:
 
 def test_huge_pictures_are_decoded_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     side = 9000  # 650 MB by the estimate: over the budget of two threads
-    assert preprocess.peek_size(huge(side)) == (side, side)
+    assert peek_size(huge(side)) == (side, side)
     refs = planted(tmp_path, [huge(side) if n % 3 else picture(n) for n in range(24)])
     alone = threading.Lock()
-    decode = preprocess.decode_image
+    decode = decode_image
 
     def watched(data: bytes, dct: str) -> np.ndarray:
-        if preprocess.peek_size(data) != (side, side):
+        if peek_size(data) != (side, side):
             return decode(data, dct)
         assert alone.acquire(blocking=False), "two huge pictures at once"
         try:
@@ -289,10 +292,10 @@ def test_huge_pictures_are_decoded_one_after_the_other(tmp_path: Path, monkeypat
 def test_closing_while_threads_wait_for_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refs = planted(tmp_path, [picture(0), *[huge(9000)] * 8])
     decoding, closing = threading.Event(), threading.Event()
-    decode, close = preprocess.decode_image, loader._Budget.close
+    decode, close = decode_image, loader._Budget.close
 
     def held_up(data: bytes, dct: str) -> np.ndarray:
-        if len(data) and preprocess.peek_size(data) == (9000, 9000):
+        if len(data) and peek_size(data) == (9000, 9000):
             decoding.set()
             assert closing.wait(30)
         return decode(picture(0), dct)

@@ -12,7 +12,7 @@ from PIL import IcoImagePlugin, Image, TiffImagePlugin
 
 from batchcap.errors import ImageError
 from batchcap.images import opening
-from batchcap.images.preprocess import decode_image
+from batchcap.images.decode import decode_image
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the peak is measured in other units elsewhere"),
@@ -25,7 +25,8 @@ PIXELS = SIDE * SIDE
 ONE = """
 import sys
 from pathlib import Path
-from batchcap.images.preprocess import Preprocess, apply, decode_image
+from batchcap.images.decode import decode_image
+from batchcap.images.preprocess import Preprocess, apply
 def peak():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
 how = Preprocess(160, 160, 160, 160, sys.argv[3], pixels=sys.argv[4])
@@ -39,15 +40,16 @@ print(peak() - before)
 MANY = """
 import sys
 from pathlib import Path
-from batchcap import sources
+from batchcap.images import discovery
 from batchcap.images.loader import load
-from batchcap.images.preprocess import Preprocess, apply, decode_image
+from batchcap.images.decode import decode_image
+from batchcap.images.preprocess import Preprocess, apply
 def peak():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
 how = Preprocess(160, 160, 160, 160)
 apply(decode_image(Path(sys.argv[2]).read_bytes()), how)
 before = peak()
-good = sum(batch.count for batch in load(sources.discover([Path(sys.argv[1])]), how, 8, int(sys.argv[3])))
+good = sum(batch.count for batch in load(discovery.discover([Path(sys.argv[1])]), how, 8, int(sys.argv[3])))
 print(good, peak() - before)
 """
 

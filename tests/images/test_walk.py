@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from batchcap.cli.app import app
 from batchcap.images import discovery
-from batchcap.images.preprocess import decode_image
+from batchcap.images.decode import decode_image
 from batchcap.images.walk import SUFFIXES, Unread
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")

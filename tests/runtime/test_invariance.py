@@ -17,7 +17,8 @@ from paths import SHARED
 
 from batchcap.images.discovery import discover
 from batchcap.images.loader import load
-from batchcap.images.preprocess import Pixels, apply
+from batchcap.images.preprocess import apply
+from batchcap.images.resize import Pixels
 from batchcap.records import Caption
 from batchcap.runtime.captioner import Captioner
 

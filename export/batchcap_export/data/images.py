@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from batchcap.errors import DataError, ImageError
-from batchcap.images import discovery, preprocess
+from batchcap.images import discovery
+from batchcap.images.decode import decode_image
+from batchcap.images.preprocess import Preprocess, apply
+from batchcap.images.resize import resize
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -41,14 +44,14 @@ def find_images(folder: Path, most: int | None = None) -> list[Path]:
 def read_image(path: Path, jpeg_dct: Literal["accurate", "fast"] = "accurate") -> NDArray[np.uint8]:
     """One picture, upright RGB uint8 [h, w, 3]. A broken one is an error that names it: training data must be whole."""
     try:
-        return preprocess.decode_image(path.read_bytes(), jpeg_dct)
+        return decode_image(path.read_bytes(), jpeg_dct)
     except (ImageError, OSError) as error:
         raise DataError(f"{path}: {error}", "Remove or repair the picture.") from error
 
 
-def read_pixels(files: Sequence[Path], how: preprocess.Preprocess) -> NDArray[Any]:
+def read_pixels(files: Sequence[Path], how: Preprocess) -> NDArray[Any]:
     """Pictures as the runtime feeds them to an encoder: [N, H, W, 3] of ``how``'s size and pixel type."""
-    return np.stack([preprocess.apply(read_image(file, how.jpeg_dct), how) for file in files])
+    return np.stack([apply(read_image(file, how.jpeg_dct), how) for file in files])
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class View:
     def render(self, image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
         """The view at [height, width, 3], antialiased; the whole picture is exactly what the runtime makes of it."""
         if self == WHOLE:
-            return np.asarray(preprocess.resize(image, height, width, "bilinear-antialias"))
+            return np.asarray(resize(image, height, width, "bilinear-antialias"))
         rows, columns = image.shape[:2]
         box = (self.left * columns, self.top * rows, self.right * columns, self.bottom * rows)
         out = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR, box=box))

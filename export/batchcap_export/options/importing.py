@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from batchcap.images.preprocess import ResizeMethod
+from batchcap.images.resize import ResizeMethod
 
 Scale = Literal["0..255", "0..1", "-1..1", "caffe", "torch"]
 

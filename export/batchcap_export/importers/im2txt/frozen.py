@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from batchcap.errors import ExportError
-from batchcap.images import preprocess
-from batchcap.images.preprocess import Preprocess, ResizeMethod
+from batchcap.images.decode import decode_image
+from batchcap.images.preprocess import Preprocess, apply
+from batchcap.images.resize import ResizeMethod
 
 IMAGE, WORD, STATE = "image_feed", "input_feed", "lstm/state_feed"
 INITIAL, SOFTMAX, NEXT = "lstm/initial_state", "softmax", "lstm/state"
@@ -220,7 +221,7 @@ def _preparation(entrance: Any, prepared: list[NDArray[np.float32]], where: str)
         jpeg_dct=_DCT[dct],
     )
     for data, there in zip(_PROBES, prepared, strict=True):
-        here = np.asarray(scaled(preprocess.apply(preprocess.decode_image(data, how.jpeg_dct), how)))
+        here = np.asarray(scaled(apply(decode_image(data, how.jpeg_dct), how)))
         off = float(np.abs(there[0] - here).max()) if there.shape[1:] == here.shape else np.inf
         if not off <= _SAME_PIXELS:
             raise ExportError(

@@ -25,7 +25,7 @@ from batchcap.bundle.bundle import Bundle
 from batchcap.bundle.detokenizer import Text
 from batchcap.bundle.manifest import Metric
 from batchcap.errors import ExportError
-from batchcap.images import preprocess
+from batchcap.images.decode import orientation
 from batchcap.runtime.captioner import Captioner, decoding_options
 from batchcap.runtime.sessions import choose_device
 from batchcap_export.data import images
@@ -216,4 +216,4 @@ def _cause(tool: Tool) -> str:
 def _upright_jpeg(file: Path) -> bool:
     images.read_image(file)  # a broken one is an error that names it
     with Image.open(file) as image:
-        return image.format == "JPEG" and preprocess.orientation(image) == 1
+        return image.format == "JPEG" and orientation(image) == 1

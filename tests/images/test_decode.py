@@ -1,4 +1,4 @@
-"""Pixels are exactly what TensorFlow and Pillow make of the same file, upright, whatever the format, and quiet."""
+"""Decoding gives exactly what TensorFlow and Pillow make of the same file, upright, whatever the format, and quiet."""
 
 from __future__ import annotations
 
@@ -10,40 +10,21 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-import PIL
 import pytest
 import simplejpeg
+from encoded import encode, noise, smooth
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from paths import TESTS
 from PIL import Image, ImageOps
 
 from batchcap.errors import ImageError
-from batchcap.images import preprocess
-from batchcap.images.preprocess import Preprocess, decode_image, resize
+from batchcap.images.decode import decode_image
+from batchcap.images.opening import peek_size
 
-RECORDED = TESTS / "data" / "tf_resize.npz"
 ORIENTATION = 0x0112
-AS_PILLOW_13 = pytest.mark.skipif(
-    PIL.__version__.startswith(("11.", "12.")), reason="an older Pillow has another order of passes"
-)
 # The command line silences Pillow's warnings for its process.
 pytestmark = pytest.mark.filterwarnings(r"ignore:::PIL\.")
-
-
-def noise(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-
-
-def smooth(height: int, width: int, seed: int = 0) -> Image.Image:
-    return Image.fromarray(noise(5, 6, seed)).resize((width, height), Image.Resampling.BICUBIC)
-
-
-def encode(image: Image.Image, format: str, **options: object) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, format, **options)
-    return stream.getvalue()
 
 
 def exif(orientation: int) -> Image.Exif:
@@ -55,112 +36,6 @@ def exif(orientation: int) -> Image.Exif:
 def pillow(data: bytes) -> NDArray[np.uint8]:
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-
-
-@pytest.fixture(scope="module")
-def recorded() -> dict[str, NDArray[np.generic]]:
-    with np.load(RECORDED) as arrays:
-        return dict(arrays)
-
-
-# --- resize -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("method", ["bilinear", "bilinear-tf1"])
-def test_bilinear_is_tensorflows_to_the_last_bit(recorded: dict[str, NDArray[np.generic]], method: str) -> None:
-    cases = [name for name in recorded if name.startswith("image_")]
-    assert len(cases) == 10
-    for name in cases:
-        expected = recorded[name.replace("image", method)]
-        got = resize(recorded[name], *expected.shape[:2], method, "float32")
-        assert got.dtype == expected.dtype == np.float32
-        np.testing.assert_array_equal(got, expected, err_msg=f"{name} {method}")
-
-
-def test_the_two_bilinear_methods_differ(recorded: dict[str, NDArray[np.generic]]) -> None:
-    assert np.abs(recorded["bilinear_6"] - recorded["bilinear-tf1_6"]).max() > 1
-
-
-@given(
-    height=st.integers(1, 60), width=st.integers(1, 60), rows=st.integers(1, 60), columns=st.integers(1, 60),
-    half=st.booleans(),
-)  # fmt: skip
-def test_bilinear_equals_four_taps_a_pixel(height: int, width: int, rows: int, columns: int, half: bool) -> None:
-    image = noise(height, width)
-    y, x = preprocess._taps(height, rows, half), preprocess._taps(width, columns, half)
-    corners = [[image[i[:, None], j].astype(np.float32) for j in (x.lower, x.upper)] for i in (y.lower, y.upper)]
-    above, below = (left + (right - left) * x.weight[:, None] for left, right in corners)
-    expected = above + (below - above) * y.weight[:, None, None]
-    method = "bilinear" if half else "bilinear-tf1"
-    np.testing.assert_array_equal(resize(image, rows, columns, method, "float32"), expected)
-    rounded = resize(image, rows, columns, method, "uint8")
-    assert rounded.dtype == np.uint8
-    assert np.abs(rounded - expected).max() <= 0.5
-
-
-def test_antialias_is_the_same_with_every_pillow(recorded: dict[str, NDArray[np.generic]]) -> None:
-    """Pillow 13 began to resize the height first where it loses the most, which moves the rounding."""
-    orders = set()
-    for number in range(10):
-        image, expected = recorded[f"image_{number}"], recorded[f"bilinear-antialias_{number}"]
-        orders.add(preprocess._height_first(image.shape[:2], expected.shape[:2]))
-        np.testing.assert_array_equal(resize(image, *expected.shape[:2], "bilinear-antialias"), expected)
-    assert orders == {True, False}
-
-
-@AS_PILLOW_13
-@given(height=st.integers(1, 80), width=st.integers(1, 80), rows=st.integers(1, 80), columns=st.integers(1, 80))
-def test_antialias_is_pillows(height: int, width: int, rows: int, columns: int) -> None:
-    image = noise(height, width)
-    expected = np.asarray(Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR))
-    got = resize(image, rows, columns, "bilinear-antialias", "uint8")
-    assert got.dtype == np.uint8
-    np.testing.assert_array_equal(got, expected)
-    unrounded = resize(image, rows, columns, "bilinear-antialias", "float32")
-    assert unrounded.dtype == np.float32
-    # Pillow rounds between its two passes, so twice half a level and a little for its fixed-point weights.
-    assert np.abs(unrounded - expected).max() <= 1.02
-
-
-@AS_PILLOW_13
-@given(
-    height=st.integers(1, 90),
-    width=st.integers(1, 40),
-    rows=st.integers(1, 60),
-    columns=st.integers(1, 60),
-    strip=st.integers(1, 400),
-)
-def test_antialias_in_strips_is_pillows(height: int, width: int, rows: int, columns: int, strip: int) -> None:
-    image = noise(height, width)
-    expected = np.asarray(Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(preprocess, "_STRIP_PIXELS", strip)
-        np.testing.assert_array_equal(resize(image, rows, columns, "bilinear-antialias"), expected)
-
-
-@AS_PILLOW_13
-def test_a_large_picture_is_resized_as_by_pillow() -> None:
-    image = noise(2003, 1999)
-    assert image.shape[0] * image.shape[1] > 2 * preprocess._STRIP_PIXELS
-    expected = np.asarray(Image.fromarray(image).resize((31, 160), Image.Resampling.BILINEAR))
-    np.testing.assert_array_equal(resize(image, 160, 31, "bilinear-antialias"), expected)
-
-
-@pytest.mark.parametrize("fit", ["center-crop", "pad"])
-@pytest.mark.parametrize("pixels", ["uint8", "float32"])
-def test_fit(fit: str, pixels: str) -> None:
-    image = noise(40, 50)
-    side = 9 if fit == "center-crop" else 16
-    how = Preprocess(side, side, 12, 13, "bilinear", fit, pixels)
-    whole = resize(image, 12, 13, "bilinear", pixels)
-    got = preprocess.apply(image, how)
-    assert got.shape == (side, side, 3)
-    assert got.dtype == np.dtype(pixels)
-    if fit == "center-crop":
-        np.testing.assert_array_equal(got, whole[1:10, 2:11])
-    else:
-        np.testing.assert_array_equal(got[2:14, 1:14], whole)
-        assert got.sum(dtype=np.float64) == whole.sum(dtype=np.float64)
 
 
 # --- JPEG -------------------------------------------------------------------------------------------------------------
@@ -359,7 +234,7 @@ def test_no_picture(data: bytes, kind: str) -> None:
         decode_image(data)
     assert (caught.value.stage, caught.value.kind) == ("decode", kind)
     assert caught.value.message
-    assert preprocess.peek_size(data) is None
+    assert peek_size(data) is None
 
 
 def test_a_damaged_tiff_is_named_in_words_and_nothing_is_printed() -> None:
@@ -371,7 +246,7 @@ import sys
 from batchcap.system import process
 process.take_over()
 from batchcap.errors import ImageError
-from batchcap.images.preprocess import decode_image
+from batchcap.images.decode import decode_image
 try:
     decode_image(sys.stdin.buffer.read())
 except ImageError as error:
@@ -424,7 +299,7 @@ def test_damaged_files_give_a_picture_or_an_image_error(samples: list[bytes], da
     for _ in range(data.draw(st.integers(0, 6))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     cut = bytes(damaged[: data.draw(st.integers(0, len(damaged)))])
-    preprocess.peek_size(cut)
+    peek_size(cut)
     with suppress(ImageError):
         image = decode_image(cut)
         assert image.dtype == np.uint8
@@ -433,7 +308,7 @@ def test_damaged_files_give_a_picture_or_an_image_error(samples: list[bytes], da
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
 def test_peek_size_is_the_stored_size(format: str) -> None:
-    assert preprocess.peek_size(encode(smooth(20, 30), format)) == (30, 20)
+    assert peek_size(encode(smooth(20, 30), format)) == (30, 20)
 
 
 def test_nothing_reaches_standard_error(tmp_path: Path) -> None:
@@ -455,11 +330,11 @@ def test_nothing_reaches_standard_error(tmp_path: Path) -> None:
         "import sys, pathlib\n"
         "from batchcap.system import process\n"
         "process.take_over()\n"
-        "from batchcap.images import preprocess\n"
+        "from batchcap.images import decode\n"
         "from batchcap.errors import ImageError\n"
         "for file in sorted(pathlib.Path(sys.argv[1]).iterdir()):\n"
         "    try:\n"
-        "        preprocess.decode_image(file.read_bytes())\n"
+        "        decode.decode_image(file.read_bytes())\n"
         "        print('picture')\n"
         "    except ImageError as error:\n"
         "        print(error.kind)\n"
