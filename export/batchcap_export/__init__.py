@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import batchcap  # noqa: F401 - before onnxruntime: it turns its telemetry off
 
 if TYPE_CHECKING:
-    from batchcap_export.api import caption_model, export_captioner
+    from batchcap_export.exporting.from_functions import export_captioner
     from batchcap_export.model.captioner import CaptionModel, Original
+    from batchcap_export.model.functions import caption_model
 
 __all__ = ["CaptionModel", "Original", "caption_model", "export_captioner"]
 
@@ -22,10 +23,10 @@ def __getattr__(name: str) -> Any:
     """Import what is asked for: TensorFlow is slow to load, and data sets and scores do without it."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from batchcap_export import api
-    from batchcap_export.model import captioner
+    from batchcap_export.exporting import from_functions
+    from batchcap_export.model import captioner, functions
 
-    return getattr(api, name, None) or getattr(captioner, name)
+    return next(getattr(module, name) for module in (captioner, functions, from_functions) if hasattr(module, name))
 
 
 def _forget(folder: Path) -> None:

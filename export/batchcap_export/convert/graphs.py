@@ -14,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from batchcap.errors import ExportError
 from batchcap_export.convert.rounding import pack
-from batchcap_export.model.captioner import CaptionModel, next_words
+from batchcap_export.model.beams import next_words
+from batchcap_export.model.captioner import CaptionModel
 
 Array = NDArray[Any]
 OPSET = 18

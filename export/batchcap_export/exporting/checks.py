@@ -234,7 +234,7 @@ def check_export(
     check_source(source, how, folder, dev=bool(scores))
     if not run and hook_of(source) is None:
         if how.vocabulary is None:
-            words = "word_counts.txt" if source_kind(source, how) == "im2txt" else "FILE"
+            words = "word_counts.txt" if source_kind(source, how).name == "im2txt" else "FILE"
             raise ExportError(f"{source}: does not hold its words.", f"Name the file that does: --vocabulary {words}.")
         if options.store != "float32":
             raise OptionError(
@@ -279,7 +279,7 @@ def check_source(source: str, how: ImportOptions, folder: Path | None, *, dev: b
 
 
 def _check_files(source: str, how: ImportOptions) -> None:
-    kind, hook = source_kind(source, how), hook_of(source)
+    kind, hook = source_kind(source, how).name, hook_of(source)
     file = hook[0] if hook is not None else Path(source)
     if not file.exists() and (kind == "hook" or file.suffix == ".pb"):
         raise ExportError(f"{file}: no such {'Python file' if kind == 'hook' else 'file'}.", "Name one that exists.")

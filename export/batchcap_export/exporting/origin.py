@@ -15,7 +15,8 @@ from batchcap.tools.verify import Check
 from batchcap_export.data import images
 from batchcap_export.exporting.checks import dev_images, is_run
 from batchcap_export.importers.sources import is_im2txt, is_keras, open_source, take_only
-from batchcap_export.model.captioner import CaptionModel, check_model
+from batchcap_export.model.captioner import CaptionModel
+from batchcap_export.model.check import check_model
 from batchcap_export.options.bundles import MIN_IMAGES, Storage
 from batchcap_export.options.importing import ImportOptions
 from batchcap_export.proof.parity import check_parity

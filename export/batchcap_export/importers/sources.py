@@ -1,65 +1,47 @@
-"""Captioners that were made elsewhere: what a file or folder is, and who can open it."""
+"""The kinds of saved captioners: how each is recognized, what it takes of the options, and who opens it."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final
 
 from batchcap.errors import ExportError
+from batchcap_export.importers.im2txt.checkpoints import find_checkpoint
 from batchcap_export.options.importing import ImportOptions
 
 if TYPE_CHECKING:
     from batchcap_export.model.captioner import CaptionModel
 
-_CHECKPOINT = re.compile(r"model\.ckpt-(\d+)(?:\.index)?")
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of saved captioners."""
+
+    name: str
+    recognizes: Callable[[str, ImportOptions], bool]
+    """Whether a source is of this kind, from its name and its files' names; TensorFlow is not needed to tell."""
+    load: Callable[[str, ImportOptions], CaptionModel]
+    takes: frozenset[str] = frozenset()
+    """Fields of `ImportOptions` that it has a use for."""
 
 
-def open_source(source: str, options: ImportOptions) -> CaptionModel:
-    """The captioner in a file or folder.
-
-    Args:
-        source: ``FILE.py`` or ``FILE.py:FUNCTION``: see `importers.hook`. A ``.keras`` or ``.h5`` file or a SavedModel
-            folder: see `importers.keras_models`. A ``.pb`` file or a checkpoint of the Show and Tell code: see
-            `importers.im2txt`.
-        options: what the source does not say; those that it has no use for are errors.
-
-    Raises:
-        ExportError: nobody here can open it, or it is not in order.
-    """
-    kind = source_kind(source, options)
-    if kind == "hook":
-        from batchcap_export.importers import hook
-
-        return hook.load(*hook_of(source))
-    if kind == "im2txt":
-        from batchcap_export.importers.im2txt import opening
-
-        return opening.load(Path(source), options)
-    from batchcap_export.importers.keras import opening
-
-    return opening.load(Path(source), options)
-
-
-def source_kind(source: str, options: ImportOptions) -> Literal["hook", "im2txt", "keras"]:
-    """Who opens this source; TensorFlow is not needed to tell.
+def source_kind(source: str, options: ImportOptions) -> Kind:
+    """The kind of a source; TensorFlow is not needed to tell.
 
     Raises:
-        ExportError: nobody, or ``options`` hold something that this kind has no use for.
+        ExportError: there is no such source, or it is of no kind, or ``options`` hold something that this kind has no
+            use for.
     """
-    if hook_of(source) is not None:
-        take_only(source, options)
-        return "hook"
-    if is_im2txt(source):
-        take_only(source, options, "vocabulary", "start", "end", "unknown")
-        return "im2txt"
+    for kind in KINDS:
+        if kind.recognizes(source, options):
+            take_only(source, options, kind.takes)
+            return kind
     if not Path(source).exists():
         raise ExportError(
             f"{source}: no such file or folder.", "Name a run folder of batchcap train, or a saved model."
         )
-    if options.decoder is not None or is_keras(Path(source)):
-        return "keras"
     raise ExportError(
         f"{source}: is nothing that can be exported.",
         "Name a run folder of batchcap train, a .keras or .h5 file, a SavedModel folder, a frozen graph (.pb) or a "
@@ -67,9 +49,26 @@ def source_kind(source: str, options: ImportOptions) -> Literal["hook", "im2txt"
     )
 
 
-def is_im2txt(source: str) -> bool:
-    """Whether it is named as a frozen graph of the Show and Tell code, or holds its checkpoint."""
-    return source.endswith(".pb") or find_checkpoint(Path(source)) is not None
+def open_source(source: str, options: ImportOptions) -> CaptionModel:
+    """The captioner in a file or folder.
+
+    Args:
+        source: ``FILE.py`` or ``FILE.py:FUNCTION``: see `importers.hook`. A ``.keras`` or ``.h5`` file or a SavedModel
+            folder: see `importers.keras`. A ``.pb`` file or a checkpoint of the Show and Tell code: see
+            `importers.im2txt`.
+        options: what the source does not say; those that it has no use for are errors.
+
+    Raises:
+        ExportError: it is of no kind, or not in order.
+    """
+    return source_kind(source, options).load(source, options)
+
+
+def take_only(source: str, options: ImportOptions, takes: frozenset[str] = frozenset()) -> None:
+    """Raise an ExportError for an option that this source has no use for."""
+    for name in (field.name for field in fields(options)):
+        if name not in takes and getattr(options, name) is not None:
+            raise ExportError(f"{source}: --{name} does not go with it.", "Leave it out.")
 
 
 def hook_of(source: str) -> tuple[Path, str] | None:
@@ -80,14 +79,9 @@ def hook_of(source: str) -> tuple[Path, str] | None:
     return Path(f"{file}.py" if colon else source), function or "captioner"
 
 
-def find_checkpoint(source: Path) -> Path | None:
-    """The newest ``model.ckpt-STEP`` of a folder, or the one that ``source`` itself names; None: there is none."""
-    if source.is_dir():
-        found = [(int(m[1]), f) for f in source.iterdir() if (m := _CHECKPOINT.fullmatch(f.name))]
-        return source / f"model.ckpt-{max(found)[0]}" if found else None
-    named = source.with_name(source.name.removesuffix(".index").removesuffix(".meta"))
-    there = named.is_file() or named.with_name(f"{named.name}.index").is_file()
-    return named if there and _CHECKPOINT.fullmatch(named.name) else None
+def is_im2txt(source: str) -> bool:
+    """Whether it is named as a frozen graph of the Show and Tell code, or holds its checkpoint."""
+    return source.endswith(".pb") or find_checkpoint(Path(source)) is not None
 
 
 def is_keras(path: Path) -> bool:
@@ -95,9 +89,39 @@ def is_keras(path: Path) -> bool:
     return path.suffix.lower() in (".keras", ".h5", ".hdf5") or (path / "saved_model.pb").is_file()
 
 
-def take_only(source: str, options: ImportOptions, *used: str) -> None:
-    """Raise an ExportError for an option that this kind of source has no use for."""
-    given = [field.name for field in fields(options) if getattr(options, field.name) is not None]
-    for name in given:
-        if name not in used:
-            raise ExportError(f"{source}: --{name} does not go with it.", "Leave it out.")
+def _recognizes_keras(source: str, options: ImportOptions) -> bool:
+    return Path(source).exists() and (options.decoder is not None or is_keras(Path(source)))
+
+
+def _load_hook(source: str, _: ImportOptions) -> CaptionModel:
+    from batchcap_export.importers import hook
+
+    named = hook_of(source)
+    assert named is not None
+    return hook.load(*named)
+
+
+def _load_im2txt(source: str, options: ImportOptions) -> CaptionModel:
+    from batchcap_export.importers.im2txt import opening
+
+    return opening.load(Path(source), options)
+
+
+def _load_keras(source: str, options: ImportOptions) -> CaptionModel:
+    from batchcap_export.importers.keras import opening
+
+    return opening.load(Path(source), options)
+
+
+_IM2TXT_TAKES: Final = frozenset({"vocabulary", "start", "end", "unknown"})
+KINDS: Final = (
+    Kind("hook", lambda source, _: hook_of(source) is not None, _load_hook),
+    Kind(
+        "im2txt",
+        lambda source, _: is_im2txt(source),
+        _load_im2txt,
+        frozenset(("vocabulary", "start", "end", "unknown")),
+    ),
+    Kind("keras", _recognizes_keras, _load_keras, frozenset(field.name for field in fields(ImportOptions))),
+)
+"""The first one that recognizes a source opens it."""

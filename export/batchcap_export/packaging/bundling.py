@@ -36,7 +36,8 @@ from batchcap_export.data import datasets, images
 from batchcap_export.data.texts import TEXTS
 from batchcap_export.exporting.checks import dev_images
 from batchcap_export.importers.sources import open_source
-from batchcap_export.model.captioner import CaptionModel, Say, check_model
+from batchcap_export.model.captioner import CaptionModel, Say
+from batchcap_export.model.check import check_model
 from batchcap_export.options.bundles import MIN_IMAGES, BundleOptions, Precisions
 from batchcap_export.options.importing import ImportOptions
 from batchcap_export.packaging.model_card import model_card

@@ -18,7 +18,8 @@ from batchcap.bundle.token_lookup import banned_tokens
 from batchcap.errors import ExportError
 from batchcap.runtime import sessions
 from batchcap.runtime.captioner import Captioner, decoding_options
-from batchcap_export.model.captioner import CaptionModel, Runnable, gather_beams
+from batchcap_export.model.beams import gather_beams
+from batchcap_export.model.captioner import CaptionModel, Runnable
 from batchcap_export.options.bundles import MIN_IMAGES
 from batchcap_export.proof.reference import ReferenceCaption, reference_captions
 

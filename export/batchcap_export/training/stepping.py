@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.images.preprocess import Preprocess
 from batchcap_export.architectures.table import Architecture
-from batchcap_export.model.captioner import Step, Tensors, next_words
+from batchcap_export.model.beams import next_words
+from batchcap_export.model.captioner import Step, Tensors
 from batchcap_export.training.backbones import Backbone
 
 

@@ -28,9 +28,9 @@ from batchcap.images.preprocess import Preprocess
 from batchcap_export import CaptionModel, caption_model, export_captioner
 from batchcap_export.convert import graphs
 from batchcap_export.importers import hook
-from batchcap_export.importers.keras.cells import by_cells
 from batchcap_export.importers.sources import open_source
-from batchcap_export.model.captioner import check_model
+from batchcap_export.model.cells import by_cells
+from batchcap_export.model.check import check_model
 from batchcap_export.options.importing import ImportOptions
 
 EXAMPLES = ROOT / "examples"

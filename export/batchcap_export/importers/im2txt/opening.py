@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from batchcap.bundle.manifest import Generation
 from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.errors import BundleError, ExportError
-from batchcap_export.api import special_tokens
 from batchcap_export.importers.im2txt import frozen, show_and_tell
+from batchcap_export.importers.im2txt.checkpoints import find_checkpoint
 from batchcap_export.importers.im2txt.frozen import FrozenGraph
 from batchcap_export.importers.im2txt.tool import Tool, prove
-from batchcap_export.importers.sources import find_checkpoint
-from batchcap_export.model.captioner import CaptionModel, Original, Tensors, beams_from_rows
+from batchcap_export.model.beams import beams_from_rows
+from batchcap_export.model.captioner import CaptionModel, Original, Tensors
+from batchcap_export.model.functions import special_tokens
 from batchcap_export.options.importing import ImportOptions
 
 STATE = "lstm"

@@ -12,6 +12,7 @@ from batchcap.errors import ExportError
 from batchcap_export.importers.keras import functional, probing
 from batchcap_export.importers.keras.functional import Key
 from batchcap_export.importers.keras.networks import Network, Port
+from batchcap_export.model import recurrent
 
 Source: TypeAlias = tuple[Key, int]
 """Which call made a tensor, and which of its outputs it is."""
@@ -160,8 +161,8 @@ class _Probe:
         return "words"
 
     def _recurrent(self, key: Key, layer: layers.RNN, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        functional.check_recurrent(layer)
-        initial = functional.recurrent_arguments(args, kwargs)[1]
+        recurrent.check_recurrent(layer)
+        initial = recurrent.recurrent_arguments(args, kwargs)[1]
         if any(state.words for state in initial or ()):
             raise ExportError(
                 f"{self.network.file}: {layer.name} starts from a state that depends on the words.",

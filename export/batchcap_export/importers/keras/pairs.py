@@ -11,12 +11,12 @@ import tensorflow as tf
 
 from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.errors import ExportError
-from batchcap_export.api import caption_model
 from batchcap_export.importers.keras import probing
 from batchcap_export.importers.keras.networks import Network, Run
 from batchcap_export.importers.keras.pixels import preprocessing, regions_grid, scale_of, scaled
 from batchcap_export.importers.keras.roles import Roles, match_pair, read_map
 from batchcap_export.importers.keras.vocabulary import special_words
+from batchcap_export.model.beams import beams_from_rows
 from batchcap_export.model.captioner import (
     CaptionModel,
     Encode,
@@ -24,8 +24,8 @@ from batchcap_export.model.captioner import (
     RowStep,
     Step,
     Tensors,
-    beams_from_rows,
 )
+from batchcap_export.model.functions import caption_model
 from batchcap_export.options.importing import ImportOptions, Scale
 
 

@@ -20,7 +20,6 @@ from batchcap.bundle.manifest import Generation
 from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.errors import ExportError
 from batchcap.images.preprocess import Preprocess
-from batchcap_export.api import caption_model
 from batchcap_export.importers.keras import functional, probing
 from batchcap_export.importers.keras.functional import Key
 from batchcap_export.importers.keras.graph_reading import (
@@ -34,13 +33,10 @@ from batchcap_export.importers.keras.networks import Network, Port
 from batchcap_export.importers.keras.pixels import preprocessing, scale_of, scaled
 from batchcap_export.importers.keras.roles import find_image, find_logits, find_word, read_map
 from batchcap_export.importers.keras.vocabulary import special_words
-from batchcap_export.model.captioner import (
-    CaptionModel,
-    Original,
-    Step,
-    Tensors,
-    beams_from_rows,
-)
+from batchcap_export.model import recurrent
+from batchcap_export.model.beams import beams_from_rows
+from batchcap_export.model.captioner import CaptionModel, Original, Step, Tensors
+from batchcap_export.model.functions import caption_model
 from batchcap_export.options.importing import ImportOptions, Scale
 
 
@@ -66,12 +62,12 @@ class _Cut:
 
         def call(key: Key, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if plan.kinds[key] == "recurrent":
-                sequence, initial, _ = functional.recurrent_arguments(args, kwargs)
+                sequence, initial, _ = recurrent.recurrent_arguments(args, kwargs)
                 if initial is None:
                     initial = tree.flatten(operation.get_initial_state(batch_size=tf.shape(image)[0]))
                 made = [NOTHING] * len(tree.flatten(operation.output))
                 if sequence is not NOTHING:
-                    output, initial = functional.unroll(operation, sequence, initial)
+                    output, initial = recurrent.unroll(operation, sequence, initial)
                     made = [output, *initial][: len(made)]
                 states.update(zip(plan.recurrent[key], initial, strict=True))
             else:
@@ -89,12 +85,12 @@ class _Cut:
 
     def rows(self, token: Any, states: Tensors, memories: Tensors) -> tuple[Any, ...]:
         """One step with a row for each beam: tokens [N]."""
-        logits, following = self._step(token[:, None], states, memories, functional.unroll)
+        logits, following = self._step(token[:, None], states, memories, recurrent.unroll)
         return tf.reshape(logits, (-1, self.words)), following
 
     def beams(self, token: Any, states: Tensors, memories: Tensors) -> tuple[Any, Tensors, Any]:
         """One step on tokens [B, K], the beams where the words of a caption were: memory is not copied."""
-        logits, following = self._step(token, states, memories, functional.unroll_beams)
+        logits, following = self._step(token, states, memories, recurrent.unroll_beams)
         shape = tf.shape(token)
         return tf.reshape(logits, (shape[0], shape[1], self.words)), following, None
 
@@ -108,7 +104,7 @@ class _Cut:
                 places = range(len(tree.flatten(operation.output)))
                 return [memories.get(plan.memories.get((key, place), ""), NOTHING) for place in places]
             if kind == "recurrent":
-                sequence, _, mask = functional.recurrent_arguments(args, kwargs)
+                sequence, _, mask = recurrent.recurrent_arguments(args, kwargs)
                 names = plan.recurrent[key]
                 output, after = advance(operation, sequence, [states[name] for name in names], mask, first=False)
                 following.update(zip(names, after, strict=True))

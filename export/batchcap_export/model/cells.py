@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import keras
 from keras import layers
 
-from batchcap_export.importers.keras.functional import recurrent_arguments, unroll
+from batchcap_export.model.recurrent import recurrent_arguments, unroll
 
 Result = TypeVar("Result")
 

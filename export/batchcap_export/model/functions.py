@@ -1,29 +1,25 @@
-"""Captioners of any make, by two functions: `export_captioner` is the export stage as a library."""
+"""A captioner from two functions of TensorFlow."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from batchcap.bundle.bundle import Bundle
 from batchcap.bundle.detokenizer import Text
 from batchcap.bundle.manifest import Generation, Tokens
 from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.errors import ExportError
 from batchcap.images.preprocess import Preprocess
-from batchcap_export.data import images as pictures
 from batchcap_export.data.datasets import PADDING
-from batchcap_export.importers.keras.cells import by_cells
+from batchcap_export.model.beams import beams_from_rows
 from batchcap_export.model.captioner import (
     CaptionModel,
     Encode,
     Original,
     RowStep,
     Step,
-    beams_from_rows,
 )
-from batchcap_export.packaging.bundling import BundleOptions, Say, export_model
+from batchcap_export.model.cells import by_cells
 
 
 def caption_model(
@@ -87,44 +83,6 @@ def caption_model(
         original=original or Original(encode, on_beams),
         repeats_memory=not beams,
     )
-
-
-def export_captioner(
-    encode: Encode,
-    step: RowStep | Step,
-    vocabulary: Sequence[str] | Vocabulary,
-    output: str | Path,
-    images: str | Path,
-    *,
-    preprocess: Preprocess,
-    name: str | None = None,
-    data: str = "",
-    terms: str = "",
-    say: Say = print,
-    **more: Any,
-) -> Bundle:
-    """Export a captioner of your own as a bundle that is proven to say the same words.
-
-    Args:
-        encode, step, vocabulary, preprocess: see `caption_model`.
-        output: the folder to make.
-        images: a folder of at least 64 pictures, which the functions themselves and the bundle caption.
-        name: the bundle's; None is the folder's.
-        data, terms: what it learnt from and who may use it, for its card.
-        say: hears what is going on.
-        more: what else `caption_model` takes.
-
-    Returns:
-        The bundle.
-
-    Raises:
-        ExportError: something does not fit, or the bundle does not say the same words: then there is none.
-        OutputError: ``output`` exists, or cannot be written.
-    """
-    output = Path(output)
-    model = caption_model(encode, step, vocabulary, preprocess, **more)
-    options = BundleOptions(name=name or output.name, data=data, terms=terms)
-    return export_model(model, output, options, pictures.find_images(Path(images)), say)[0]
 
 
 def _vocabulary(words: Sequence[str]) -> Vocabulary:
