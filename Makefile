@@ -2,9 +2,10 @@
 # make test    lint, types, tests, and the runtime on its own in a clean environment
 # make bench   how fast this machine captions
 # make setup   everything for development
+# make docs    write the tables in docs/ that are made from the code
 # make clean   remove what the commands above made; `make distclean` also removes .venv
 .DELETE_ON_ERROR:
-.PHONY: demo test alone setup bench clean distclean
+.PHONY: demo test alone setup bench docs clean distclean
 
 BIN := .venv/bin
 ALONE := .venv-alone
@@ -34,6 +35,9 @@ bench: .venv/.demo
 	$(BIN)/batchcap bench
 
 setup: .venv/.dev
+
+docs: .venv/.dev
+	$(BIN)/python docs/tables.py
 
 .venv/.created:
 	@test -n "$(PYTHON)" || { echo "batchcap needs Python 3.11 or newer with venv; none was found. Set PYTHON=/path/to/python3."; exit 1; }

@@ -1,7 +1,8 @@
-"""The image of a run in README: `python examples/picture.py FOLDER` writes examples/run.svg.
+"""The image of a run in README: `python examples/picture.py FOLDER` writes examples/run.svg and examples/run.txt.
 
 The commands run for real, each on a terminal 100 columns wide, with the first 16 photos of the folder; what the
-terminal shows in the end is drawn. The image names no font file and no address, so it loads nothing.
+terminal shows in the end is drawn. The image names no font file and no address, so it loads nothing. The text is the
+same without colours: the description in the wheel shows it, where no image of the repository can be seen.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ PHOTOS = 16
 RUN = "batchcap run photos -o captions.jsonl"
 COMMANDS = (RUN, f"head -n 4 captions.jsonl | cut -c 1-{COLUMNS}", RUN)
 IMAGE = Path(__file__).parent / "run.svg"
+TEXT = IMAGE.with_suffix(".txt")
 # Text; a line end or return; a control sequence: its numbers and its letter.
 PART = re.compile(r"[^\x1b\r\n]+|[\r\n]|\x1b\[\??([\d;]*)([A-Za-z])")
 SVG = """<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
@@ -112,6 +114,7 @@ def main(photos: Path) -> None:
             console.print(Text.assemble(("$ ", "green"), (command, "bold")))
             for line in in_the_end(on_a_terminal(command, folder)):
                 console.print(Text.from_ansi(line), soft_wrap=True)
+    TEXT.write_text(console.export_text(clear=False), encoding="utf-8")
     svg = console.export_svg(title="batchcap", code_format=SVG, unique_id="terminal")
     IMAGE.write_text("\n".join(line.rstrip() for line in svg.splitlines()) + "\n", encoding="utf-8")
 

@@ -13,6 +13,7 @@ from email.parser import BytesHeaderParser
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -76,6 +77,21 @@ def test_wheel_says_under_which_terms_code_and_weights_are(wheel: zipfile.ZipFil
     for said in (provenance["terms"], provenance["data"], "batchcap/models/flickr8k-small/"):
         assert said in files["LICENSES/LicenseRef-flickr8k-small.txt"]
     assert "non-commercial" in provenance["terms"]
+
+
+def test_wheel_describes_itself_without_the_repository(wheel: zipfile.ZipFile) -> None:
+    """Where only the description is shown there are no files beside it, and headings are no targets of links."""
+    metadata = BytesHeaderParser().parsebytes(wheel.read(f"batchcap-{__version__}.dist-info/METADATA"))
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    text = metadata.get_payload()
+    tokens = MarkdownIt("commonmark").parse(text)
+    parts = [part for token in tokens for part in token.children or ()]
+    targets = [part.attrs.get("href") or part.attrs.get("src") for part in parts if part.type in ("link_open", "image")]
+    assert [target for target in targets if "://" not in str(target)] == []
+    assert "<img" not in text
+    assert (ROOT / "examples" / "run.txt").read_text() in text
+    for kept in ("# batchcap", "## Two commands", "docs/captioning.md", "non-commercial"):
+        assert kept in text
 
 
 def requirements() -> list[Requirement]:
