@@ -26,7 +26,7 @@ from batchcap.console.progress import Steps
 from batchcap.decoding.search import candidates_needed, search
 from batchcap.images.discovery import discover
 from batchcap.images.loader import load
-from batchcap.options.options import DecodingOptions
+from batchcap.options.decoding import DecodingOptions
 from batchcap.runtime.sessions import Features, choose_device, open_sessions
 from batchcap.tools.bench import machine
 from batchcap_export.data.datasets import CaptionedImages, read_captions, read_split

@@ -20,7 +20,7 @@ import numpy as np
 
 from batchcap.decoding.search import candidates_needed, search
 from batchcap.decoding.types import Ids, StepOutput
-from batchcap.options.options import DecodingOptions
+from batchcap.options.decoding import DecodingOptions
 from batchcap.tools.bench import StepClock, machine
 
 START, END, UNKNOWN = 1, 2, 3

@@ -15,7 +15,7 @@ import pytest
 
 from batchcap.journal.formats import make_codec
 from batchcap.journal.journal import Journal
-from batchcap.options.options import Format
+from batchcap.options.output import Format
 from batchcap.records import Failure, Fingerprint, ImageRef, Record
 
 FIRST = Fingerprint("small@11111111", "exact", "beam3-lp0.7#aaaaaaaa")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from batchcap.decoding.search import Hypothesis, StepOutput, candidates_needed, search
 from batchcap.decoding.types import leave_at_once, leave_by_halves
-from batchcap.options.options import DecodingOptions
+from batchcap.options.decoding import DecodingOptions
 
 START, END = 0, 1
 INF = float("inf")

@@ -27,7 +27,7 @@ from batchcap.bundle.manifest import (
 )
 from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.errors import BundleError, OptionError
-from batchcap.options.options import Precision, VariantName
+from batchcap.options.precision import Precision, VariantName
 
 _REQUIRED: Final = (ENCODER_FILE, DECODER_FILE, VOCABULARY_FILE, CARD_FILE)
 _MAX_MANIFEST: Final = 4 * 1024 * 1024

@@ -13,7 +13,8 @@ from batchcap.bundle.detokenizer import Text
 from batchcap.bundle.files import FileEntry
 from batchcap.errors import BundleError
 from batchcap.images.preprocess import Preprocess
-from batchcap.options.options import Precision, Search, VariantName, has_beam, largest_penalty
+from batchcap.options.decoding import Search, has_beam, largest_penalty
+from batchcap.options.precision import Precision, VariantName
 
 MANIFEST_VERSION: Final = 1
 MANIFEST_FILE: Final = "bundle.json"
@@ -45,7 +46,7 @@ class Tokens(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class Generation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How this model captions best; see `batchcap.options.options.DecodingOptions`."""
+    """How this model captions best; see `batchcap.options.decoding.DecodingOptions`."""
 
     search: Search = "beam"
     beam_size: Annotated[int, msgspec.Meta(ge=1, le=256)] = 3

@@ -10,7 +10,7 @@ from batchcap.bundle.bundle import Bundle
 from batchcap.bundle.manifest import Tokens
 from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.errors import OptionError
-from batchcap.options.options import DecodingOptions
+from batchcap.options.decoding import DecodingOptions
 
 
 def banned_tokens(bundle: Bundle, decoding: DecodingOptions) -> list[int]:

@@ -15,15 +15,10 @@ from batchcap.cli import export, verify
 from batchcap.cli.help import shorten
 from batchcap.cli.usage import path_of, usage_explained
 from batchcap.errors import BatchcapError, OptionError, OutputError
-from batchcap.options.options import (
-    Format,
-    OnMismatch,
-    RunOptions,
-    Search,
-    Style,
-    WantedPrecision,
-    parse_output,
-)
+from batchcap.options.decoding import Search, Style
+from batchcap.options.output import Format, parse_output
+from batchcap.options.precision import WantedPrecision
+from batchcap.options.run import OnMismatch, RunOptions
 from batchcap.system.interrupts import Interrupted, InterruptGuard
 from batchcap.system.process import forget_stdout
 
@@ -468,7 +463,8 @@ def bench(
     """
     from batchcap.console.tables import show_bench
     from batchcap.console.terminal import say
-    from batchcap.tools.bench import BenchOptions, measure, write_report
+    from batchcap.options.bench import BenchOptions
+    from batchcap.tools.bench import measure, write_report
 
     options = BenchOptions(
         model=model,

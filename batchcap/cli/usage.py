@@ -11,7 +11,9 @@ from typing import Any
 import typer
 
 from batchcap.errors import BatchcapError, OptionError
-from batchcap.options.options import LIMITS
+from batchcap.options.decoding import DecodingOptions
+from batchcap.options.field import fields_of
+from batchcap.options.run import RunOptions
 
 
 def path_of(text: str) -> Path:
@@ -78,8 +80,9 @@ def _expected(param: Any, found: Any) -> str:
     """What is valid, from the first error that pydantic found."""
     kind, settings = found["type"], found.get("ctx", {})
     if kind.startswith("int"):
-        low, high = LIMITS.get(param.name, (None, None))
-        return "must be a whole number" if low is None else f"must be a whole number from {low} to {high}"
+        known = {field.field: field for options in (RunOptions, DecodingOptions) for field in fields_of(options)}
+        words = known[param.name].whole_numbers if param.name in known else ""
+        return f"must be {words or 'a whole number'}"
     if kind.startswith("float"):
         return "must be a number"
     if kind.startswith("bool"):

@@ -9,7 +9,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from batchcap.decoding.types import Ids
-from batchcap.options.options import DecodingOptions
+from batchcap.options.decoding import DecodingOptions
 
 
 def most_banned(options: DecodingOptions, banned: Sequence[int]) -> int:

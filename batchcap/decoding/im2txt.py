@@ -18,7 +18,7 @@ from batchcap.decoding.types import (
     Step,
     Trail,
 )
-from batchcap.options.options import DecodingOptions
+from batchcap.options.decoding import DecodingOptions
 
 # It takes the logarithm of no probability below this.
 _LEAST: Final = float(np.log(1e-12))

@@ -16,7 +16,7 @@ from batchcap.decoding.types import (
     Step,
     Trail,
 )
-from batchcap.options.options import DecodingOptions
+from batchcap.options.decoding import DecodingOptions
 
 
 def sample_candidates(options: DecodingOptions, vocabulary_size: int, banned: Sequence[int] = ()) -> int:

@@ -31,7 +31,7 @@ from batchcap.decoding.types import (
     Trail,
     leave_at_once,
 )
-from batchcap.options.options import DecodingOptions
+from batchcap.options.decoding import DecodingOptions
 
 __all__ = ["Hypothesis", "Step", "StepOutput", "candidates_needed", "search"]
 

@@ -26,8 +26,8 @@ from batchcap.images.giants import Giants
 from batchcap.images.opening import give_memory_back, peek_cost
 from batchcap.images.preprocess import Preprocess, apply
 from batchcap.images.resize import Pixels
-from batchcap.options.options import usable_cores
 from batchcap.records import Failure, ImageRef
+from batchcap.system.cores import usable_cores
 
 # What the threads may hold of decoded pictures, and of files, a thread. A picture over the whole budget goes alone.
 _DECODED_BYTES_A_WORKER: Final = 256 * 2**20

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Final, Protocol, TypeAlias
 import msgspec
 
 from batchcap.errors import OutputError
-from batchcap.options.options import Format
+from batchcap.options.output import Format
 from batchcap.records import Failure, Key, Record
 
 INT64: Final = 2**63

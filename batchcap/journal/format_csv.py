@@ -10,7 +10,7 @@ from typing import ClassVar, Final, Literal
 
 from batchcap.journal.codec import INT64, Line, check_finite, is_label, without_surrogates
 from batchcap.journal.scores import probability
-from batchcap.options.options import Format
+from batchcap.options.output import Format
 from batchcap.records import Caption, Failure, Record
 from batchcap.roots import move
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from batchcap.journal.codec import Line, check_finite, without_surrogates
-from batchcap.options.options import Format
+from batchcap.options.output import Format
 from batchcap.records import Record
 from batchcap.roots import move
 

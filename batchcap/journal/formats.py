@@ -7,7 +7,7 @@ from typing import Final
 from batchcap.journal.codec import Codec
 from batchcap.journal.format_csv import Csv
 from batchcap.journal.format_jsonl import Jsonl
-from batchcap.options.options import Format
+from batchcap.options.output import Format
 
 _CODECS: Final[dict[Format, type[Csv | Jsonl]]] = {"jsonl": Jsonl, "csv": Csv}
 

@@ -17,7 +17,8 @@ from batchcap.journal.live_file import LiveFile
 from batchcap.journal.mismatch import check_fingerprint, check_root
 from batchcap.journal.recovery import recover
 from batchcap.journal.resume import ResumeIndex, digest
-from batchcap.options.options import Format, OnMismatch
+from batchcap.options.output import Format
+from batchcap.options.run import OnMismatch
 from batchcap.records import Fingerprint, ImageRef, Record
 from batchcap.roots import Root
 from batchcap.system.output_files import check_place, explained

@@ -10,7 +10,7 @@ from typing import Final
 
 from batchcap.errors import MismatchError, RootError
 from batchcap.journal.resume import ResumeIndex
-from batchcap.options.options import explain_label
+from batchcap.options.decoding import explain_label
 from batchcap.records import Fingerprint
 from batchcap.roots import Root, file_of, root_folder, same_root
 

@@ -24,7 +24,7 @@ from batchcap.images.walk import Unread
 from batchcap.journal.journal import Journal
 from batchcap.journal.scores import rounded
 from batchcap.journal.stream import StreamJournal
-from batchcap.options.options import RunOptions
+from batchcap.options.run import RunOptions
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef, Record
 from batchcap.roots import Root
 from batchcap.run.progress import Progress, Start, Summary, Tally

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias, TypedDict, Unpack
+from typing import Any, TypeAlias, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,20 +26,10 @@ from batchcap.errors import BundleError, OptionError
 from batchcap.images import loader
 from batchcap.images.files import look
 from batchcap.images.resize import Pixels
-from batchcap.options.options import (
-    DecodingOptions,
-    Precision,
-    RunOptions,
-    Search,
-    Style,
-    WantedPrecision,
-    check_batch_size,
-    check_precision,
-    check_threads,
-    check_types,
-    has_beam,
-    largest_penalty,
-)
+from batchcap.options.decoding import Decoding, DecodingOptions, has_beam, largest_penalty
+from batchcap.options.field import check_types
+from batchcap.options.precision import Precision, WantedPrecision, check_precision
+from batchcap.options.run import RunOptions, check_batch_size, check_threads
 from batchcap.options.types import checked
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef, Key
 from batchcap.runtime.sessions import Device, choose_device, open_sessions
@@ -277,38 +267,6 @@ class Captioner:
         if keys is None or self.decoding.search != "sample":
             return None
         return [*map(_stream, keys), *(0 for _ in range(images - len(keys)))]
-
-
-class Decoding(TypedDict, total=False):
-    """How captions are chosen, as in `DecodingOptions`; None, or nothing, is the bundle's own default."""
-
-    search: Search | None
-    """``beam``, ``greedy``, ``sample`` or ``im2txt``; where only a beam is chosen, never one without."""
-    beam_size: int | None
-    num_captions: int | None
-    """Captions an image."""
-    max_length: int | None
-    """Most tokens of a caption."""
-    length_penalty: float | None
-    """0 favours short captions, 1 is the mean log-probability."""
-    min_length: int | None
-    """Fewest tokens of a caption."""
-    ban: Sequence[str] | None
-    """Words that no caption holds."""
-    ban_file: Path | None
-    """A file of more such words, one a line."""
-    allow_unknown: bool | None
-    no_repeat_ngram: int | None
-    """No caption holds the same row of that many tokens twice."""
-    prefix: str | None
-    """The first words of every caption."""
-    temperature: float | None
-    """Of sampling, as the next three."""
-    top_k: int | None
-    top_p: float | None
-    seed: int | None
-    style: Style | None
-    """``raw``, or ``sentence``: with a capital and a full stop."""
 
 
 def decoding_options(manifest: Manifest, **chosen: Unpack[Decoding]) -> DecodingOptions:

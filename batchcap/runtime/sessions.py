@@ -24,8 +24,9 @@ from batchcap.decoding.step_check import step_problem
 from batchcap.decoding.types import Leaving, StepOutput, leave_at_once, leave_by_halves
 from batchcap.errors import BatchcapError, BundleError, DeviceError, OptionError
 from batchcap.images.resize import Pixels
-from batchcap.options.options import check_threads, usable_cores
+from batchcap.options.run import check_threads
 from batchcap.system import process
+from batchcap.system.cores import usable_cores
 
 __all__ = [
     "Decoder",

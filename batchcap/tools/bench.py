@@ -20,14 +20,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from batchcap.decoding.types import Ids, Step, StepOutput
-from batchcap.errors import NoImagesError, OptionError, OutputError
+from batchcap.errors import NoImagesError, OutputError
 from batchcap.images import discovery
 from batchcap.images.loader import load
 from batchcap.images.resize import Pixels
-from batchcap.options.options import RunOptions, WantedPrecision, usable_cores
+from batchcap.options.bench import BenchOptions
+from batchcap.options.run import RunOptions
 from batchcap.records import ImageRef
 from batchcap.run import pipeline
 from batchcap.runtime.captioner import Captioner
+from batchcap.system.cores import usable_cores
 from batchcap.system.interrupts import Interrupted
 from batchcap.tools.doctor import versions
 
@@ -42,28 +44,6 @@ IMAGES: Final = "images/s"
 Say = Callable[[str], None]
 Figures = dict[tuple[str, str], float]
 """One run's figures by name and unit."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BenchOptions:
-    """What to measure, and how often."""
-
-    model: str = "flickr8k-small"
-    folder: Path | None = None
-    """Images to measure with; None: generated ones."""
-    images: int = 512
-    """How many; of a folder the first ones."""
-    repeats: int = 3
-    """Runs of each part; their median counts."""
-    beam_size: int | None = None
-    device: str = "auto"
-    precision: WantedPrecision = "auto"
-    batch_size: int = 32
-    workers: int = 0
-
-    def __post_init__(self) -> None:
-        if self.images < 1 or self.repeats < 1:
-            raise OptionError(f"--images {self.images} and --repeats {self.repeats}: both must be at least 1.")
 
 
 @dataclass(frozen=True, slots=True)

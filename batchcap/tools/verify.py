@@ -26,7 +26,8 @@ from batchcap.images import discovery, files
 from batchcap.images.decode import decode_image
 from batchcap.images.preprocess import Preprocess, apply
 from batchcap.images.resize import Pixels
-from batchcap.options.options import DecodingOptions, Precision
+from batchcap.options.decoding import DecodingOptions
+from batchcap.options.precision import Precision
 from batchcap.records import ImageRef
 from batchcap.runtime.captioner import decoding_options
 from batchcap.runtime.sessions import Decoder, choose_device, open_sessions

@@ -11,7 +11,7 @@ from paths import SHARED
 from PIL import Image
 
 from batchcap.bundle import bundle as bundles
-from batchcap.options.options import RunOptions
+from batchcap.options.run import RunOptions
 from batchcap.run import pipeline
 from batchcap.runtime.captioner import Captioner
 

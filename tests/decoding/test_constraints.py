@@ -16,7 +16,7 @@ from batchcap.bundle.bundle import open_bundle
 from batchcap.bundle.token_lookup import banned_tokens
 from batchcap.decoding.search import candidates_needed
 from batchcap.errors import OptionError
-from batchcap.options.options import DecodingOptions, explain_label
+from batchcap.options.decoding import DecodingOptions, explain_label
 from batchcap.runtime.captioner import Captioner, decoding_options
 
 PICTURES = [np.full((8, 8, 3), colour, np.uint8) for colour in [(250, 10, 10), (10, 250, 10), (90, 90, 90)]]

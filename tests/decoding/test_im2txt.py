@@ -30,7 +30,7 @@ from oracles import (
 from batchcap.decoding.search import Hypothesis
 from batchcap.decoding.types import Leaving, leave_by_halves
 from batchcap.images.preprocess import apply
-from batchcap.options.options import DecodingOptions
+from batchcap.options.decoding import DecodingOptions
 from batchcap.runtime.captioner import Captioner
 
 # The fake model of the Show and Tell code's own tests: twelve words, 0 starts and 1 ends. Everything expected of it

@@ -29,7 +29,7 @@ from PIL import Image
 from batchcap.decoding.search import candidates_needed
 from batchcap.decoding.types import Leaving, leave_by_halves
 from batchcap.errors import OptionError
-from batchcap.options.options import DecodingOptions
+from batchcap.options.decoding import DecodingOptions
 from batchcap.runtime.captioner import Captioner
 
 MANY = 20_000

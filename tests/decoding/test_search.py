@@ -41,7 +41,7 @@ from oracles import (
 import batchcap
 from batchcap.decoding.search import Hypothesis, StepOutput, candidates_needed, search
 from batchcap.decoding.types import Leaving, leave_at_once, leave_by_halves
-from batchcap.options.options import DecodingOptions
+from batchcap.options.decoding import DecodingOptions
 
 ROOM = Path(batchcap.__file__).parent / "decoding"
 

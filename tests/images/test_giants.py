@@ -17,7 +17,7 @@ from PIL import Image
 
 from batchcap.images import loader
 from batchcap.images.giants import GIANT, Giants
-from batchcap.options.options import RunOptions
+from batchcap.options.run import RunOptions
 from batchcap.records import Failure, ImageRef, Record
 from batchcap.run import pipeline
 from batchcap.run.progress import Summary
@@ -29,7 +29,7 @@ import os, signal, sys, time
 from pathlib import Path
 from batchcap.images import loader
 from batchcap.run import pipeline
-from batchcap.options.options import RunOptions
+from batchcap.options.decoding import RunOptions
 from batchcap.system.output_files import own_file
 decode = loader.decode_image
 def watched(data, dct):

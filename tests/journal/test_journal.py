@@ -16,7 +16,8 @@ from journals import FIRST, SECOND, both, captioned, failed, names, read, ref, t
 from batchcap.errors import MismatchError, OutputError
 from batchcap.journal.formats import make_codec
 from batchcap.journal.journal import Journal
-from batchcap.options.options import DecodingOptions, Format
+from batchcap.options.decoding import DecodingOptions
+from batchcap.options.output import Format
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef
 
 # --- Skipping what is done

@@ -16,7 +16,8 @@ from batchcap.errors import MismatchError
 from batchcap.journal.codec import Codec
 from batchcap.journal.formats import make_codec
 from batchcap.journal.journal import Journal
-from batchcap.options.options import Format, OnMismatch
+from batchcap.options.output import Format
+from batchcap.options.run import OnMismatch
 from batchcap.records import Failure, Fingerprint, ImageRef, Record
 
 NAMES = ["a.jpg", "é,\n.jpg", '"c".jpg', "d\\.jpg"]

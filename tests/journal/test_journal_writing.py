@@ -18,7 +18,7 @@ from batchcap.errors import BatchcapError, OutputError, OutputLockedError
 from batchcap.journal.formats import make_codec
 from batchcap.journal.journal import Journal
 from batchcap.journal.stream import StreamJournal
-from batchcap.options.options import Format
+from batchcap.options.output import Format
 from batchcap.records import ImageRef
 from batchcap.roots import Root
 from batchcap.system import locks

@@ -16,7 +16,8 @@ from photos import write_photos
 from batchcap.errors import InputNotFoundError, OptionError, RootError
 from batchcap.journal.formats import make_codec
 from batchcap.journal.journal import Journal
-from batchcap.options.options import Format, RunOptions
+from batchcap.options.output import Format
+from batchcap.options.run import RunOptions
 from batchcap.records import ImageRef, Record
 from batchcap.roots import Root, file_of, root_folder, root_text
 from batchcap.run import pipeline

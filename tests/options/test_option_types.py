@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from batchcap.errors import OptionError
-from batchcap.options.options import DecodingOptions, RunOptions
+from batchcap.options.decoding import DecodingOptions
+from batchcap.options.run import RunOptions
 from batchcap.run import pipeline
 from batchcap.runtime.captioner import Captioner, decoding_options
 from batchcap.runtime.sessions import choose_device

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from batchcap.options.options import Format, RunOptions
+from batchcap.options.output import Format
+from batchcap.options.run import RunOptions
 from batchcap.run import pipeline
 from batchcap.run.progress import Summary
 from batchcap.runtime.captioner import Captioner

@@ -23,7 +23,7 @@ from photos import break_photo, write_photos
 from batchcap.errors import BundleError, InputNotFoundError, MismatchError, NoImagesError, OutputError, RootError
 from batchcap.images import discovery
 from batchcap.journal import journal
-from batchcap.options.options import RunOptions
+from batchcap.options.run import RunOptions
 from batchcap.records import Record
 from batchcap.run import pipeline
 from batchcap.run.progress import Progress, Start, Summary

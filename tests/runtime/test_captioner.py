@@ -20,7 +20,7 @@ from batchcap.bundle.manifest import Generation
 from batchcap.decoding.types import leave_by_halves
 from batchcap.errors import BundleError, DeviceError, OptionError
 from batchcap.images.preprocess import apply
-from batchcap.options.options import DecodingOptions
+from batchcap.options.decoding import DecodingOptions
 from batchcap.runtime import sessions
 from batchcap.runtime.captioner import CaptionedImage, Captioner, decoding_options
 from batchcap.runtime.sessions import Device, choose_device

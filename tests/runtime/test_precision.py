@@ -20,7 +20,7 @@ from batchcap.bundle.bundle import open_bundle
 from batchcap.bundle.manifest import Variant, graph_file
 from batchcap.cli.app import app
 from batchcap.errors import BundleError, MismatchError, OptionError
-from batchcap.options.options import RunOptions
+from batchcap.options.run import RunOptions
 from batchcap.run import pipeline
 from batchcap.runtime.captioner import Captioner, in_precision
 from batchcap.runtime.sessions import Device

@@ -11,7 +11,8 @@ from msgspec import structs
 
 from batchcap.bundle.manifest import BUNDLE_NAME, Generation
 from batchcap.errors import ExportError
-from batchcap.options.options import DecodingOptions, VariantName
+from batchcap.options.decoding import DecodingOptions
+from batchcap.options.precision import VariantName
 from batchcap_export.data.texts import TextName
 
 MIN_IMAGES = 64

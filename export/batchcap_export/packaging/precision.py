@@ -23,7 +23,7 @@ from batchcap.bundle.bundle import Bundle
 from batchcap.bundle.manifest import DECODER_FILE, SELECT_FILE, Variant, graph_file
 from batchcap.decoding.types import Ids, Step, StepOutput
 from batchcap.errors import ExportError
-from batchcap.options.options import VariantName
+from batchcap.options.precision import VariantName
 from batchcap.runtime.captioner import Captioner, decoding_options
 from batchcap.runtime.sessions import Stepper, choose_device
 from batchcap_export.convert.graphs import convert_select

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from batchcap.options.options import DecodingOptions
+from batchcap.options.decoding import DecodingOptions
 from batchcap_export.model.captioner import Runnable, Tensors
 
 _ENCODED = 16

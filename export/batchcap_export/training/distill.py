@@ -100,7 +100,7 @@ def distill(
 
     Args:
         teacher: from `teacher_features`.
-        main, extra: pictures that get ``options.views`` and ``options.extra_views`` views.
+        main, extra: pictures that get ``decoding.views`` and ``decoding.extra_views`` views.
         held_out: pictures that are only measured, one whole view each.
         run: folder for the cache, the state of training, ``backbone.weights.h5`` and ``history.json``.
         report: hears how far the teacher and the epochs are.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from batchcap.bundle.manifest import Generation, Tokens
 from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.images.preprocess import Preprocess
-from batchcap.options.options import DecodingOptions
+from batchcap.options.decoding import DecodingOptions
 from batchcap_export.convert.rounding import round_captioner
 from batchcap_export.data import datasets
 from batchcap_export.exporting.checks import check_training

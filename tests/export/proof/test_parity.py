@@ -20,7 +20,7 @@ from proofs import captions_of, check_graphs, shapes
 
 from batchcap.bundle.detokenizer import Text
 from batchcap.errors import ExportError, OutputError
-from batchcap.options.options import DecodingOptions
+from batchcap.options.decoding import DecodingOptions
 from batchcap_export.convert import graphs
 from batchcap_export.data.texts import ENGLISH
 from batchcap_export.model.captioner import CaptionModel
