@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from batchcap.records import Record
-from batchcap.tools.bench import machine
+from batchcap.tools.machine import machine
 from batchcap_export.data.datasets import read_captions
 from batchcap_export.proof.evaluate import score
 

@@ -28,7 +28,7 @@ from batchcap.images.discovery import discover
 from batchcap.images.loader import load
 from batchcap.options.decoding import DecodingOptions
 from batchcap.runtime.sessions import Features, choose_device, open_sessions
-from batchcap.tools.bench import machine
+from batchcap.tools.machine import machine
 from batchcap_export.data.datasets import CaptionedImages, read_captions, read_split
 from batchcap_export.proof.evaluate import score
 

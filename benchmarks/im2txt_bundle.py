@@ -25,7 +25,7 @@ import tensorflow as tf
 from show_and_tell import random_weights
 
 from batchcap.bundle.bundle import open_bundle
-from batchcap.tools.bench import machine
+from batchcap.tools.machine import machine
 from batchcap_export.data.images import find_images
 from batchcap_export.importers.im2txt.show_and_tell import inference_graph
 

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import msgspec
 
 from batchcap.bundle.bundle import open_bundle
-from batchcap.tools.bench import machine
+from batchcap.tools.machine import machine
 
 UNITS, WORDS, SIZE = 512, 20_000, 299
 

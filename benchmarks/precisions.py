@@ -26,7 +26,7 @@ from batchcap.images.preprocess import apply
 from batchcap.images.resize import Pixels
 from batchcap.runtime.captioner import Captioner, decoding_options
 from batchcap.runtime.sessions import choose_device
-from batchcap.tools.bench import machine
+from batchcap.tools.machine import machine
 
 STAGES = ("encode", "search")
 

@@ -21,7 +21,8 @@ import numpy as np
 from batchcap.decoding.search import candidates_needed, search
 from batchcap.decoding.types import Ids, StepOutput
 from batchcap.options.decoding import DecodingOptions
-from batchcap.tools.bench import StepClock, machine
+from batchcap.tools.machine import machine
+from batchcap.tools.step_clock import StepClock
 
 START, END, UNKNOWN = 1, 2, 3
 BANNED = (START, UNKNOWN)

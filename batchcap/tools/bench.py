@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import statistics
 import tempfile
 import time
@@ -16,10 +15,7 @@ from typing import Final
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
-from batchcap.decoding.types import Ids, Step, StepOutput
 from batchcap.errors import NoImagesError, OutputError
 from batchcap.images import discovery
 from batchcap.images.loader import load
@@ -29,13 +25,11 @@ from batchcap.options.run import RunOptions
 from batchcap.records import ImageRef
 from batchcap.run import pipeline
 from batchcap.runtime.captioner import Captioner
-from batchcap.system.cores import usable_cores
 from batchcap.system.interrupts import Interrupted
-from batchcap.tools.doctor import versions
+from batchcap.tools.generated_images import HEIGHT, WIDTH, make_images
+from batchcap.tools.machine import machine
+from batchcap.tools.step_clock import StepClock
 
-WIDTH: Final = 500
-HEIGHT: Final = 375
-_QUALITY: Final = 94
 # Batches that the parts with ready input go round.
 _READY_BATCHES: Final = 4
 
@@ -69,44 +63,6 @@ class BenchReport:
     settings: dict[str, str | int | float]
     machine: dict[str, str | int]
     parts: tuple[Part, ...]
-
-
-class StepClock:
-    """Counts and times the steps of a model; it is what `Captioner.watch` calls.
-
-    Attributes:
-        steps: how many there were.
-        image_steps: images in them, summed.
-        seconds: time in the steps and in letting finished images go; what a search takes besides is bookkeeping.
-    """
-
-    def __init__(self) -> None:
-        self.steps = self.image_steps = 0
-        self.seconds = 0.0
-
-    def __call__(self, stepper: Step) -> Step:
-        """The same stepper, watched."""
-        return _Watched(self, stepper)
-
-
-class _Watched:
-    """A stepper whose clock runs while it works."""
-
-    def __init__(self, clock: StepClock, stepper: Step) -> None:
-        self._clock, self._stepper = clock, stepper
-
-    def step(self, token: Ids, parent: Ids, *, attention: bool = False, candidates: int | None = None) -> StepOutput:
-        started = time.perf_counter()
-        out = self._stepper.step(token, parent, attention=attention, candidates=candidates)
-        self._clock.seconds += time.perf_counter() - started
-        self._clock.steps += 1
-        self._clock.image_steps += len(token)
-        return out
-
-    def select(self, rows: Ids) -> None:
-        started = time.perf_counter()
-        self._stepper.select(rows)
-        self._clock.seconds += time.perf_counter() - started
 
 
 def measure(options: BenchOptions, say: Say) -> BenchReport:
@@ -160,29 +116,6 @@ def write_report(report: BenchReport, path: Path) -> None:
         path.write_bytes(msgspec.json.format(msgspec.json.encode(fields), indent=2) + b"\n")
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}.", "Name another file.") from error
-
-
-def make_images(folder: Path, count: int) -> None:
-    """Write ``count`` JPEGs of 500x375 with as many bytes as photos of that size: soft light, shapes, fine grain."""
-    folder.mkdir()
-    for number in range(count):
-        Image.fromarray(_picture(np.random.default_rng(number))).save(folder / f"{number:06}.jpg", quality=_QUALITY)
-
-
-def _picture(random: np.random.Generator) -> NDArray[np.uint8]:
-    """One generated picture, uint8 [375, 500, 3]."""
-    levels = np.zeros((HEIGHT, WIDTH, 3), np.float32)
-    for cells, strength in ((3, 110), (12, 70), (60, 40), (180, 28)):
-        noise = random.integers(0, 256, (cells * 3 // 4 + 1, cells, 3), np.uint8)
-        smooth = Image.fromarray(noise).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
-        levels += np.asarray(smooth, np.float32) * (strength / 255)
-    y, x = np.mgrid[:HEIGHT, :WIDTH]
-    for _ in range(12):
-        middle_y, middle_x, radius = random.uniform((0, 0, 15), (HEIGHT, WIDTH, 90))
-        shape = (x - middle_x) ** 2 + (y - middle_y) ** 2 * random.uniform(0.5, 4) < radius**2
-        levels[shape] = 0.6 * levels[shape] + 0.4 * random.uniform(0, 255, 3)
-    levels += random.normal(0, 13, levels.shape).astype(np.float32)
-    return np.clip(levels, 0, 255).astype(np.uint8)
 
 
 def _references(folder: Path, count: int) -> list[ImageRef]:
@@ -289,18 +222,3 @@ def _settings(
         "source": f"generated {WIDTH}x{HEIGHT} JPEG" if options.folder is None else options.folder.name,
         "repeats": options.repeats,
     }
-
-
-def machine() -> dict[str, str | int]:
-    """The processor, the cores a process may use, and the versions of what computes."""
-    return {"cpu": _cpu_model(), "cores": usable_cores(), **dict(versions())}
-
-
-def _cpu_model() -> str:
-    """The processor's name; Linux has it in a file of its own."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())

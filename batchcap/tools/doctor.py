@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from dataclasses import dataclass
-from importlib import metadata
-from typing import Final
 
 import numpy as np
 
-from batchcap import __version__
 from batchcap.errors import BatchcapError, DeviceError
 from batchcap.runtime.captioner import Captioner
 from batchcap.runtime.sessions import choose_device, gpus
-
-_PARTS: Final = (
-    "onnxruntime-gpu",
-    "onnxruntime",
-    "numpy",
-    "pillow",
-    "simplejpeg",
-    "tensorflow",
-    "tf2onnx",
-)
+from batchcap.tools.machine import versions
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceCheck:
-    """One device, and what came of captioning a picture on it."""
+    """One device, and what came of captioning an image on it."""
 
     device: str
     works: bool
@@ -46,7 +33,7 @@ class Diagnosis:
 
 
 def examine(model: str) -> Diagnosis:
-    """Look at the installation and caption one picture with ``model`` on every device."""
+    """Look at the installation and caption one image with ``model`` on every device."""
     checks = [
         DeviceCheck(name, False, str(found))
         if isinstance(found, DeviceError)
@@ -57,29 +44,14 @@ def examine(model: str) -> Diagnosis:
     return Diagnosis(versions(), (*checks, _try(cpu.name, cpu.description, model)), _gpu())
 
 
-def versions() -> tuple[tuple[str, str], ...]:
-    """Name and version of batchcap, Python, the machine and every part that matters."""
-    rows = [
-        ("batchcap", __version__),
-        ("python", platform.python_version()),
-        ("system", f"{platform.system()} {platform.machine()}"),
-    ]
-    for part in _PARTS:
-        try:
-            rows.append((part, metadata.version(part)))
-        except metadata.PackageNotFoundError:
-            rows.append((part, "not installed"))
-    return tuple(rows)
-
-
 def _try(device: str, description: str, model: str) -> DeviceCheck:
     name = f"{device} ({description})"
     try:
         captioner = Captioner.load(model, device=device, batch_size=1)
-        picture = np.full((64, 64, 3), 128, np.uint8)
-        list(captioner.caption([picture]))
+        image = np.full((64, 64, 3), 128, np.uint8)
+        list(captioner.caption([image]))
         started = time.perf_counter()
-        list(captioner.caption([picture]))
+        list(captioner.caption([image]))
         return DeviceCheck(name, True, f"works: {1000 * (time.perf_counter() - started):.0f} ms for one image")
     except BatchcapError as error:
         return DeviceCheck(name, False, str(error))
