@@ -21,13 +21,15 @@ import msgspec
 
 from batchcap.bundle.bundle import Bundle, open_bundle
 from batchcap.bundle.detokenizer import Detokenizer
-from batchcap.bundle.token_lookup import banned_tokens
 from batchcap.console.progress import Steps
-from batchcap.decoding.search import candidates_needed, search
+from batchcap.decoding.driver import search
 from batchcap.images.discovery import discover
 from batchcap.images.loader import load
 from batchcap.options.decoding import DecodingOptions
-from batchcap.runtime.sessions import Features, choose_device, open_sessions
+from batchcap.runtime.device_choice import choose_device
+from batchcap.runtime.encoder import Features
+from batchcap.runtime.search_request import search_request
+from batchcap.runtime.sessions import open_sessions
 from batchcap.tools.machine import machine
 from batchcap_export.data.datasets import CaptionedImages, read_captions, read_split
 from batchcap_export.proof.evaluate import score
@@ -99,17 +101,7 @@ class Sweep:
 
     def _search(self, features: Features, options: DecodingOptions) -> list[str]:
         """The best caption of each image."""
-        bundle, size, tokens = self.bundle, len(self.bundle.vocabulary), self.bundle.manifest.tokens
-        banned = banned_tokens(bundle, options)
-        found = search(
-            self._decoder.start(features, candidates_needed(options, size, banned)),
-            features.images,
-            options,
-            start=tokens.start,
-            end=tokens.end,
-            vocabulary_size=size,
-            banned=banned,
-        )
+        found = search(self._decoder.start(features), search_request(self.bundle, options, features.images))
         return [self._detokenize(best[0].tokens) for best in found]
 
 

@@ -19,13 +19,14 @@ import msgspec
 import numpy as np
 
 from batchcap.bundle.bundle import Bundle, open_bundle
-from batchcap.decoding.types import Step
+from batchcap.decoding.types import Stepper
 from batchcap.images.decode import decode_image
 from batchcap.images.discovery import discover
 from batchcap.images.preprocess import apply
 from batchcap.images.resize import Pixels
-from batchcap.runtime.captioner import Captioner, decoding_options
-from batchcap.runtime.sessions import choose_device
+from batchcap.runtime.captioner import Captioner
+from batchcap.runtime.decoding_defaults import decoding_options
+from batchcap.runtime.device_choice import choose_device
 from batchcap.tools.machine import machine
 
 STAGES = ("encode", "search")
@@ -34,7 +35,7 @@ STAGES = ("encode", "search")
 class Clock:
     """Processor seconds of encoder and search; it is what `Captioner.watch` calls between the two."""
 
-    def __call__(self, stepper: Step) -> Step:
+    def __call__(self, stepper: Stepper) -> Stepper:
         """The same stepper."""
         self._encoded = time.process_time()
         return stepper

@@ -18,7 +18,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from batchcap.decoding.search import candidates_needed, search
+from batchcap.decoding.driver import STRATEGIES, search
+from batchcap.decoding.request import SearchRequest
 from batchcap.decoding.types import Ids, StepOutput
 from batchcap.options.decoding import DecodingOptions
 from batchcap.tools.machine import machine
@@ -68,14 +69,15 @@ class Tables:
 def measure(images: int, words: int, repeats: int, ending: float) -> dict[str, float]:
     """Medians over ``repeats`` searches of ``images`` images with the default decoding and two banned tokens."""
     options = DecodingOptions()
-    candidates = candidates_needed(options, words, BANNED)
+    request = SearchRequest(images=images, options=options, start=START, end=END, vocabulary_size=words, banned=BANNED)
+    candidates = STRATEGIES[options.search](request).candidates
     tables = Tables(images, options, candidates, words, ending)
     figures = []
     for _ in range(repeats + 1):
         clock = StepClock()
         watched = clock(tables.begin(images))
         started = time.perf_counter()
-        search(watched, images, options, start=START, end=END, vocabulary_size=words, banned=BANNED)
+        search(watched, request)
         spent = time.perf_counter() - started - clock.seconds
         figures.append((clock.steps, 1e3 * spent / clock.steps, 1e6 * spent / clock.image_steps))
     steps, step, image_step = (statistics.median(column) for column in zip(*figures[1:], strict=True))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from batchcap.decoding.search import Hypothesis, StepOutput, candidates_needed, search
-from batchcap.decoding.types import leave_at_once, leave_by_halves
+from batchcap.decoding.driver import STRATEGIES, search
+from batchcap.decoding.pruning import prune_at_once, prune_by_halves
+from batchcap.decoding.request import SearchRequest
+from batchcap.decoding.types import Hypothesis, StepOutput
 from batchcap.options.decoding import DecodingOptions
 
 START, END = 0, 1
@@ -39,41 +42,40 @@ class Model:
         return self.watched_search(options, **settings)[0]
 
     def watched_search(self, options: DecodingOptions, **settings: object) -> tuple[list[list[Hypothesis]], Stepper]:
-        size = self.log_prob.shape[1]
-        stepper = Stepper(self, candidates_needed(options, size, self.banned))
-        found = search(
-            stepper,
-            len(self.rows),
-            options,
-            start=START,
-            end=END,
-            vocabulary_size=size,
-            banned=self.banned,
-            prefix=self.prefix,
-            **settings,
-        )
-        return found, stepper
+        stepper = Stepper(self)
+        return search(stepper, self.request(options, **settings)), stepper
+
+    def request(self, options: DecodingOptions, **settings: object) -> SearchRequest:
+        asked = {"start": START, "end": END, "banned": self.banned, "prefix": self.prefix, **settings}
+        return SearchRequest(images=len(self.rows), options=options, vocabulary_size=self.log_prob.shape[1], **asked)
+
+
+def candidates_needed(options: DecodingOptions, vocabulary_size: int, banned: Sequence[int] = ()) -> int:
+    """C of every step that has a choice."""
+    request = SearchRequest(
+        images=1, options=options, start=START, end=END, vocabulary_size=vocabulary_size, banned=banned
+    )
+    return STRATEGIES[options.search](request).candidates
 
 
 class Stepper:
     """The step protocol over a `Model`. Its attention tells which image a row is of, and all that was said in it."""
 
-    def __init__(self, model: Model, candidates: int) -> None:
-        self.model, self.candidates = model, candidates
+    def __init__(self, model: Model, most: int | None = None) -> None:
+        self.model, self.most = model, most
+        """It never shows more than ``most`` candidates."""
         self.row = np.array(model.rows)[:, None]
         self.said = np.arange(len(model.rows))[:, None, None]
         self.fed: list[np.ndarray] = []
         self.shown: list[tuple[int, int, int]] = []
         """[B, K, C] of each step."""
 
-    def step(
-        self, token: np.ndarray, parent: np.ndarray, *, attention: bool = False, candidates: int | None = None
-    ) -> StepOutput:
+    def step(self, token: np.ndarray, parent: np.ndarray, *, candidates: int, attention: bool = False) -> StepOutput:
         assert token.dtype == parent.dtype == np.int64
         self.fed.append(token.copy())
         self.row = self.model.following[np.take_along_axis(self.row, parent, axis=1), token]
         log_prob = self.model.log_prob[self.row]
-        best = np.argsort(-log_prob, axis=-1, kind="stable")[..., : candidates or self.candidates]
+        best = np.argsort(-log_prob, axis=-1, kind="stable")[..., : min(candidates, self.most or candidates)]
         self.shown.append(best.shape)
         self.said = np.concatenate((np.take_along_axis(self.said, parent[:, :, None], axis=1), token[:, :, None]), 2)
         looked = None
@@ -214,7 +216,7 @@ def prefixed_models(draw: st.DrawFn, max_words: int = 6, max_images: int = 5) ->
     return replace(model, prefix=tuple(draw(st.lists(words, max_size=3))))
 
 
-leavings = st.sampled_from([None, leave_at_once, leave_by_halves])
+policies = st.sampled_from([None, prune_at_once, prune_by_halves])
 PENALTIES = [0.0, 0.3, 0.7, 1.0, 1.5, 2.0]
 penalties = st.sampled_from(PENALTIES)
 

@@ -26,7 +26,7 @@ from batchcap.bundle.bundle import open_bundle
 from batchcap.cli.app import app
 from batchcap.journal.formats import make_codec
 from batchcap.records import Record
-from batchcap.runtime.captioner import decoding_options
+from batchcap.runtime.decoding_defaults import decoding_options
 from batchcap.system.locks import open_locked
 
 DOCS = sorted((ROOT / "docs").glob("*.md"))

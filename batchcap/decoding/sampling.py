@@ -1,4 +1,4 @@
-"""Sampling: captions drawn word by word, each image from a random stream of its own."""
+"""Sampling: captions drawn token by token, each image from a random stream of its own."""
 
 from __future__ import annotations
 
@@ -7,86 +7,62 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from batchcap.decoding.constraints import Rules, most_banned
-from batchcap.decoding.types import (
-    Floats,
-    Hypothesis,
-    Ids,
-    Leaving,
-    Step,
-    Trail,
-)
+from batchcap.decoding.backpointers import Backpointers
+from batchcap.decoding.constraints import most_forbidden
+from batchcap.decoding.request import SearchRequest
+from batchcap.decoding.strategy import Continuation, ScoredStep
+from batchcap.decoding.types import Floats, Hypothesis, Ids
 from batchcap.options.decoding import DecodingOptions
 
 
-def sample_candidates(options: DecodingOptions, vocabulary_size: int, banned: Sequence[int] = ()) -> int:
-    """How many next tokens a sample must see: the ``top_k`` and whatever can be forbidden before them, or all."""
-    if options.top_k == 0:
-        return vocabulary_size
-    return min(vocabulary_size, options.top_k + 1 + most_banned(options, banned))
+class Sampling:
+    """See `strategy.Strategy`: ``num_captions`` samples an image, each drawn by itself.
 
+    A token's chance is its probability among those that the constraints allow, of these the ``top_k`` best, sharpened
+    by ``temperature``, of these the fewest that hold ``top_p``. After ``max_length`` tokens only ``<end>`` is allowed.
+    log_prob and score are those of the model, whatever was filtered. An image gets its distinct samples, best score
+    first: fewer than ``num_captions`` where one was drawn twice.
 
-def sample(
-    stepper: Step,
-    images: int,
-    options: DecodingOptions,
-    rules: Rules,
-    *,
-    start: int,
-    end: int,
-    vocabulary_size: int,
-    candidates: int,
-    streams: Sequence[int],
-    leaving: Leaving | None,
-    attention: bool,
-) -> list[list[Hypothesis]]:
-    """Draw ``num_captions`` captions an image, each for itself.
-
-    A token's chance is its probability among those that the rules allow, of these the ``top_k`` best, sharpened by
-    ``temperature``, of these the fewest that hold ``top_p``. After ``max_length`` tokens only ``<end>`` is allowed.
-    log_prob and score are those of the model, whatever was filtered. See `search.search` for the arguments.
-
-    Returns:
-        For each image its distinct captions, best score first: fewer than ``num_captions`` where one was drawn twice.
+    ``candidates`` is ``top_k`` and whatever can be forbidden before these, or all.
     """
-    limit = options.max_length
-    chance = _uniform(streams, options.seed, options.num_captions, limit + 1)
-    drawn = _Drawn(images, options.num_captions)
-    trail = Trail()
-    rows = np.arange(images)
-    token, parent = np.full((images, 1), start, np.int64), np.zeros((images, 1), np.int64)
-    total, living = np.zeros((images, 1)), np.ones((images, 1), bool)
-    for words in range(limit + 1):
-        forced, last = rules.forced(words), words == limit
-        needed = vocabulary_size if forced or last else candidates
-        out = stepper.step(token, parent, attention=attention, candidates=needed)
-        if out.log_prob.shape[2] < needed:
-            raise ValueError(f"{out.log_prob.shape[2]} candidates a sample; this search needs {needed}")
-        trail.look(out.attention)
-        allowed = rules.allowed(out.next_token, words)
-        if last:
-            allowed &= out.next_token == end
-        weight = _weights(out.log_prob, allowed, options)
-        # A forced word needs no chance: until the first free one, all samples of an image are one.
-        place = _draw(weight, out.next_token, chance[rows, : 1 if forced else options.num_captions, words])
-        at, beam = np.arange(len(rows))[:, None], np.arange(place.shape[1]) % token.shape[1]
-        possible = living[:, beam] & (weight[at, beam, place] > 0)
+
+    def __init__(self, request: SearchRequest) -> None:
+        self._options, self._end = request.options, request.end
+        count, words = self._options.num_captions, request.vocabulary_size
+        self.steps = self._options.max_length + 1
+        top_k = self._options.top_k
+        self.candidates = min(words, top_k + 1 + most_forbidden(request)) if top_k else words
+        streams = range(request.images) if request.streams is None else request.streams
+        self._chance = _uniform(streams, self._options.seed, count, self.steps)
+        self._samples = _Samples(request.images, count)
+        # [B', K]. Until the first free token, all samples of an image are one.
+        self._total, self._living = np.zeros((request.images, 1)), np.ones((request.images, 1), bool)
+
+    def advance(self, step: ScoredStep) -> Continuation:
+        """Draw a token for every living sample."""
+        rows, words, out = step.rows, step.words, step.out
+        weight = _weights(out.log_prob, step.allowed, self._options)
+        # A forced token needs no chance.
+        drawn = 1 if step.forced else self._options.num_captions
+        place = _draw(weight, out.next_token, self._chance[rows, :drawn, words])
+        at, beam = np.arange(len(rows))[:, None], np.arange(drawn) % out.next_token.shape[1]
+        living, total = self._living[:, beam], self._total[:, beam]
+        possible = living & (weight[at, beam, place] > 0)
         parent = np.zeros_like(place) + beam
-        drawn.add(rows, living[:, beam] & ~possible, total[:, beam], parent, words, finished=False)
+        self._samples.add(rows, living & ~possible, total, parent, words, finished=False)
         token = out.next_token[at, beam, place]
-        total = total[:, beam] + np.where(possible, out.log_prob[at, beam, place], 0.0)
-        living = possible & (token != end)
-        drawn.add(rows, possible & (token == end), total, parent, words, finished=True)
-        open_ = living.any(axis=1)
-        if not open_.any():
-            break
-        trail.add(rows, images, token, parent)
-        rules.follow(token, parent)
-        if leaving is not None and (keep := leaving(open_)) is not None:
-            stepper.select(keep)
-            rules.select(keep)
-            rows, token, parent, total, living = rows[keep], token[keep], parent[keep], total[keep], living[keep]
-    return drawn.hypotheses(trail, options.length_penalty)
+        self._total = total + np.where(possible, out.log_prob[at, beam, place], 0.0)
+        self._living = possible & (token != self._end)
+        self._samples.add(rows, possible & (token == self._end), self._total, parent, words, finished=True)
+        return Continuation(token, parent, np.asarray(self._living.any(axis=1)))
+
+    def select(self, rows: NDArray[np.intp]) -> None:
+        """See `strategy.Strategy.select`."""
+        self._total, self._living = self._total[rows], self._living[rows]
+
+    def hypotheses(self, backpointers: Backpointers) -> list[list[Hypothesis]]:
+        """See `strategy.Strategy.hypotheses`."""
+        return self._samples.hypotheses(backpointers, self._options.length_penalty)
 
 
 def _uniform(streams: Sequence[int], seed: int, count: int, steps: int) -> Floats:
@@ -101,7 +77,7 @@ def _uniform(streams: Sequence[int], seed: int, count: int, steps: int) -> Float
 
 
 def _weights(log_prob: NDArray[np.float32], allowed: NDArray[np.bool_], options: DecodingOptions) -> Floats:
-    """[B, K, C] what each candidate is drawn in proportion to: 0 for what the rules and filters leave out."""
+    """[B, K, C] what each candidate is drawn in proportion to: 0 for what the constraints and filters leave out."""
     possible = allowed & (log_prob > -np.inf)
     if options.top_k:
         possible &= possible.cumsum(axis=2) <= options.top_k
@@ -128,8 +104,8 @@ def _draw(weight: Floats, next_token: Ids, chance: Floats) -> NDArray[np.intp]:
     return np.asarray(order[at, beam, place])
 
 
-class _Drawn:
-    """The samples of every image: [images, count], as (words, beam), which `Trail` reads."""
+class _Samples:
+    """The samples of every image: [images, count], as (words, beam), which `Backpointers` reads."""
 
     def __init__(self, images: int, count: int) -> None:
         self.log_prob = np.zeros((images, count))
@@ -148,19 +124,19 @@ class _Drawn:
         *,
         finished: bool,
     ) -> None:
-        """Those of ``which`` [B', N] are done: beam ``beam`` after ``words`` tokens."""
+        """Keep the samples of ``which`` [B', N], which are done: beam ``beam`` [B', N] after ``words`` tokens."""
         row, sample = np.nonzero(which)
         at = rows[row], sample
         self.log_prob[at], self.beam[at], self.words[at] = total[row, sample], beam[row, sample], words
         self.there[at], self.finished[at] = True, finished
 
-    def hypotheses(self, trail: Trail, length_penalty: float) -> list[list[Hypothesis]]:
+    def hypotheses(self, backpointers: Backpointers, length_penalty: float) -> list[list[Hypothesis]]:
         """Image by image the distinct ones, best first; those that were cut only where none finished."""
         image, sample = np.nonzero(self.there & (self.finished | ~self.finished.any(axis=1, keepdims=True)))
-        said = trail.read(image, self.words[image, sample], self.beam[image, sample])
+        read = backpointers.read(image, self.words[image, sample], self.beam[image, sample])
         found: list[dict[tuple[int, ...], Hypothesis]] = [{} for _ in self.there]
-        for i, n, (words, attention) in zip(image.tolist(), sample.tolist(), said, strict=True):
+        for i, n, (tokens, attention) in zip(image.tolist(), sample.tolist(), read, strict=True):
             log_prob, finished = float(self.log_prob[i, n]), bool(self.finished[i, n])
-            score = log_prob / max(len(words) + finished, 1) ** length_penalty
-            found[i].setdefault(words, Hypothesis(words, log_prob, score, finished, attention))
+            score = log_prob / max(len(tokens) + finished, 1) ** length_penalty
+            found[i].setdefault(tokens, Hypothesis(tokens, log_prob, score, finished, attention))
         return [sorted(best.values(), key=lambda h: -h.score) for best in found]

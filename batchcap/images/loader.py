@@ -26,7 +26,7 @@ from batchcap.images.giants import Giants
 from batchcap.images.opening import give_memory_back, peek_cost
 from batchcap.images.preprocess import Preprocess, apply
 from batchcap.images.resize import Pixels
-from batchcap.records import Failure, ImageRef
+from batchcap.records import Failure, ImageRef, Key
 from batchcap.system.cores import usable_cores
 
 # What the threads may hold of decoded pictures, and of files, a thread. A picture over the whole budget goes alone.
@@ -71,6 +71,12 @@ class Batch:
     """Time that the threads spent reading, decoding and resizing this batch, summed."""
     _home: deque[Pixels] = field(default_factory=deque, repr=False)
     _lent: list[Pixels] = field(default_factory=list, repr=False)
+
+    @property
+    def good_keys(self) -> list[Key]:
+        """The keys of the good images, in order."""
+        pairs = zip(self.refs, self.outcomes, strict=True)
+        return [ref.key for ref, outcome in pairs if not isinstance(outcome, Failure)]
 
     def release(self) -> None:
         """Hand the pixels back for reuse: they change from now on. A second call does nothing."""

@@ -28,8 +28,11 @@ from batchcap.options.run import RunOptions
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef, Record
 from batchcap.roots import Root
 from batchcap.run.progress import Progress, Start, Summary, Tally
-from batchcap.runtime.captioner import Captioner, decoding_options, good_keys, in_precision
-from batchcap.runtime.sessions import Device, choose_device
+from batchcap.runtime.captioner import Captioner
+from batchcap.runtime.decoding_defaults import decoding_options
+from batchcap.runtime.device import Device
+from batchcap.runtime.device_choice import choose_device
+from batchcap.runtime.precision import in_precision
 from batchcap.system.interrupts import Interrupted, InterruptGuard
 
 Report: TypeAlias = Callable[[Progress], None]
@@ -134,7 +137,7 @@ def _caption(
     with closing(load(refs, how, options.batch_size, options.workers, accept_damaged=accept, giants=giants)) as batches:
         for batch in batches:
             before = dict(captioner.seconds)
-            captions = captioner.caption_pixels(batch.pixels, batch.count, good_keys(batch))
+            captions = captioner.caption_pixels(batch.pixels, batch.count, batch.good_keys)
             batch.release()
             records = _records(batch, captions, captioner, output.root)
             spent = {stage: seconds - before[stage] for stage, seconds in captioner.seconds.items()}

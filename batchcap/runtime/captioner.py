@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias, Unpack
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchcap.bundle.bundle import Bundle, open_bundle
-from batchcap.bundle.detokenizer import Detokenizer, sentence
-from batchcap.bundle.manifest import Manifest
-from batchcap.bundle.token_lookup import banned_tokens, prefix_tokens, read_words
-from batchcap.decoding.im2txt import printed
-from batchcap.decoding.search import Hypothesis, candidates_needed, search
-from batchcap.decoding.types import Step
+from batchcap.decoding.driver import search
+from batchcap.decoding.types import Hypothesis, Stepper
 from batchcap.errors import BundleError, OptionError
 from batchcap.images import loader
-from batchcap.images.files import look
 from batchcap.images.resize import Pixels
-from batchcap.options.decoding import Decoding, DecodingOptions, has_beam, largest_penalty
+from batchcap.options.decoding import Decoding, DecodingOptions
 from batchcap.options.field import check_types
-from batchcap.options.precision import Precision, WantedPrecision, check_precision
+from batchcap.options.precision import WantedPrecision
 from batchcap.options.run import RunOptions, check_batch_size, check_threads
 from batchcap.options.types import checked
-from batchcap.records import Caption, Failure, Fingerprint, ImageRef, Key
-from batchcap.runtime.sessions import Device, choose_device, open_sessions
-
-Image: TypeAlias = str | Path | NDArray[np.uint8]
-"""A file, or a picture: uint8 RGB [height, width, 3], upright."""
+from batchcap.records import Caption, Failure, Fingerprint, Key
+from batchcap.runtime.caption_text import CaptionWriter
+from batchcap.runtime.decoding_defaults import decoding_options
+from batchcap.runtime.device import Device
+from batchcap.runtime.device_choice import choose_device
+from batchcap.runtime.image_inputs import Image, check_several, image_ref
+from batchcap.runtime.precision import in_precision
+from batchcap.runtime.random_streams import random_streams
+from batchcap.runtime.search_request import search_request
+from batchcap.runtime.sessions import open_sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +51,8 @@ class CaptionedImage:
     """Where it was asked for: for each of ``captions`` float32 [T, R], the weights of R regions at each of T tokens.
 
     ``bundle.manifest.attention_grid`` has the rows and columns of the regions, which lie row by row. They divide what
-    the model saw: all of the picture where ``preprocess.fit`` is ``stretch``. A softmax makes each line sum to 1.
+    the model saw: all of the image where ``preprocess.fit`` is ``stretch``. The
+    weights of one token sum to 1 where a softmax gave them.
     """
     damaged: str | None = None
     """What is wrong with an image that was captioned although it is damaged."""
@@ -80,19 +78,18 @@ class Captioner:
         device: what the model runs on.
         batch_size: images that go through the model together.
         seconds: time spent so far, ``{"encode": ..., "search": ...}``; a decoder's steps are part of the search.
-        watch: given the decoder of each batch, gives the one to search with: whoever measures steps puts a clock here.
+        watch: given the stepper of each batch, gives the one to search with: whoever measures steps puts a clock here.
     """
 
     def __init__(
         self, bundle: Bundle, decoding: DecodingOptions, device: Device, batch_size: int = 32, *, threads: int = 0
     ) -> None:
         batch_size, threads = check_batch_size(batch_size), check_threads(threads)
-        self._banned, self._prefix = banned_tokens(bundle, decoding), prefix_tokens(bundle, decoding)
+        self._request = search_request(bundle, decoding, batch_size)
         self.bundle, self.decoding, self.device, self.batch_size = bundle, decoding, device, batch_size
         self.seconds = {"encode": 0.0, "search": 0.0}
-        self.watch: Callable[[Step], Step] = lambda stepper: stepper
-        unknown, text = bundle.manifest.tokens.unknown, bundle.manifest.text
-        self._detokenize = Detokenizer(bundle.vocabulary.words, text, () if unknown is None else (unknown,))
+        self.watch: Callable[[Stepper], Stepper] = lambda stepper: stepper
+        self._write = CaptionWriter(bundle, decoding)
         self._encoder, self._decoder = open_sessions(bundle, device, threads)
 
     @classmethod
@@ -131,7 +128,7 @@ class Captioner:
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Everything besides the picture that decides its caption."""
+        """Everything besides the image that decides its caption."""
         return Fingerprint(model=self.bundle.label, preprocess="exact", decoding=self.decoding.label)
 
     def caption(
@@ -146,24 +143,24 @@ class Captioner:
         A sampled caption depends on the seed and the path as it is given; for an array on its place among ``images``.
 
         Args:
-            images: paths of picture files, or uint8 RGB arrays [height, width, 3]; lazily, in any mixture.
+            images: paths of image files, or uint8 RGB arrays [height, width, 3]; lazily, in any mixture.
             attention: the results carry attention weights.
             accept_damaged: caption what can be decoded of truncated and damaged images; ``damaged`` says so.
 
         Raises:
-            OptionError: something that is neither a path nor such an array, one picture that is not in a list, or a
+            OptionError: something that is neither a path nor such an array, one image that is not in a list, or a
                 model without attention was asked for it.
             DeviceError: too little memory for the batch, or the device was lost.
         """
         for name, switch in (("attention", attention), ("accept_damaged", accept_damaged)):
             checked(name, switch, bool)
         self._check(attention)
-        _check_several(images)
-        refs = (_reference(index, image) for index, image in enumerate(images))
+        check_several(images)
+        refs = (image_ref(index, image) for index, image in enumerate(images))
         how = self.bundle.manifest.preprocess
         with closing(loader.load(refs, how, self.batch_size, accept_damaged=accept_damaged)) as batches:
             for batch in batches:
-                found = iter(self.hypotheses(batch.pixels, batch.count, good_keys(batch), attention=attention))
+                found = iter(self.hypotheses(batch.pixels, batch.count, batch.good_keys, attention=attention))
                 batch.release()
                 for ref, outcome in zip(batch.refs, batch.outcomes, strict=True):
                     path = ref.file if ref.pixels is None else None
@@ -179,17 +176,17 @@ class Captioner:
 
         Args:
             pixels: [B, H, W, 3] of the bundle's size and pixel type.
-            count: the first rows that are pictures; the others are padding.
-            keys: the names of the ``count`` pictures, which with the seed decide what is sampled; None numbers them.
+            count: the first rows that are images; the others are padding.
+            keys: the names of the ``count`` images, which with the seed decide what is sampled; None numbers them.
 
         Returns:
-            For each of the ``count`` pictures its captions, best first.
+            For each of the ``count`` images its captions, best first.
 
         Raises:
             DeviceError: too little memory for the batch, or the device was lost.
             BundleError: what the decoder gives are no log-probabilities.
         """
-        return [_captions(self._written(best)) for best in self.hypotheses(pixels, count, keys)]
+        return [_captions(self._write(best)) for best in self.hypotheses(pixels, count, keys)]
 
     def hypotheses(
         self, pixels: Pixels, count: int, keys: Sequence[Key] | None = None, *, attention: bool = False
@@ -198,13 +195,13 @@ class Captioner:
 
         Args:
             pixels: [B, H, W, 3] of the bundle's size and pixel type.
-            count: the first rows that are pictures; the others are padding. A GPU is fed all B rows, since a new shape
+            count: the first rows that are images; the others are padding. A GPU is fed all B rows, since a new shape
                 costs it a search for algorithms; the CPU is fed ``count``.
-            keys: the names of the ``count`` pictures, which with the seed decide what is sampled; None numbers them.
+            keys: the names of the ``count`` images, which with the seed decide what is sampled; None numbers them.
             attention: the hypotheses carry attention weights [T, R]; see `CaptionedImage`.
 
         Returns:
-            For each of the ``count`` pictures its captions in tokens, best first.
+            For each of the ``count`` images its captions in tokens, best first.
 
         Raises:
             OptionError: a model without attention was asked for it.
@@ -217,22 +214,15 @@ class Captioner:
         started = time.perf_counter()
         features = self._encoder(pixels if self.device.kind == "cuda" else pixels[:count])
         encoded = time.perf_counter()
-        size = len(self.bundle.vocabulary)
-        stepper = self.watch(self._decoder.start(features, candidates_needed(self.decoding, size, self._banned)))
-        tokens = self.bundle.manifest.tokens
-        found = search(
-            stepper,
-            features.images,
-            self.decoding,
-            start=tokens.start,
-            end=tokens.end,
-            vocabulary_size=size,
-            banned=self._banned,
-            prefix=self._prefix,
-            streams=self._streams(keys, features.images),
-            leaving=self._decoder.leaving,
+        named = keys if self.decoding.search == "sample" else None
+        request = replace(
+            self._request,
+            images=features.images,
+            streams=None if named is None else random_streams(named, features.images),
+            pruning=self._decoder.pruning,
             attention=attention,
         )
+        found = search(self.watch(self._decoder.start(features)), request)
         if any(not h.finished and not h.tokens for best in found[:count] for h in best):
             raise BundleError(
                 f"{self.bundle.decoder_path}: allows no first word of an image.",
@@ -248,122 +238,12 @@ class Captioner:
             raise OptionError(what, "Only a model whose manifest has an attention_grid does.")
 
     def _captioned(self, path: str | None, damaged: str | None, best: Sequence[Hypothesis]) -> CaptionedImage:
-        written = self._written(best)
+        written = self._write(best)
         weights = [h.attention for h in written.values() if h.attention is not None]
         attention = tuple(weights) if weights else None
         tokens = tuple(h.tokens for h in written.values())
         return CaptionedImage(path, _captions(written), None, tokens, attention, damaged)
 
-    def _written(self, found: Iterable[Hypothesis]) -> dict[str, Hypothesis]:
-        """Text and hypothesis, best first, each text once: tokens that differ may be written alike."""
-        written: dict[str, Hypothesis] = {}
-        for hypothesis in map(printed, found) if self.decoding.search == "im2txt" else found:
-            said = self._detokenize(hypothesis.tokens)
-            written.setdefault(sentence(said) if self.decoding.style == "sentence" else said, hypothesis)
-        return written
-
-    def _streams(self, keys: Sequence[Key] | None, images: int) -> list[int] | None:
-        """The random stream of each row: its name's SHA-256; padding has none of its own."""
-        if keys is None or self.decoding.search != "sample":
-            return None
-        return [*map(_stream, keys), *(0 for _ in range(images - len(keys)))]
-
-
-def decoding_options(manifest: Manifest, **chosen: Unpack[Decoding]) -> DecodingOptions:
-    """How to search: what was chosen, and the bundle's own default wherever nothing was (None).
-
-    A beam chosen without a search is beam search where the bundle's own search has none. Beam search chosen for such a
-    bundle has the usual beam; and no search takes over a length_penalty beyond its own limit.
-
-    Raises:
-        OptionError: a value that cannot work, alone or with another.
-    """
-    own = manifest.generation
-    given = _given(chosen)
-    if "search" not in given:
-        given["search"] = "beam" if "beam_size" in given and not has_beam(own.search) else own.search
-    if not has_beam(given["search"]):
-        given.setdefault("beam_size", 1)
-    elif has_beam(own.search):
-        given.setdefault("beam_size", own.beam_size)
-    given.setdefault("max_length", own.max_length)
-    given.setdefault("length_penalty", min(own.length_penalty, largest_penalty(given["search"])))
-    if "ban_file" in given:
-        given["ban"] = (*given.get("ban", ()), *read_words(given.pop("ban_file")))
-    return DecodingOptions(**given)
-
-
-def _given(chosen: Mapping[str, object]) -> dict[str, Any]:
-    """What was chosen, without None, in the type of its option."""
-    for name, value in chosen.items():
-        if name not in Decoding.__annotations__:
-            near = difflib.get_close_matches(name, Decoding.__annotations__)
-            fix = f"Near ones: {', '.join(near)}." if near else f"There are {', '.join(Decoding.__annotations__)}."
-            raise OptionError(f"{name}={value!r}: no such option.", fix)
-    given = {name: value for name, value in chosen.items() if value is not None}
-    files = {"ban_file": checked("ban_file", given.pop("ban_file"), Path)} if "ban_file" in given else {}
-    return check_types(DecodingOptions, given) | files
-
-
-def in_precision(bundle: Bundle, wanted: WantedPrecision, device: Device) -> Bundle:
-    """The bundle with the graphs that are to run.
-
-    ``auto`` is fp16 on a GPU where the bundle has it; on a CPU it is int8 where the manifest says that this is
-    equivalent; else fp32.
-
-    Raises:
-        OptionError: no such precision, or the bundle has no such graphs.
-    """
-    check_precision(wanted)
-    if wanted != "auto":
-        return bundle.at(wanted)
-    variants = bundle.variants
-    chosen: Precision = "fp32"
-    if device.kind == "cuda" and "fp16" in variants:
-        chosen = "fp16"
-    elif device.kind == "cpu" and "int8" in variants and variants["int8"].equivalent:
-        chosen = "int8"
-    return bundle.at(chosen)
-
-
-def _check_several(images: object) -> None:
-    if isinstance(images, str | bytes | os.PathLike) or (isinstance(images, np.ndarray) and images.ndim == 3):
-        raise OptionError("One picture stands where several are taken.", "Give a list of it: [picture].")
-    if not isinstance(images, Iterable) or (isinstance(images, np.ndarray) and images.ndim == 0):
-        raise OptionError(f"images={images!r}: holds no images.", "Give a list of paths or arrays.")
-
 
 def _captions(written: dict[str, Hypothesis]) -> tuple[Caption, ...]:
-    return tuple(Caption(said, h.log_prob, h.score) for said, h in written.items())
-
-
-def good_keys(batch: loader.Batch) -> list[Key]:
-    """The names of a batch's pictures that could be decoded."""
-    return [
-        ref.key for ref, outcome in zip(batch.refs, batch.outcomes, strict=True) if not isinstance(outcome, Failure)
-    ]
-
-
-def _stream(key: Key) -> int:
-    path, member = key
-    name = path if member is None else f"{path}\0{member}"
-    return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8], "little")
-
-
-def _reference(index: int, image: object) -> ImageRef:
-    """A reference to an array, or to a file that may not exist, or be none: then with its failure.
-
-    Raises:
-        OptionError: it is neither.
-    """
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-            what = f"An array {image.dtype} {list(image.shape)} is no picture."
-            raise OptionError(what, "Give uint8 [height, width, 3].")
-        # No file has an empty path, so that no array has a file's name.
-        return ImageRef(path="", file="", size=0, mtime_us=0, member=str(index), pixels=image)
-    if not isinstance(image, str | os.PathLike):
-        raise OptionError(f"{type(image).__name__} is no picture.", "Give paths, or uint8 arrays [height, width, 3].")
-    file = os.fsdecode(image)
-    size, mtime_us, failure, _, _ = look(file)
-    return ImageRef(path=file, file=file, size=size, mtime_us=mtime_us, failure=failure)
+    return tuple(Caption(text, h.log_prob, h.score) for text, h in written.items())

@@ -26,7 +26,7 @@ def take_over() -> None:
     """Begin a program: `secure` its streams, and have no library but ours speak on standard error.
 
     Pillow warns about broken metadata and large images. What matters of that becomes an `ImageError`. libtiff and
-    onnxruntime print what they raise as well: `images.opening` and `runtime.sessions` silence them as they load.
+    onnxruntime print what they raise as well: `images.opening` and `runtime.onnx_session` silence them as they load.
     """
     secure()
     _process.ours = True

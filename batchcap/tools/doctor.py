@@ -9,7 +9,7 @@ import numpy as np
 
 from batchcap.errors import BatchcapError, DeviceError
 from batchcap.runtime.captioner import Captioner
-from batchcap.runtime.sessions import choose_device, gpus
+from batchcap.runtime.device_choice import choose_device, gpus
 from batchcap.tools.machine import versions
 
 

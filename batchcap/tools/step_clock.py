@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from batchcap.decoding.types import Ids, Step, StepOutput
+from batchcap.decoding.types import Ids, StepOutput, Stepper
 
 
 class StepClock:
@@ -20,7 +20,7 @@ class StepClock:
         self.steps = self.image_steps = 0
         self.seconds = 0.0
 
-    def __call__(self, stepper: Step) -> Step:
+    def __call__(self, stepper: Stepper) -> Stepper:
         """The same stepper, watched."""
         return _Watched(self, stepper)
 
@@ -28,12 +28,12 @@ class StepClock:
 class _Watched:
     """A stepper whose clock runs while it works."""
 
-    def __init__(self, clock: StepClock, stepper: Step) -> None:
+    def __init__(self, clock: StepClock, stepper: Stepper) -> None:
         self._clock, self._stepper = clock, stepper
 
-    def step(self, token: Ids, parent: Ids, *, attention: bool = False, candidates: int | None = None) -> StepOutput:
+    def step(self, token: Ids, parent: Ids, *, candidates: int, attention: bool = False) -> StepOutput:
         started = time.perf_counter()
-        out = self._stepper.step(token, parent, attention=attention, candidates=candidates)
+        out = self._stepper.step(token, parent, candidates=candidates, attention=attention)
         self._clock.seconds += time.perf_counter() - started
         self._clock.steps += 1
         self._clock.image_steps += len(token)

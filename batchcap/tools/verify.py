@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 
 from batchcap.bundle.bundle import Bundle, file_problems, open_bundle, read_manifest
 from batchcap.bundle.files import LoopError
-from batchcap.bundle.manifest import Manifest
-from batchcap.bundle.token_lookup import banned_tokens
-from batchcap.decoding.search import candidates_needed, search
+from batchcap.decoding.driver import search
 from batchcap.decoding.types import Hypothesis, Ids, StepOutput
 from batchcap.errors import BatchcapError, BundleError, ImageError, NoImagesError
 from batchcap.images import discovery, files
@@ -29,8 +27,11 @@ from batchcap.images.resize import Pixels
 from batchcap.options.decoding import DecodingOptions
 from batchcap.options.precision import Precision
 from batchcap.records import ImageRef
-from batchcap.runtime.captioner import decoding_options
-from batchcap.runtime.sessions import Decoder, choose_device, open_sessions
+from batchcap.runtime.decoder import Decoder
+from batchcap.runtime.decoding_defaults import decoding_options
+from batchcap.runtime.device_choice import choose_device
+from batchcap.runtime.search_request import search_request
+from batchcap.runtime.sessions import open_sessions
 
 MOST_IMAGES: Final = 64
 """Pictures of a folder that are captioned."""
@@ -80,8 +81,10 @@ class _Model:
         Raises:
             BundleError: what comes out is no distribution over the vocabulary.
         """
-        stepper = self.decoder.start(self.encoder(pixels), self.words)
-        return [self.by_word(stepper.step(token, parent), token.shape) for token, parent in steps]
+        stepper = self.decoder.start(self.encoder(pixels))
+        return [
+            self.by_word(stepper.step(token, parent, candidates=self.words), token.shape) for token, parent in steps
+        ]
 
     def by_word(self, out: StepOutput, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """What a step over the whole vocabulary gave, as log-probabilities [B, K, V] by word, and checked."""
@@ -204,7 +207,7 @@ def _step_checks(model: _Model) -> Iterator[Check]:
     off = _distance(crossed, np.concatenate(alone[::-1], axis=1))
     passed = off <= _DRIFT[model.bundle.precision]
     yield Check("parents", passed, f"beams that cross over go on as they would alone, within {off:.1e}")
-    by_graph = model.decoder.leaving_by_graph()
+    by_graph = model.decoder.with_select_graph()
     if by_graph is not None:
         yield _select_check(model, by_graph, pixels, start, same)
 
@@ -213,10 +216,10 @@ def _select_check(model: _Model, by_graph: Decoder, pixels: Pixels, start: Ids, 
     """Images that stay when others leave by the graph for it, as on a GPU, go on as if nobody had left."""
     root, stay = np.zeros_like(start), np.arange(len(pixels))[::-2]
     whole = model.walk(pixels, [(start, root), (following, root)])[-1]
-    stepper = by_graph.start(model.encoder(pixels), model.words)
-    stepper.step(start, root)
+    stepper = by_graph.start(model.encoder(pixels))
+    stepper.step(start, root, candidates=model.words)
     stepper.select(stay)
-    left = model.by_word(stepper.step(following[stay], root[stay]), (len(stay), 1))
+    left = model.by_word(stepper.step(following[stay], root[stay], candidates=model.words), (len(stay), 1))
     off = _distance(left, whole[stay])
     return Check(
         "select", off <= _DRIFT[model.bundle.precision], f"where images leave the others go on, within {off:.1e}"
@@ -261,21 +264,11 @@ def _within(apart: Sequence[float]) -> str:
 
 def _captions(model: _Model, pixels: Pixels, decoding: DecodingOptions, size: int) -> list[Hypothesis]:
     """The best caption of each picture, ``size`` at a time."""
-    manifest: Manifest = model.bundle.manifest
-    banned = banned_tokens(model.bundle, decoding)
     best = []
     for first in range(0, len(pixels), size):
         features = model.encoder(pixels[first : first + size])
-        found = search(
-            model.decoder.start(features, candidates_needed(decoding, model.words, banned)),
-            features.images,
-            decoding,
-            start=manifest.tokens.start,
-            end=manifest.tokens.end,
-            vocabulary_size=model.words,
-            banned=banned,
-            leaving=model.decoder.leaving,
-        )
+        request = search_request(model.bundle, decoding, features.images, pruning=model.decoder.pruning)
+        found = search(model.decoder.start(features), request)
         best += [hypotheses[0] for hypotheses in found]
     return best
 

@@ -25,7 +25,8 @@ from batchcap.bundle import onnx_scan
 from batchcap.bundle.bundle import open_bundle, write_manifest
 from batchcap.bundle.graph_contract import verify_encoder
 from batchcap.errors import BundleError
-from batchcap.runtime.sessions import choose_device, open_sessions
+from batchcap.runtime.device_choice import choose_device
+from batchcap.runtime.sessions import open_sessions
 
 MIB = 1024 * 1024
 

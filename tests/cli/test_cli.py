@@ -26,7 +26,7 @@ from batchcap.bundle.manifest import Generation
 from batchcap.cli.app import app
 from batchcap.errors import DeviceError
 from batchcap.run import pipeline
-from batchcap.runtime import sessions
+from batchcap.runtime import device_choice
 from batchcap.system.locks import open_locked
 
 COUNT = 6
@@ -285,7 +285,7 @@ def test_verbose_says_why_there_is_no_gpu(call: Callable[..., Result], monkeypat
     def no_driver() -> list[str]:
         raise DeviceError("There is no NVIDIA driver.")
 
-    monkeypatch.setattr(sessions, "_driver_names", no_driver)
+    monkeypatch.setattr(device_choice, "_driver_names", no_driver)
     assert "on the CPU because: There is no NVIDIA driver." in call("-v", "--device", "auto", "--limit", "1").stderr
     assert "because" not in call("--device", "auto").stderr
 
@@ -574,7 +574,7 @@ def test_doctor_says_what_to_install_and_when(tiny_bundle: Path, monkeypatch: py
     def absent(name: str) -> None:
         raise OSError(f"{name}: cannot open shared object file")
 
-    monkeypatch.setattr(sessions.ctypes, "CDLL", absent)
+    monkeypatch.setattr(device_choice.ctypes, "CDLL", absent)
     told = " ".join(invoke("doctor", "--model", tiny_bundle).stdout.split())
     assert "No GPU is used, and --device auto takes the CPU. There is no NVIDIA driver" in told
     assert "If this machine has an NVIDIA GPU, install NVIDIA's driver for it; if not, use --device cpu." in told

@@ -10,14 +10,14 @@ import pytest
 from bundles import build_bundle, random_tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import INF, Model, Stepper, decodings, model_of, models, naive, same, tokens
+from oracles import INF, Model, Stepper, candidates_needed, decodings, model_of, models, naive, same, tokens
 
 from batchcap.bundle.bundle import open_bundle
 from batchcap.bundle.token_lookup import banned_tokens
-from batchcap.decoding.search import candidates_needed
 from batchcap.errors import OptionError
 from batchcap.options.decoding import DecodingOptions, explain_label
-from batchcap.runtime.captioner import Captioner, decoding_options
+from batchcap.runtime.captioner import Captioner
+from batchcap.runtime.decoding_defaults import decoding_options
 
 PICTURES = [np.full((8, 8, 3), colour, np.uint8) for colour in [(250, 10, 10), (10, 250, 10), (90, 90, 90)]]
 
@@ -71,7 +71,7 @@ def test_controls_see_only_the_candidates_they_asked_for() -> None:
     model = model_of([-INF, *np.linspace(-1, -3, 30).tolist()])
     _, stepper = model.watched_search(options)
     assert isinstance(stepper, Stepper)
-    assert stepper.candidates == 2 + 1 + 1 + 5 < 31
+    assert stepper.shown[0][2] == 2 + 1 + 1 + 5 < 31
 
 
 # The forced word 5 is the last of six, and row 1, where it leads, likes 2 best.
@@ -85,7 +85,7 @@ FORCED = model_of(
 
 def test_forced_words_are_scored_with_the_whole_vocabulary_at_one_beam() -> None:
     options = DecodingOptions(beam_size=2, num_captions=2, max_length=3, length_penalty=1.0)
-    found, stepper = replace(FORCED, prefix=(5, 4)).watched_search(options, leaving=None)
+    found, stepper = replace(FORCED, prefix=(5, 4)).watched_search(options, pruning=None)
     assert stepper.shown[:3] == [(3, 1, 6), (3, 1, 6), (3, 1, 4)]
     for best in found:
         assert [h.tokens for h in best] == [(5, 4, 2), (5, 4, 3)]

@@ -21,14 +21,14 @@ from oracles import (
     adversarial_model,
     allowed,
     decodings,
-    leavings,
+    policies,
     prefixed_models,
     same,
     same_looks,
 )
 
-from batchcap.decoding.search import Hypothesis
-from batchcap.decoding.types import Leaving, leave_by_halves
+from batchcap.decoding.pruning import PruningPolicy, prune_by_halves
+from batchcap.decoding.types import Hypothesis
 from batchcap.images.preprocess import apply
 from batchcap.options.decoding import DecodingOptions
 from batchcap.runtime.captioner import Captioner
@@ -124,13 +124,13 @@ def naive(model: Model, image: int, options: DecodingOptions) -> list[Hypothesis
 
 
 @settings(deadline=None, max_examples=300)
-@given(prefixed_models(), decodings(), st.sampled_from([0.0, 0.7, 2.0, 3.0, 10.0]), leavings)
+@given(prefixed_models(), decodings(), st.sampled_from([0.0, 0.7, 2.0, 3.0, 10.0]), policies)
 def test_equals_the_naive_search(
-    model: Model, options: DecodingOptions, factor: float, leaving: Leaving | None
+    model: Model, options: DecodingOptions, factor: float, pruning: PruningPolicy | None
 ) -> None:
     model = replace(model, prefix=model.prefix[: options.max_length])
     options = replace(options, search="im2txt", length_penalty=factor)
-    for image, best in enumerate(model.search(options, leaving=leaving, attention=True)):
+    for image, best in enumerate(model.search(options, pruning=pruning, attention=True)):
         same(best, naive(model, image, options))
         same_looks(best, image)
 
@@ -147,7 +147,7 @@ def test_adversaries_in_one_batch(beams: int) -> None:
             length_penalty=penalty,
             min_length=least,
         )
-        for image, best in enumerate(model.search(options, leaving=leave_by_halves, attention=True)):
+        for image, best in enumerate(model.search(options, pruning=prune_by_halves, attention=True)):
             same(best, naive(model, image, options))
             same_looks(best, image)
 

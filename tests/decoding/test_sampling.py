@@ -16,18 +16,18 @@ from oracles import (
     START,
     Model,
     allowed,
+    candidates_needed,
     decodings,
     exhaustive,
-    leavings,
     model_of,
+    policies,
     prefixed_models,
     rescored,
     same_looks,
 )
 from PIL import Image
 
-from batchcap.decoding.search import candidates_needed
-from batchcap.decoding.types import Leaving, leave_by_halves
+from batchcap.decoding.pruning import PruningPolicy, prune_by_halves
 from batchcap.errors import OptionError
 from batchcap.options.decoding import DecodingOptions
 from batchcap.runtime.captioner import Captioner
@@ -120,16 +120,16 @@ def test_the_best_are_taken_among_those_allowed() -> None:
     st.integers(0, 4),
     st.sampled_from([0.01, 0.7, 1.0, 3.0]),
     st.integers(0, 9),
-    leavings,
+    policies,
 )
 def test_samples_keep_the_rules_and_have_the_models_own_scores(
-    model: Model, options: DecodingOptions, top_k: int, temperature: float, seed: int, leaving: Leaving | None
+    model: Model, options: DecodingOptions, top_k: int, temperature: float, seed: int, pruning: PruningPolicy | None
 ) -> None:
     options = replace(
         options, search="sample", beam_size=1, top_k=top_k, temperature=temperature, seed=seed, num_captions=4
     )
     model = replace(model, prefix=model.prefix[: options.max_length])
-    for image, found in enumerate(model.search(options, leaving=leaving, attention=True)):
+    for image, found in enumerate(model.search(options, pruning=pruning, attention=True)):
         same_looks(found, image)
         assert 1 <= len(found) <= 4
         assert len({h.tokens for h in found}) == len(found)
@@ -147,8 +147,8 @@ def test_a_stream_belongs_to_its_image(model: Model, random: object, count: int)
     options = replace(SAMPLE, max_length=5, num_captions=count)
     streams = [random.getrandbits(64) for _ in model.rows]
     together = model.search(options, streams=streams)
-    assert together == model.search(options, streams=streams, leaving=None)
-    assert together == model.search(options, streams=streams, leaving=leave_by_halves)
+    assert together == model.search(options, streams=streams, pruning=None)
+    assert together == model.search(options, streams=streams, pruning=prune_by_halves)
     assert together == [model.only(i).search(options, streams=[streams[i]])[0] for i in range(len(streams))]
     order = list(range(len(streams)))
     random.shuffle(order)

@@ -23,14 +23,15 @@ from oracles import (
     Stepper,
     adversarial_model,
     allowed,
+    candidates_needed,
     decodings,
     exhaustive,
     greedy,
-    leavings,
     model_of,
     models,
     naive,
     penalties,
+    policies,
     prefixed_models,
     rescored,
     same,
@@ -39,18 +40,20 @@ from oracles import (
 )
 
 import batchcap
-from batchcap.decoding.search import Hypothesis, StepOutput, candidates_needed, search
-from batchcap.decoding.types import Leaving, leave_at_once, leave_by_halves
+from batchcap.decoding.driver import search
+from batchcap.decoding.pruning import PruningPolicy, prune_at_once, prune_by_halves
+from batchcap.decoding.request import SearchRequest
+from batchcap.decoding.types import Hypothesis, StepOutput
 from batchcap.options.decoding import DecodingOptions
 
 ROOM = Path(batchcap.__file__).parent / "decoding"
 
 
 @settings(deadline=None, max_examples=300)
-@given(prefixed_models(), decodings(), leavings)
-def test_equals_the_naive_search(model: Model, options: DecodingOptions, leaving: Leaving | None) -> None:
+@given(prefixed_models(), decodings(), policies)
+def test_equals_the_naive_search(model: Model, options: DecodingOptions, pruning: PruningPolicy | None) -> None:
     model = replace(model, prefix=model.prefix[: options.max_length])
-    for image, found in enumerate(model.search(options, leaving=leaving, attention=True)):
+    for image, found in enumerate(model.search(options, pruning=pruning, attention=True)):
         same(found, naive(model, image, options))
         same_looks(found, image)
 
@@ -156,9 +159,9 @@ def test_neighbours_and_their_order_change_nothing(model: Model, options: Decodi
 @settings(deadline=None)
 @given(models(max_images=7), decodings())
 def test_images_that_leave_the_batch_change_nothing(model: Model, options: DecodingOptions) -> None:
-    stayed = model.search(options, leaving=None)
-    assert model.search(options, leaving=leave_at_once) == stayed
-    assert model.search(options, leaving=leave_by_halves) == stayed
+    stayed = model.search(options, pruning=None)
+    assert model.search(options, pruning=prune_at_once) == stayed
+    assert model.search(options, pruning=prune_by_halves) == stayed
 
 
 @settings(deadline=None)
@@ -169,7 +172,7 @@ def test_ended_beams_never_starve_the_living(model: Model, beams: int, length: i
     log_prob[:, END] = -0.01
     model = replace(model, log_prob=log_prob.astype(np.float32), banned=(START,))
     options = DecodingOptions(beam_size=beams, num_captions=beams, max_length=length, length_penalty=2.0)
-    found, stepper = model.watched_search(options, leaving=None)
+    found, stepper = model.watched_search(options, pruning=None)
     words = log_prob.shape[1] - 2
     for step, fed in enumerate(stepper.fed[1:], start=1):
         living = (fed != END).sum(axis=1)
@@ -186,13 +189,13 @@ def test_adversaries_in_one_batch(beams: int, penalty: float) -> None:
     """Exactly the naive search, which is never done early, whatever ends first and how few there are."""
     length = 5
     model = adversarial_model(length)
-    for least, count, leaving in itertools.product(
-        (0, 1, length), sorted({1, beams}), (None, leave_at_once, leave_by_halves)
+    for least, count, pruning in itertools.product(
+        (0, 1, length), sorted({1, beams}), (None, prune_at_once, prune_by_halves)
     ):
         options = DecodingOptions(
             beam_size=beams, num_captions=count, max_length=length, length_penalty=penalty, min_length=least
         )
-        for image, found in enumerate(model.search(options, leaving=leaving, attention=True)):
+        for image, found in enumerate(model.search(options, pruning=pruning, attention=True)):
             same(found, naive(model, image, options))
             same_looks(found, image)
 
@@ -292,16 +295,14 @@ def test_a_vocabulary_of_end_alone(beams: int) -> None:
 
     options = DecodingOptions(beam_size=beams)
     assert candidates_needed(options, 1) == 1
-    found = search(Ends(), 2, options, start=0, end=0, vocabulary_size=1)
+    found = search(Ends(), SearchRequest(images=2, options=options, start=0, end=0, vocabulary_size=1))
     assert found == [[Hypothesis((), -0.25, -0.25, finished=True)]] * 2
 
 
 def test_a_start_that_is_also_the_end_can_end() -> None:
     model = model_of([-0.1, -5.0, -3.0])
     options = DecodingOptions(beam_size=1)
-    stepper = Stepper(model, 3)
-    found = search(stepper, 2, options, start=0, end=0, vocabulary_size=3, banned=[0])
-    assert tokens(found) == [[()]] * 2
+    assert tokens(model.search(options, start=0, end=0)) == [[()]] * 2
 
 
 def test_more_beams_than_sequences() -> None:
@@ -321,13 +322,13 @@ def test_impossible_and_not_a_number_harm_only_their_own_image() -> None:
 
 
 @settings(deadline=None, max_examples=300)
-@given(prefixed_models(), decodings(), leavings)
+@given(prefixed_models(), decodings(), policies)
 def test_greedy_is_the_most_probable_token_at_each_step(
-    model: Model, options: DecodingOptions, leaving: Leaving | None
+    model: Model, options: DecodingOptions, pruning: PruningPolicy | None
 ) -> None:
     model = replace(model, prefix=model.prefix[: options.max_length])
     options = replace(options, search="greedy", beam_size=1, num_captions=1)
-    for image, found in enumerate(model.search(options, leaving=leaving, attention=True)):
+    for image, found in enumerate(model.search(options, pruning=pruning, attention=True)):
         same(found, [greedy(model, image, options)])
         same_looks(found, image)
 
@@ -373,15 +374,15 @@ def test_finished_images_leave_the_batch() -> None:
     found, stepper = model.watched_search(options)
     assert [len(fed) for fed in stepper.fed] == [5, 2, 1]
     assert tokens(found) == [[()], [(2, 3)], [()], [()], [(3,)]]
-    _, stepper = model.watched_search(options, leaving=None)
+    _, stepper = model.watched_search(options, pruning=None)
     assert [len(fed) for fed in stepper.fed] == [5, 5, 5]
 
 
 def test_a_batch_that_leaves_by_halves_meets_few_sizes() -> None:
     options = DecodingOptions(beam_size=1, max_length=8, length_penalty=0.0)
     model = replace(TURNS, rows=(1, 0, 2, 0, 0, 0, 0, 1, 0, 0))
-    for leaving, sizes in ((leave_at_once, [10, 3, 2]), (leave_by_halves, [10, 5, 2])):
-        found, stepper = model.watched_search(options, leaving=leaving, attention=True)
+    for pruning, sizes in ((prune_at_once, [10, 3, 2]), (prune_by_halves, [10, 5, 2])):
+        found, stepper = model.watched_search(options, pruning=pruning, attention=True)
         assert [len(fed) for fed in stepper.fed] == sizes
         assert tokens(found) == [[(2, 3)], [()], [(3,)], [()], [()], [()], [()], [(2, 3)], [()], [()]]
         for image, best in enumerate(found):
@@ -392,14 +393,14 @@ def test_a_batch_that_leaves_by_halves_meets_few_sizes() -> None:
 def test_who_leaves(open_: list[bool]) -> None:
     mask = np.array(open_)
     halves = {len(open_) >> n for n in range(7)}
-    for leaving, sizes in ((leave_at_once, {sum(open_)}), (leave_by_halves, halves)):
-        keep = leaving(mask)
+    for pruning, sizes in ((prune_at_once, {sum(open_)}), (prune_by_halves, halves)):
+        keep = pruning(mask)
         if keep is None:
             assert sum(open_) > len(open_) // 2
             continue
         assert len(keep) in sizes
         assert len(keep) < len(open_)
-        assert sum(open_) > len(keep) // 2 or leaving is leave_at_once
+        assert sum(open_) > len(keep) // 2 or pruning is prune_at_once
         # In their order, none twice, and every open one among them.
         assert (np.diff(keep) > 0).all()
         assert mask[keep].sum() == sum(open_)
@@ -430,7 +431,7 @@ def test_a_done_image_stays_done() -> None:
         following=[[0, 0, 1, 1], [1] * 4, [2] * 4],
     )
     options = DecodingOptions(beam_size=2, max_length=3, length_penalty=0.0)
-    together = replace(model, rows=(0, 2)).search(options, leaving=None)
+    together = replace(model, rows=(0, 2)).search(options, pruning=None)
     assert together[0] == model.only(0).search(options)[0]
     assert together[0][0].tokens == ()
 
@@ -464,12 +465,10 @@ def _instructions(options: DecodingOptions, images: int) -> int:
             marks.append(count)
             return super().step(*arguments, **settings)
 
-    size = len(words)
-    stepper = Marked(model, candidates_needed(options, size, model.banned))
     before = sys.gettrace()
     sys.settrace(trace)
     try:
-        search(stepper, images, options, start=START, end=END, vocabulary_size=size, banned=model.banned)
+        search(Marked(model), model.request(options))
     finally:
         sys.settrace(before)
     assert len(marks) >= options.max_length
@@ -479,4 +478,4 @@ def _instructions(options: DecodingOptions, images: int) -> int:
 def test_too_few_candidates_are_refused() -> None:
     model = model_of([-INF, -1.0, -0.5, -2.0, -3.0])
     with pytest.raises(ValueError, match="3 candidates a beam; this search needs 5"):
-        search(Stepper(model, 3), 2, DecodingOptions(), start=START, end=END, vocabulary_size=9, banned=[0])
+        search(Stepper(model, 3), model.request(DecodingOptions()))

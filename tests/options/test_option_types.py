@@ -13,8 +13,9 @@ from batchcap.errors import OptionError
 from batchcap.options.decoding import DecodingOptions
 from batchcap.options.run import RunOptions
 from batchcap.run import pipeline
-from batchcap.runtime.captioner import Captioner, decoding_options
-from batchcap.runtime.sessions import choose_device
+from batchcap.runtime.captioner import Captioner
+from batchcap.runtime.decoding_defaults import decoding_options
+from batchcap.runtime.device_choice import choose_device
 
 
 @pytest.fixture(scope="module")

@@ -17,13 +17,16 @@ import batchcap
 from batchcap.bundle.bundle import open_bundle
 from batchcap.bundle.detokenizer import Text
 from batchcap.bundle.manifest import Generation
-from batchcap.decoding.types import leave_by_halves
+from batchcap.decoding.pruning import prune_by_halves
 from batchcap.errors import BundleError, DeviceError, OptionError
 from batchcap.images.preprocess import apply
 from batchcap.options.decoding import DecodingOptions
-from batchcap.runtime import sessions
-from batchcap.runtime.captioner import CaptionedImage, Captioner, decoding_options
-from batchcap.runtime.sessions import Device, choose_device
+from batchcap.runtime.captioner import CaptionedImage, Captioner
+from batchcap.runtime.decoding_defaults import decoding_options
+from batchcap.runtime.device import Device
+from batchcap.runtime.device_choice import choose_device
+from batchcap.runtime.encoder import Features
+from batchcap.runtime.onnx_session import open_session
 
 TABLES = random_tables()
 COLOURS = [(250, 10, 10), (10, 250, 10), (10, 10, 250), (128, 3, 77), (90, 90, 90), (255, 255, 0), (0, 255, 255)]
@@ -158,19 +161,19 @@ def test_images_are_taken_lazily(captioner: Captioner) -> None:
         b"bytes.jpg",
     ],
 )
-def test_what_is_no_picture(captioner: Captioner, image: object) -> None:
-    with pytest.raises(OptionError, match="is no picture"):
+def test_what_is_no_image(captioner: Captioner, image: object) -> None:
+    with pytest.raises(OptionError, match="is no image"):
         list(captioner.caption([image]))
 
 
 @pytest.mark.parametrize("image", ["beach.jpg", Path("beach.jpg"), np.zeros((4, 4, 3), np.uint8)])
-def test_one_picture_is_not_several(captioner: Captioner, image: Any) -> None:
+def test_one_image_is_not_several(captioner: Captioner, image: Any) -> None:
     """A text is a sequence of texts: it would be captioned letter by letter."""
-    with pytest.raises(OptionError, match="One picture stands where several are taken"):
+    with pytest.raises(OptionError, match="One image stands where several are taken"):
         list(captioner.caption(image))
 
 
-def test_an_array_of_pictures_is_several(captioner: Captioner) -> None:
+def test_an_array_of_images_is_several(captioner: Captioner) -> None:
     assert len(list(captioner.caption(np.zeros((2, 4, 4, 3), np.uint8)))) == 2
 
 
@@ -208,7 +211,7 @@ def test_a_gpu_is_fed_whole_batches(tiny_bundle: Path, search: str) -> None:
     pixels = np.stack([apply(picture(c), captioner.bundle.manifest.preprocess) for c in COLOURS[:3]])
     keys, fed, encoder = [("one.jpg", None), ("two.jpg", None)], [], captioner._encoder
 
-    def watched(rows: np.ndarray) -> sessions.Features:
+    def watched(rows: np.ndarray) -> Features:
         fed.append(len(rows))
         return encoder(rows)
 
@@ -233,14 +236,14 @@ def test_images_that_leave_by_the_graph_change_no_caption(tmp_path: Path, chosen
     expected = list(captioner.caption(pictures, attention=True))
     sizes: list[int] = []
 
-    def leaving(open_: np.ndarray) -> np.ndarray | None:
-        keep = leave_by_halves(open_)
+    def pruning(open_: np.ndarray) -> np.ndarray | None:
+        keep = prune_by_halves(open_)
         sizes.extend([] if keep is None else [len(keep)])
         return keep
 
     assert captioner.bundle.select_path is not None
-    captioner._decoder.select = sessions._session(captioner.bundle.select_path, captioner.device, 1)
-    captioner._decoder.leaving = leaving
+    captioner._decoder.select = open_session(captioner.bundle.select_path, captioner.device, 1)
+    captioner._decoder.pruning = pruning
     found = list(captioner.caption(pictures, attention=True))
     assert found == expected
     for one, other in zip(found, expected, strict=True):

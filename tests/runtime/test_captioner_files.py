@@ -14,7 +14,8 @@ from PIL import Image
 
 from batchcap.errors import ImageError, OptionError
 from batchcap.images import files
-from batchcap.runtime.captioner import Captioner, decoding_options
+from batchcap.runtime.captioner import Captioner
+from batchcap.runtime.decoding_defaults import decoding_options
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pipes and devices have no names there")
 
@@ -80,7 +81,7 @@ def test_files_and_arrays_share_batches(captioner: Captioner, photo: Path) -> No
 
 def test_no_thread_is_left_where_something_is_no_image(captioner: Captioner, photo: Path) -> None:
     before = set(threading.enumerate())
-    with pytest.raises(OptionError, match="is no picture"):
+    with pytest.raises(OptionError, match="is no image"):
         list(captioner.caption([photo, 3]))  # type: ignore[list-item]
     assert set(threading.enumerate()) <= before
 

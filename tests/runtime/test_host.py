@@ -15,8 +15,10 @@ from PIL import Image
 from batchcap import Captioner
 from batchcap.bundle.bundle import open_bundle
 from batchcap.errors import BundleError, DeviceError, OptionError
-from batchcap.runtime import sessions
-from batchcap.runtime.sessions import choose_device, usable_devices
+from batchcap.runtime import device_choice
+from batchcap.runtime.device import Device
+from batchcap.runtime.device_choice import choose_device, usable_devices
+from batchcap.runtime.sessions import open_sessions
 from batchcap.tools import doctor
 
 LEAVES_ALONE = """if True:
@@ -32,8 +34,8 @@ LEAVES_ALONE = """if True:
     streams, excepthook = (sys.stdout, sys.stderr), sys.excepthook
     from batchcap import Captioner
     from batchcap.run import pipeline
-    from batchcap.runtime import sessions
-    sessions._driver_names = lambda: ["Pretended"]
+    from batchcap.runtime import device_choice
+    device_choice._driver_names = lambda: ["Pretended"]
     for image in Captioner.load(sys.argv[1]).caption(sys.argv[2:]):
         print(image.failure.kind if image.failure else "captioned")
     print(warnings.filters == before, handler is not None, set_handler(None) == handler)
@@ -95,7 +97,7 @@ def test_a_number_of_threads_that_cannot_work(threads: object, tiny_bundle: Path
     bundle = open_bundle(tiny_bundle)
     for use in (
         lambda: Captioner.load(tiny_bundle, "cpu", threads=threads),  # type: ignore[arg-type]
-        lambda: sessions.open_sessions(bundle, choose_device("cpu"), threads),  # type: ignore[arg-type]
+        lambda: open_sessions(bundle, choose_device("cpu"), threads),  # type: ignore[arg-type]
     ):
         with pytest.raises(OptionError, match=f"^threads={threads!r}: must be from 1 to 1024"):
             use()
@@ -114,11 +116,11 @@ class Gpus:
     names = ("Broken", "Good", "Odd", "Better")
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sessions, "_driver_names", lambda: list(self.names))
-        monkeypatch.setattr(sessions, "_loads_cuda", lambda: True)
-        monkeypatch.setattr(sessions, "_session", self.session)
+        monkeypatch.setattr(device_choice, "_driver_names", lambda: list(self.names))
+        monkeypatch.setattr(device_choice, "_loads_cuda", lambda: True)
+        monkeypatch.setattr(device_choice, "open_session", self.session)
 
-    def session(self, model: object, device: sessions.Device, threads: int) -> None:
+    def session(self, model: object, device: Device, threads: int) -> None:
         if device.index == 0:
             raise DeviceError(
                 f"{device.name} ({device.description}) failed: uncorrectable ECC error", "See nvidia-smi."
@@ -140,7 +142,7 @@ def test_one_bad_gpu_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch) -
 
 def test_where_no_gpu_works_the_first_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     Gpus(monkeypatch)
-    monkeypatch.setattr(sessions, "_driver_names", lambda: ["Broken"])
+    monkeypatch.setattr(device_choice, "_driver_names", lambda: ["Broken"])
     with pytest.raises(DeviceError, match="ECC"):
         choose_device("cuda")
     assert "ECC" in choose_device("auto").note

@@ -22,8 +22,9 @@ from batchcap.cli.app import app
 from batchcap.errors import BundleError, MismatchError, OptionError
 from batchcap.options.run import RunOptions
 from batchcap.run import pipeline
-from batchcap.runtime.captioner import Captioner, in_precision
-from batchcap.runtime.sessions import Device
+from batchcap.runtime.captioner import Captioner
+from batchcap.runtime.device import Device
+from batchcap.runtime.precision import in_precision
 
 CPU = Device("cpu", 0, "CPU")
 GPU = Device("cuda", 0, "a GPU")

@@ -16,17 +16,15 @@ from bundles import GRID, build_bundle, random_tables, reseal, rewrite
 from onnx import TensorProto, helper, numpy_helper
 
 from batchcap.bundle.bundle import Bundle, open_bundle
-from batchcap.decoding.types import Step, StepOutput, leave_at_once, leave_by_halves
+from batchcap.decoding.pruning import prune_at_once, prune_by_halves
+from batchcap.decoding.types import StepOutput, Stepper
 from batchcap.errors import BundleError, DeviceError, OptionError
-from batchcap.runtime import sessions
+from batchcap.runtime import device_choice, onnx_session
 from batchcap.runtime.captioner import Captioner
-from batchcap.runtime.sessions import (
-    Decoder,
-    Device,
-    choose_device,
-    open_sessions,
-    usable_devices,
-)
+from batchcap.runtime.decoder import Decoder
+from batchcap.runtime.device import Device
+from batchcap.runtime.device_choice import choose_device, usable_devices
+from batchcap.runtime.sessions import open_sessions
 
 CPU, GPU = choose_device("cpu"), Device("cuda", 1, "Card")
 LEVELS = np.array([[10, 200, 30], [250, 0, 90], [130, 130, 130]], np.uint8)
@@ -45,12 +43,12 @@ def test_steps_follow_the_tables(tmp_path: Path, kind: dict[str, object]) -> Non
     encoder, decoder = open_sessions(open_bundle(build_bundle(tmp_path / "b", tables, **kind)), CPU)
     features = encoder(PIXELS.astype(kind.get("pixels", "uint8")))
     assert features.images == 3
-    stepper = decoder.start(features, 5)
+    stepper = decoder.start(features)
     random = np.random.default_rng(1)
     token, parent = np.full((3, 1), 1), np.zeros((3, 1), np.int64)
     row = np.array([[tables.first_row(levels)] for levels in LEVELS])
     for _ in range(4):
-        out = stepper.step(token, parent)
+        out = stepper.step(token, parent, candidates=5)
         row = tables.following[np.take_along_axis(row, parent, axis=1), token]
         assert out.log_prob.dtype == np.float32
         assert out.next_token.dtype == np.int64
@@ -67,9 +65,9 @@ def test_steps_follow_the_tables(tmp_path: Path, kind: dict[str, object]) -> Non
 
 def test_attention_comes_when_asked_for(tiny_bundle: Path) -> None:
     encoder, decoder = open_sessions(open_bundle(tiny_bundle), CPU)
-    stepper = decoder.start(encoder(PIXELS), 2)
+    stepper = decoder.start(encoder(PIXELS))
     token, parent = np.full((3, 1), 1), np.zeros((3, 1), np.int64)
-    looked = stepper.step(token, parent, attention=True).attention
+    looked = stepper.step(token, parent, candidates=2, attention=True).attention
     assert looked is not None
     assert looked.shape == (3, 1, GRID[0] * GRID[1])
     assert looked.sum(axis=2) == pytest.approx(1)
@@ -78,8 +76,8 @@ def test_attention_comes_when_asked_for(tiny_bundle: Path) -> None:
 def test_a_model_without_attention_gives_none(tmp_path: Path) -> None:
     bundle = open_bundle(build_bundle(tmp_path / "b", attention=False))
     encoder, decoder = open_sessions(bundle, CPU)
-    stepper = decoder.start(encoder(PIXELS), 2)
-    assert stepper.step(np.full((3, 1), 1), np.zeros((3, 1), np.int64), attention=True).attention is None
+    stepper = decoder.start(encoder(PIXELS))
+    assert stepper.step(np.full((3, 1), 1), np.zeros((3, 1), np.int64), candidates=2, attention=True).attention is None
 
 
 @pytest.mark.parametrize("kind", KINDS[:2])
@@ -89,12 +87,15 @@ def test_selected_images_go_on_as_if_alone(tmp_path: Path, kind: dict[str, objec
     begin = (np.full((3, 1), 1), np.zeros((3, 1), np.int64))
     first = (token, np.zeros((3, 2), np.int64))
     features = encoder(PIXELS)
-    whole, part = decoder.start(features, 4), decoder.start(features, 4)
+    whole, part = decoder.start(features), decoder.start(features)
     for stepper in (whole, part):
-        stepper.step(*begin)
-        stepper.step(*first)
+        stepper.step(*begin, candidates=4)
+        stepper.step(*first, candidates=4)
     part.select(np.array([2, 0]))
-    expected, found = whole.step(token, parent), part.step(token[[2, 0]], parent[[2, 0]])
+    expected, found = (
+        whole.step(token, parent, candidates=4),
+        part.step(token[[2, 0]], parent[[2, 0]], candidates=4),
+    )
     assert np.array_equal(found.next_token, expected.next_token[[2, 0]])
     assert found.log_prob == pytest.approx(expected.log_prob[[2, 0]], abs=1e-6)
 
@@ -102,7 +103,7 @@ def test_selected_images_go_on_as_if_alone(tmp_path: Path, kind: dict[str, objec
 def by_graph(decoder: Decoder, bundle: Bundle) -> Decoder:
     """As on a GPU: images leave by the graph, by halves; here on the CPU."""
     assert bundle.select_path is not None
-    decoder.select, decoder.leaving = sessions._session(bundle.select_path, CPU, 1), leave_by_halves
+    decoder.select, decoder.pruning = onnx_session.open_session(bundle.select_path, CPU, 1), prune_by_halves
     return decoder
 
 
@@ -111,17 +112,17 @@ def test_a_graph_selects_as_numpy_does(tmp_path: Path, kind: dict[str, object]) 
     bundle = open_bundle(build_bundle(tmp_path / "b", select=True, **kind))
     encoder, decoder = open_sessions(bundle, CPU)
     features = encoder(PIXELS.astype(kind.get("pixels", "uint8")))
-    one = decoder.start(features, 4)
+    one = decoder.start(features)
     assert decoder.select is None
-    assert decoder.leaving is leave_at_once
+    assert decoder.pruning is prune_at_once
     other = by_graph(Decoder(decoder.session, CPU, decoder.path, words=decoder.words, end=decoder.end), bundle).start(
-        features, 4
+        features
     )
     token, parent = np.full((3, 1), 1), np.zeros((3, 1), np.int64)
     random = np.random.default_rng(3)
     for kept in ([2, 0], [0, 1], [1]):
         for _ in range(2):
-            expected, found = one.step(token, parent), other.step(token, parent)
+            expected, found = (stepper.step(token, parent, candidates=4) for stepper in (one, other))
             assert np.array_equal(found.next_token, expected.next_token)
             assert np.array_equal(found.log_prob, expected.log_prob)
             parent = random.integers(0, token.shape[1], (len(token), 2))
@@ -142,7 +143,7 @@ class Sizes:
     def __init__(self) -> None:
         self.seen: list[int] = []
 
-    def __call__(self, stepper: Step) -> Step:
+    def __call__(self, stepper: Stepper) -> Stepper:
         self._stepper = stepper
         return self
 
@@ -159,7 +160,7 @@ def test_a_gpu_lets_images_leave_only_by_the_graph(tmp_path: Path) -> None:
     captioner = Captioner.load(build_bundle(tmp_path / "b", select=True), "cpu", 16, max_length=12)
     pictures = np.random.default_rng(4).integers(0, 256, (16, 1, 1, 3)).astype(np.uint8)
     session, path = captioner._decoder.session, captioner._decoder.path
-    graph = sessions._session(captioner.bundle.select_path, CPU, 1)
+    graph = onnx_session.open_session(captioner.bundle.select_path, CPU, 1)
     expected = list(captioner.caption(pictures))
     for select in (None, graph):
         decoder = Decoder(session, GPU, path, select, words=12, end=2)
@@ -177,11 +178,11 @@ def test_a_gpu_lets_images_leave_only_by_the_graph(tmp_path: Path) -> None:
 
 def test_results_stay_when_the_model_goes_on(tiny_bundle: Path) -> None:
     encoder, decoder = open_sessions(open_bundle(tiny_bundle), CPU)
-    stepper = decoder.start(encoder(PIXELS), 4)
-    first = stepper.step(np.full((3, 1), 1), np.zeros((3, 1), np.int64))
+    stepper = decoder.start(encoder(PIXELS))
+    first = stepper.step(np.full((3, 1), 1), np.zeros((3, 1), np.int64), candidates=4)
     before = first.log_prob.copy()
     for _ in range(5):
-        stepper.step(np.full((3, 1), 7), np.zeros((3, 1), np.int64))
+        stepper.step(np.full((3, 1), 7), np.zeros((3, 1), np.int64), candidates=4)
     assert np.array_equal(first.log_prob, before)
 
 
@@ -362,15 +363,15 @@ def test_a_graph_that_cannot_be_loaded(tiny_bundle: Path, tmp_path: Path) -> Non
 
 def test_a_graph_that_fails_while_running(tiny_bundle: Path) -> None:
     encoder, decoder = open_sessions(open_bundle(tiny_bundle), CPU)
-    stepper = decoder.start(encoder(PIXELS), 4)
+    stepper = decoder.start(encoder(PIXELS))
     with pytest.raises(BundleError, match=r"decoder\.onnx: its graph failed: "):
-        stepper.step(np.full((3, 1), 10_000), np.zeros((3, 1), np.int64))
+        stepper.step(np.full((3, 1), 10_000), np.zeros((3, 1), np.int64), candidates=4)
 
 
 def test_a_select_graph_that_fails_is_named(whole_bundle: Path) -> None:
     bundle = open_bundle(whole_bundle)
     encoder, decoder = open_sessions(bundle, CPU)
-    stepper = by_graph(decoder, bundle).start(encoder(PIXELS), 4)
+    stepper = by_graph(decoder, bundle).start(encoder(PIXELS))
     with pytest.raises(BundleError, match=r"select\.onnx: its graph failed: "):
         stepper.select(np.array([5]))
 
@@ -378,10 +379,10 @@ def test_a_select_graph_that_fails_is_named(whole_bundle: Path) -> None:
 def test_the_cpu_prints_nothing(tiny_bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
     bundle = open_bundle(tiny_bundle)
     encoder, decoder = open_sessions(bundle, choose_device("cpu"))
-    stepper = decoder.start(encoder(PIXELS), 4)
-    stepper.step(np.full((3, 1), 1), np.zeros((3, 1), np.int64))
+    stepper = decoder.start(encoder(PIXELS))
+    stepper.step(np.full((3, 1), 1), np.zeros((3, 1), np.int64), candidates=4)
     with pytest.raises(BundleError):
-        stepper.step(np.full((3, 1), 10_000), np.zeros((3, 1), np.int64))
+        stepper.step(np.full((3, 1), 10_000), np.zeros((3, 1), np.int64), candidates=4)
     assert capfd.readouterr() == ("", "")
 
 
@@ -463,7 +464,7 @@ def has_gpu() -> bool:
 def test_a_driver_that_onnxruntime_cannot_use(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sessions, "_driver_names", lambda: ["Pretended"])
+    monkeypatch.setattr(device_choice, "_driver_names", lambda: ["Pretended"])
     with pytest.raises(DeviceError, match="onnxruntime can") as error:
         choose_device("cuda")
     assert 'pip install "batchcap[cuda]"' in error.value.fix
@@ -479,11 +480,13 @@ def test_a_gpu_says_what_the_cpu_says(tmp_path: Path, select: bool) -> None:
     bundle, outputs = open_bundle(build_bundle(tmp_path / "b", select=select)), []
     for device in (CPU, choose_device("cuda")):
         encoder, decoder = open_sessions(bundle, device)
-        stepper = decoder.start(encoder(PIXELS), 4)
-        stepper.step(np.full((3, 1), 1), np.zeros((3, 1), np.int64))
-        stepper.step(np.array([[4, 5], [6, 7], [8, 9]]), np.zeros((3, 2), np.int64))
+        stepper = decoder.start(encoder(PIXELS))
+        stepper.step(np.full((3, 1), 1), np.zeros((3, 1), np.int64), candidates=4)
+        stepper.step(np.array([[4, 5], [6, 7], [8, 9]]), np.zeros((3, 2), np.int64), candidates=4)
         stepper.select(np.array([2, 0]))
-        outputs.append(stepper.step(np.array([[4, 5], [6, 7]]), np.array([[1, 0], [0, 0]]), attention=True))
+        outputs.append(
+            stepper.step(np.array([[4, 5], [6, 7]]), np.array([[1, 0], [0, 0]]), candidates=4, attention=True)
+        )
     cpu, gpu = outputs
     assert np.array_equal(cpu.next_token, gpu.next_token)
     assert cpu.log_prob == pytest.approx(gpu.log_prob, abs=1e-5)
@@ -507,7 +510,7 @@ def test_a_gpu_says_what_the_cpu_says(tmp_path: Path, select: bool) -> None:
     ],
 )
 def test_what_a_device_can_raise(device: Device, error: Exception, message: str, fix: str) -> None:
-    found = sessions._failure(error, device, Path("decoder.onnx"), "its graph failed")
+    found = onnx_session._failure(error, device, Path("decoder.onnx"), "its graph failed")
     assert isinstance(found, DeviceError)
     assert re.match(message, found.message)
     assert "\n" not in found.message
@@ -515,7 +518,7 @@ def test_what_a_device_can_raise(device: Device, error: Exception, message: str,
 
 
 def test_the_probe_is_the_model_it_says() -> None:
-    model = onnx.load_from_string(sessions._PROBE)
+    model = onnx.load_from_string(device_choice._PROBE)
     onnx.checker.check_model(model, full_check=True)
     assert [(n.op_type, list(n.input), list(n.output)) for n in model.graph.node] == [("Identity", ["x"], ["y"])]
 
@@ -533,7 +536,7 @@ def test_the_probe_is_the_model_it_says() -> None:
 def test_which_processors_need_slower_products(text: str | None, expected: bool, tmp_path: Path) -> None:
     if text is not None:
         (tmp_path / "cpuinfo").write_text(text)
-    assert sessions._may_overflow(tmp_path / "cpuinfo") is expected
+    assert onnx_session._may_overflow(tmp_path / "cpuinfo") is expected
 
 
 def test_slower_products_are_asked_for_where_they_are_needed(
@@ -541,8 +544,8 @@ def test_slower_products_are_asked_for_where_they_are_needed(
 ) -> None:
     """Read back from a real session: onnxruntime takes any name of a setting, misspelt ones too."""
     for needed in (True, False):
-        monkeypatch.setattr(sessions, "_may_overflow", lambda _, needed=needed: needed)
-        options = sessions._session(tiny_bundle / "encoder.onnx", choose_device("cpu"), 1).get_session_options()
+        monkeypatch.setattr(onnx_session, "_may_overflow", lambda _, needed=needed: needed)
+        options = onnx_session.open_session(tiny_bundle / "encoder.onnx", choose_device("cpu"), 1).get_session_options()
         found = []
         with contextlib.suppress(RuntimeError):
             found.append(options.get_session_config_entry("session.x64quantprecision"))

@@ -24,7 +24,7 @@ from batchcap.bundle.manifest import (
     Provenance,
 )
 from batchcap.errors import ExportError
-from batchcap.runtime.captioner import decoding_options
+from batchcap.runtime.decoding_defaults import decoding_options
 from batchcap_export.convert.graphs import (
     OPSET,
     compact,

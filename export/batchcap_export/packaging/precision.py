@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 
 from batchcap.bundle.bundle import Bundle
 from batchcap.bundle.manifest import DECODER_FILE, SELECT_FILE, Variant, graph_file
-from batchcap.decoding.types import Ids, Step, StepOutput
+from batchcap.decoding.types import Ids, StepOutput, Stepper
 from batchcap.errors import ExportError
 from batchcap.options.precision import VariantName
-from batchcap.runtime.captioner import Captioner, decoding_options
-from batchcap.runtime.sessions import Stepper, choose_device
+from batchcap.runtime.captioner import Captioner
+from batchcap.runtime.decoder import OnnxStepper
+from batchcap.runtime.decoding_defaults import decoding_options
+from batchcap.runtime.device_choice import choose_device
 from batchcap_export.convert.graphs import convert_select
 from batchcap_export.convert.lowering import Feed, in_float16, in_int8
 from batchcap_export.data import datasets, images
@@ -246,15 +248,15 @@ class _Recorder:
     def __init__(self) -> None:
         self.feeds: list[Feed] = []
 
-    def __call__(self, stepper: Step) -> Step:
-        assert isinstance(stepper, Stepper)  # the captioner's own
+    def __call__(self, stepper: Stepper) -> Stepper:
+        assert isinstance(stepper, OnnxStepper)  # the captioner's own
         self._stepper = stepper
         return self
 
-    def step(self, token: Ids, parent: Ids, *, attention: bool = False, candidates: int | None = None) -> StepOutput:
+    def step(self, token: Ids, parent: Ids, *, candidates: int, attention: bool = False) -> StepOutput:
         one = np.array([1], np.int64)  # how many words are shown changes no range
         self.feeds.append({"token": token, "parent": parent, "candidates": one, **self._stepper.carried})
-        return self._stepper.step(token, parent, attention=attention, candidates=candidates)
+        return self._stepper.step(token, parent, candidates=candidates, attention=attention)
 
     def select(self, rows: Ids) -> None:
         self._stepper.select(rows)

@@ -12,8 +12,9 @@ from pathlib import Path
 from batchcap.bundle.bundle import Bundle
 from batchcap.bundle.detokenizer import Text
 from batchcap.errors import ExportError, MissingExtraError
-from batchcap.runtime.captioner import Captioner, decoding_options
-from batchcap.runtime.sessions import choose_device
+from batchcap.runtime.captioner import Captioner
+from batchcap.runtime.decoding_defaults import decoding_options
+from batchcap.runtime.device_choice import choose_device
 from batchcap_export.data.datasets import standardize
 
 _SIGNATURE = (

@@ -16,8 +16,10 @@ from batchcap.bundle.bundle import Bundle
 from batchcap.bundle.detokenizer import Text
 from batchcap.bundle.token_lookup import banned_tokens
 from batchcap.errors import ExportError
-from batchcap.runtime import sessions
-from batchcap.runtime.captioner import Captioner, decoding_options
+from batchcap.runtime.captioner import Captioner
+from batchcap.runtime.decoding_defaults import decoding_options
+from batchcap.runtime.device_choice import choose_device
+from batchcap.runtime.sessions import open_sessions
 from batchcap_export.model.beams import gather_beams
 from batchcap_export.model.captioner import CaptionModel, Runnable
 from batchcap_export.options.bundles import MIN_IMAGES
@@ -97,7 +99,7 @@ def check_parity(
     decoding = decoding_options(bundle.manifest, search="beam", beam_size=_BEAMS, num_captions=1)
     banned = banned_tokens(bundle, decoding)
     expected = reference_captions(original, pixels, decoding, tokens.start, tokens.end, banned)
-    runtime = Captioner(bundle.with_text(Text()), decoding, sessions.choose_device("cpu"))
+    runtime = Captioner(bundle.with_text(Text()), decoding, choose_device("cpu"))
     texts = [bundle.vocabulary.detokenize(e.tokens) for e in expected]
     captions = []
     for start in range(0, len(pixels), 32):
@@ -138,7 +140,7 @@ def _judge(
 
 def _compare_tensors(original: Runnable, bundle: Bundle, pixels: NDArray[Any]) -> tuple[Difference, ...]:
     """The encoder's outputs that both have, then three decoder steps over the whole vocabulary."""
-    encoder, decoder = sessions.open_sessions(bundle, sessions.choose_device("cpu"))
+    encoder, decoder = open_sessions(bundle, choose_device("cpu"))
     states, memories = original.encode(tf.constant(pixels))
     features = encoder(pixels)
     given = {n: t if isinstance(t, np.ndarray) else t.numpy() for n, t in features.tensors.items()}
@@ -146,7 +148,7 @@ def _compare_tensors(original: Runnable, bundle: Bundle, pixels: NDArray[Any]) -
     wanted |= {f"memory.{n}": np.asarray(m) for n, m in memories.items()}
     out = [_difference(f"encoder {name}", want, given[name]) for name, want in wanted.items() if name in given]
     words = len(bundle.vocabulary)
-    stepper = decoder.start(features, words)
+    stepper = decoder.start(features)
     state = {name: s[:, None] for name, s in states.items()}
     token = np.full((len(pixels), 1), bundle.manifest.tokens.start, np.int64)
     parent = np.zeros_like(token)
@@ -154,7 +156,7 @@ def _compare_tensors(original: Runnable, bundle: Bundle, pixels: NDArray[Any]) -
         chosen = {n: gather_beams(s, tf.constant(parent)) for n, s in state.items()}
         logits, state, _ = original.step(tf.constant(token), chosen, memories)
         want = np.asarray(tf.nn.log_softmax(logits))
-        got = stepper.step(token, parent)
+        got = stepper.step(token, parent, candidates=words)
         by_word = np.empty_like(want)
         np.put_along_axis(by_word, got.next_token, got.log_prob, axis=-1)
         out.append(_difference(name, want, by_word))
@@ -179,14 +181,14 @@ def copying_cost(bundle: Bundle, pixels: NDArray[Any]) -> float:
     Args:
         pixels: [N, H, W, 3], of which at most 32 are used.
     """
-    encoder, decoder = sessions.open_sessions(bundle, sessions.choose_device("cpu"))
-    few = pixels[:32]
+    encoder, decoder = open_sessions(bundle, choose_device("cpu"))
+    few, shown = pixels[:32], _BEAMS + 1
     steps = []
     for images, beams in ((few, _BEAMS), (np.concatenate([few] * _BEAMS), 1)):
-        stepper = decoder.start(encoder(images), _BEAMS + 1)
+        stepper = decoder.start(encoder(images))
         token = np.full((len(images), beams), bundle.manifest.tokens.start, np.int64)
-        stepper.step(token[:, :1], np.zeros_like(token[:, :1]))
-        steps.append(partial(stepper.step, token, np.zeros_like(token)))
+        stepper.step(token[:, :1], np.zeros_like(token[:, :1]), candidates=shown)
+        steps.append(partial(stepper.step, token, np.zeros_like(token), candidates=shown))
     # In turn, and the quickest of each: what else the machine does must not look like a cost.
     copied, shared = np.min([[_seconds(step) for step in steps] for _ in range(_TIMED)], axis=0)
     return float(copied / shared)

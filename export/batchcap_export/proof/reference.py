@@ -1,6 +1,7 @@
 """Beam search written as plainly as its definition, over the original model: the oracle that a bundle must agree with.
 
-It shares no code with `batchcap.decoding.search`: one image at a time, the whole vocabulary on the host, Python lists.
+It shares no code with `batchcap.decoding`, on purpose: one image at a time, the whole vocabulary on the host, Python
+lists.
 """
 
 from __future__ import annotations

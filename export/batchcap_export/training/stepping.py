@@ -12,6 +12,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from batchcap.bundle.vocabulary import Vocabulary
+from batchcap.decoding.types import Ids, StepOutput, Stepper
 from batchcap.images.preprocess import Preprocess
 from batchcap_export.architectures.table import Architecture
 from batchcap_export.model.beams import next_words
@@ -44,46 +45,36 @@ class TrainedCaptioner:
 
 
 class KerasDecoder:
-    """A decoder as `batchcap.runtime.sessions.Decoder`, in Keras: how training captions without ONNX."""
+    """A decoder as `batchcap.runtime.decoder.Decoder`, in Keras: how training captions without ONNX."""
 
-    def __init__(self, step: Step, candidates: int) -> None:
+    def __init__(self, step: Step) -> None:
         # Traced once for the first step and once for the others, whatever the batch.
         self._next = tf.function(
             lambda token, parent, shown, states, memories: next_words(step, token, parent, shown, states, memories),
             reduce_retracing=True,
         )
-        self._candidates = candidates
 
     def start(self, states: Tensors, memories: Tensors) -> KerasStepper:
-        """The steps of a batch: states and memories [B, ...]."""
-        return KerasStepper(self._next, self._candidates, states, memories)
+        """Begin to caption the images of states and memories [B, ...]."""
+        return KerasStepper(self._next, states, memories)
 
 
-class KerasStepper:
-    """The step protocol of `batchcap.decoding.search` over a Keras decoder."""
+class KerasStepper(Stepper):
+    """A Keras decoder that is captioning one batch."""
 
-    def __init__(self, following: Callable[..., Any], candidates: int, states: Tensors, memories: Tensors) -> None:
-        self._next, self._candidates, self._memories = following, candidates, memories
+    def __init__(self, following: Callable[..., Any], states: Tensors, memories: Tensors) -> None:
+        self._next, self._memories = following, memories
         self._states = {name: state[:, None] for name, state in states.items()}
 
-    def step(
-        self,
-        token: NDArray[np.int64],
-        parent: NDArray[np.int64],
-        *,
-        attention: bool = False,
-        candidates: int | None = None,
-    ) -> Any:
-        """See `batchcap.runtime.sessions.Stepper.step`."""
-        from batchcap.runtime.sessions import StepOutput
-
-        shown = tf.constant(self._candidates if candidates is None else candidates)
+    def step(self, token: Ids, parent: Ids, *, candidates: int, attention: bool = False) -> StepOutput:
+        """See `batchcap.decoding.types.Stepper.step`."""
+        shown = tf.constant(candidates)
         result = self._next(tf.constant(token), tf.constant(parent), shown, self._states, self._memories)
         self._states = result[2]
-        looked = np.asarray(result[3]) if attention and result[3] is not None else None
-        return StepOutput(np.asarray(result[0]), np.asarray(result[1]), looked)
+        weights = np.asarray(result[3]) if attention and result[3] is not None else None
+        return StepOutput(np.asarray(result[0]), np.asarray(result[1]), weights)
 
-    def select(self, rows: NDArray[np.int64]) -> None:
+    def select(self, rows: NDArray[np.intp]) -> None:
         """Keep these images only."""
         keep = tf.constant(rows)
         self._states = {name: tf.gather(state, keep) for name, state in self._states.items()}

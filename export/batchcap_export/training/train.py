@@ -198,23 +198,24 @@ def caption_features(
     captioner: TrainedCaptioner, features: NDArray[np.float16], decoding: DecodingOptions
 ) -> list[str]:
     """The best caption of each image from its features [N, R, F], by the runtime's search over the Keras decoder."""
-    from batchcap.decoding.search import candidates_needed, search
+    from batchcap.decoding.driver import search
+    from batchcap.decoding.request import SearchRequest
 
     ids = {word: i for i, word in enumerate(captioner.vocabulary.words)}
     banned = [ids[word] for word in (datasets.PADDING, datasets.START, datasets.UNKNOWN)]
-    decoder = KerasDecoder(captioner.step, candidates_needed(decoding, len(ids), banned))
+    decoder = KerasDecoder(captioner.step)
     out = []
     for start in range(0, len(features), SCORED_BATCH):
         rows = tf.constant(features[start : start + SCORED_BATCH].astype(np.float32))
-        found = search(
-            decoder.start(*captioner.begin(rows)),
-            len(rows),
-            decoding,
+        request = SearchRequest(
+            images=len(rows),
+            options=decoding,
             start=ids[datasets.START],
             end=ids[datasets.END],
             vocabulary_size=len(ids),
             banned=banned,
         )
+        found = search(decoder.start(*captioner.begin(rows)), request)
         out += [captioner.vocabulary.detokenize(best[0].tokens) for best in found]
     return out
 

@@ -23,12 +23,15 @@ from tiny_captioner import captioner
 from batchcap.bundle.bundle import Bundle, open_bundle
 from batchcap.cli.app import app
 from batchcap.errors import ExportError
-from batchcap.runtime.captioner import Captioner, decoding_options, in_precision
-from batchcap.runtime.sessions import choose_device
+from batchcap.runtime.captioner import Captioner
+from batchcap.runtime.decoding_defaults import decoding_options
+from batchcap.runtime.device_choice import choose_device
+from batchcap.runtime.precision import in_precision
 from batchcap_export.convert.lowering import in_float16
+from batchcap_export.options.bundles import BundleOptions, Precisions
 from batchcap_export.packaging import bundling
-from batchcap_export.packaging.bundling import BundleOptions, export_model
-from batchcap_export.packaging.precision import Precisions, add_variants, prepare_trial
+from batchcap_export.packaging.bundling import export_model
+from batchcap_export.packaging.precision import add_variants, prepare_trial
 from batchcap_export.proof.evaluate import Evaluation, caption_files
 
 SOURCE = TESTS / "tiny_captioner.py"

@@ -26,8 +26,9 @@ from batchcap.bundle.detokenizer import Text
 from batchcap.bundle.manifest import Metric
 from batchcap.errors import ExportError
 from batchcap.images.decode import orientation
-from batchcap.runtime.captioner import Captioner, decoding_options
-from batchcap.runtime.sessions import choose_device
+from batchcap.runtime.captioner import Captioner
+from batchcap.runtime.decoding_defaults import decoding_options
+from batchcap.runtime.device_choice import choose_device
 from batchcap_export.data import images
 from batchcap_export.importers.im2txt import frozen
 from batchcap_export.model.captioner import Say
