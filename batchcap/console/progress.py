@@ -21,7 +21,7 @@ from batchcap.console.terminal import (
 )
 
 if TYPE_CHECKING:
-    from batchcap.run.progress import Progress, Start
+    from batchcap.run.figures import Progress, Start
 
 LINE_SECONDS: Final = 30.0
 # What those who made a model write where not everyone may use it for everything.

@@ -16,7 +16,7 @@ from batchcap.console.terminal import (
 from batchcap.images.kinds import advice, is_noteworthy
 
 if TYPE_CHECKING:
-    from batchcap.run.progress import Summary
+    from batchcap.run.figures import Summary
 
 
 def show_summary(summary: Summary, verbosity: int = 0) -> None:
@@ -49,8 +49,8 @@ def _known(summary: Summary, where: str) -> str:
 
 def _unread_lines(summary: Summary, verbosity: int) -> Iterable[str]:
     """What may hold images first; other files are a number only, until somebody asks with ``-v``."""
-    notable = [(kind, count) for kind, count in summary.unread if is_noteworthy(kind)]
-    others = [(kind, count) for kind, count in summary.unread if not is_noteworthy(kind)]
+    notable = [(kind, count) for kind, count in summary.unread.kinds.most_common() if is_noteworthy(kind)]
+    others = [(kind, count) for kind, count in summary.unread.kinds.most_common() if not is_noteworthy(kind)]
     total = sum(count for _, count in others)
     if notable:
         count = sum(count for _, count in notable)
@@ -63,8 +63,8 @@ def _unread_lines(summary: Summary, verbosity: int) -> Iterable[str]:
         yield from (f"    {line}" for line in advice(kind for kind, _ in notable))
         if others:
             yield f"    other files: {_listed(others, verbosity)}"
-        if summary.links:
-            yield f"  {several(summary.links, 'link')} left out: what they lead to comes under another name."
+        if summary.unread.links:
+            yield f"  {several(summary.unread.links, 'link')} left out: what they lead to comes under another name."
 
 
 def _listed(kinds: Sequence[tuple[str, int]], verbosity: int) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from batchcap.errors import DuplicateKeyError, InputNotFoundError, OptionError
@@ -28,48 +28,61 @@ from batchcap.images.walk import (
 from batchcap.records import ImageRef, Key
 from batchcap.roots import Root, is_within, record_path, spelled_in
 
-__all__ = ["SUFFIXES", "count", "discover", "root_of"]
+__all__ = ["SUFFIXES", "Inputs", "count", "discover", "resolve"]
 
 
-def discover(inputs: Sequence[Path], root: Path | None = None, unread: Unread | None = None) -> Iterator[ImageRef]:
-    """Find the pictures under ``inputs``, in the order given; what two inputs share comes out the first time only.
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Inputs that are there, and the folder that paths are relative to. Make it with `resolve`."""
+
+    resolved: tuple[Input, ...]
+    """In the order given, spelled as below the root where they lie in it."""
+    root: Root
+
+    def images(self, unread: Unread | None = None) -> Iterator[ImageRef]:
+        """Find the images, in the order of the inputs; what two inputs share comes out the first time only.
+
+        Args:
+            unread: counts what lies in the folders and is not read, as far as the iterator has come.
+
+        Returns:
+            A lazy iterator. Only the names of the folders between an input and the current file are in memory, and what
+            was reached through links. What cannot be read (a folder without permission, a file that vanished, a
+            dangling link) comes out as an `ImageRef` with ``failure``.
+
+        Raises:
+            DuplicateKeyError: two different files would get one key.
+        """
+        named = _keys_of_files(self.resolved, self.root.folder)
+        return _refs(walk(self.resolved, unread), self.root.folder, named)
+
+
+def resolve(inputs: Sequence[Path], root: Path | None = None) -> Inputs:
+    """Look at every input, before anything is listed.
 
     Args:
         inputs: folders (searched to the bottom) and files.
         root: record paths are relative to this folder; None: the input if it is one folder alone, else the current
             folder. What lies outside keeps its absolute path.
-        unread: counts what lies in the folders and is not read, as far as the iterator has come.
-
-    Returns:
-        A lazy iterator. Only the names of the folders between an input and the current file are in memory, and what was
-        reached through links. What cannot be read (a folder without permission, a file that vanished, a dangling link)
-        comes out as an `ImageRef` with ``failure``.
 
     Raises:
-        InputNotFoundError: at once, before anything is listed: an input does not exist or is neither folder nor file.
-        OptionError: at once: ``root`` is no folder, or has nothing to do with any input.
-        DuplicateKeyError: two different files would get one key.
+        InputNotFoundError: an input does not exist or is neither folder nor file.
+        OptionError: ``root`` is no folder, or has nothing to do with any input.
     """
     resolved, base = _resolve_all(inputs, root)
-    named = _keys_of_files(resolved, base)
-    return _refs(walk(resolved, unread), base, named)
+    return Inputs(tuple(resolved), Root(base, tuple(each.file for each in resolved)))
 
 
-def root_of(inputs: Sequence[Path], root: Path | None = None) -> Root:
-    """The folder that the paths of `discover` are relative to, with the same arguments.
-
-    Raises:
-        InputNotFoundError, OptionError: as `discover`.
-    """
-    resolved, base = _resolve_all(inputs, root)
-    return Root(base, tuple(each.file for each in resolved))
+def discover(inputs: Sequence[Path], root: Path | None = None, unread: Unread | None = None) -> Iterator[ImageRef]:
+    """`resolve`, and the images that `Inputs.images` finds; raises as both of them, at once."""
+    return resolve(inputs, root).images(unread)
 
 
 def count(inputs: Sequence[Path]) -> int:
-    """How many `ImageRef`s `discover` gives for ``inputs``.
+    """How many images `discover` finds in ``inputs``.
 
     Raises:
-        InputNotFoundError: as `discover`.
+        InputNotFoundError: as `resolve`.
     """
     return sum(1 for _ in walk([_resolve(path) for path in inputs]))
 

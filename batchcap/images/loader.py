@@ -1,6 +1,6 @@
 """Files to batches of pixels: a bounded pool of threads, the order kept, failures as values.
 
-Decoding and resizing release the interpreter lock, so threads use all cores. Each picture has its row in a batch buffer
+Decoding and resizing release the interpreter lock, so threads use all cores. Each image has its row in a batch buffer
 before a thread takes it; the buffers are used again once the consumer releases a batch.
 """
 
@@ -9,9 +9,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final, TypeAlias
@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from batchcap.errors import ImageError
 from batchcap.images import files
 from batchcap.images.decode import decode_image, salvage_image
-from batchcap.images.giants import Giants
 from batchcap.images.opening import give_memory_back, peek_cost
 from batchcap.images.preprocess import Preprocess, apply
 from batchcap.images.resize import Pixels
@@ -53,6 +52,9 @@ class Loaded:
 
 
 Outcome: TypeAlias = Loaded | Failure
+
+DecodingContext: TypeAlias = Callable[[ImageRef, int], AbstractContextManager[None]]
+"""Called in a thread with an image and the bytes of memory that decoding it takes; the image is decoded within."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +131,12 @@ class _Budget:
 class _Loader:
     """What the threads share."""
 
-    def __init__(self, how: Preprocess, workers: int, *, accept_damaged: bool, giants: Giants | None) -> None:
+    def __init__(
+        self, how: Preprocess, workers: int, *, accept_damaged: bool, decoding: DecodingContext | None
+    ) -> None:
         self.how = how
         self.accept_damaged = accept_damaged
-        self.giants = giants or Giants(None)
+        self.decoding: DecodingContext = decoding or (lambda _ref, _cost: nullcontext())
         self.pool = ThreadPoolExecutor(workers, thread_name_prefix="batchcap-load")
         # Two budgets, always taken in this order and given back in the other, cannot block each other.
         self.files = _Budget(workers * _FILE_BYTES_A_WORKER)
@@ -170,7 +174,7 @@ class _Loader:
             with watch:
                 data = files.read(stream, size)
                 cost = peek_cost(data)
-            with self.pictures.hold(cost), self.giants.note(ref, cost), watch:
+            with self.pictures.hold(cost), self.decoding(ref, cost), watch:
                 loaded = self._pixels(data, row)
                 if cost >= _LARGE:
                     give_memory_back()
@@ -220,7 +224,7 @@ def load(
     workers: int = 0,
     *,
     accept_damaged: bool = False,
-    giants: Giants | None = None,
+    decoding: DecodingContext | None = None,
 ) -> Generator[Batch, None, None]:
     """Read, decode and resize pictures in threads, a few batches ahead of the consumer.
 
@@ -234,7 +238,7 @@ def load(
         batch_size: rows of a batch.
         workers: threads; 0: one for each core this process may use.
         accept_damaged: take what can be decoded of truncated and damaged images; `Loaded.damaged` says so.
-        giants: where large images are noted before they are decoded.
+        decoding: makes the context in which an image is decoded.
 
     Yields:
         Batches in the order of ``refs``. Call `Batch.release` when done with the pixels; the consumer may hold as many
@@ -246,7 +250,7 @@ def load(
     free: deque[Pixels] = deque(maxlen=ahead + 3)
     source = iter(refs)
     drafts: deque[_Draft] = deque()
-    loader = _Loader(how, workers, accept_damaged=accept_damaged, giants=giants)
+    loader = _Loader(how, workers, accept_damaged=accept_damaged, decoding=decoding)
     try:
         while True:
             while len(drafts) <= ahead and (first := next(source, None)) is not None:

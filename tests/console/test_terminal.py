@@ -22,10 +22,11 @@ from typer.main import get_command
 from typer.testing import Result
 
 from batchcap.cli.app import app
+from batchcap.console import progress as bars
 from batchcap.console import summary, tables, terminal
 from batchcap.console.progress import Display, Steps
 from batchcap.images import discovery
-from batchcap.run.progress import Progress, StageSeconds, Start, Tally
+from batchcap.run.figures import Progress, StageSeconds, Start, Summary
 
 COUNT = 6
 ORIGIN = ("0..255", "0..1", "-1..1", "caffe", "torch", "bilinear", "bilinear-antialias", "bilinear-tf1")
@@ -95,7 +96,7 @@ def test_names_on_a_real_terminal_stay_on_their_line(photos: Path, tmp_path: Pat
 
 def test_brackets_in_the_name_of_a_job_are_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Console(file=io.StringIO(), force_terminal=True, width=100)
-    monkeypatch.setattr(progress, "err", lambda: screen)
+    monkeypatch.setattr(bars, "err", lambda: screen)
     with Steps() as steps:
         steps("scoring [red]/[dim]", 1, 2)
     assert "scoring [red]/[dim]" in screen.file.getvalue()  # type: ignore[attr-defined]
@@ -150,10 +151,7 @@ def test_durations(seconds: float, text: str) -> None:
 
 
 def stopped(output: Path, **fields: Any) -> str:
-    tally = Tally()
-    for name, value in fields.items():
-        setattr(tally, name, value)
-    return summary._stopped_text(tally.summary(output, overwrite=True, interrupted=2), str(output))
+    return summary._stopped_text(Summary(output=output, overwrite=True, interrupted=2, **fields), str(output))
 
 
 def test_a_stopped_overwrite_says_what_became_of_the_output() -> None:
@@ -275,7 +273,7 @@ def test_the_bar_is_not_red(photos: Path, tmp_path: Path, tiny_bundle: Path) -> 
 @pytest.mark.parametrize(("columns", "rate"), [(80, "198/s"), (200, "198 images/s")])
 def test_the_bar_of_a_long_run_fits(columns: int, rate: str, monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Console(file=io.StringIO(), force_terminal=True, width=columns, color_system=None)
-    monkeypatch.setattr(progress, "err", lambda: screen)
+    monkeypatch.setattr(bars, "err", lambda: screen)
     now = 0.0
     with Display(clock=lambda: now) as display:
         now = 600.0

@@ -118,14 +118,14 @@ def test_unrounded_pixels_take_no_more(tmp_path: Path, method: str) -> None:
 
 
 @pytest.mark.parametrize(("side", "workers", "bound"), [(5600, 3, 768), (8600, 2, 600)])
-def test_several_giants_at_once(tmp_path: Path, side: int, workers: int, bound: int) -> None:
+def test_several_large_at_once(tmp_path: Path, side: int, workers: int, bound: int) -> None:
     """Four together take no more than the budget of all threads, or one of them alone where that is more; MiB."""
-    (tmp_path / "giants").mkdir()
-    even("RGBA", side).save(tmp_path / "giants" / "0.png", compress_level=1)
+    (tmp_path / "large").mkdir()
+    even("RGBA", side).save(tmp_path / "large" / "0.png", compress_level=1)
     for number in range(1, 4):
-        (tmp_path / "giants" / f"{number}.png").write_bytes((tmp_path / "giants" / "0.png").read_bytes())
+        (tmp_path / "large" / f"{number}.png").write_bytes((tmp_path / "large" / "0.png").read_bytes())
     even("RGBA", 64).save(tmp_path / "small.png")
-    arguments = [str(tmp_path / "giants"), str(tmp_path / "small.png"), str(workers)]
+    arguments = [str(tmp_path / "large"), str(tmp_path / "small.png"), str(workers)]
     done = subprocess.run([sys.executable, "-c", MANY, *arguments], capture_output=True, text=True, check=True)
     good, taken = map(int, done.stdout.split())
     assert good == 4

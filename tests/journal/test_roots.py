@@ -21,7 +21,7 @@ from batchcap.options.run import RunOptions
 from batchcap.records import ImageRef, Record
 from batchcap.roots import Root, file_of, root_folder, root_text
 from batchcap.run import pipeline
-from batchcap.run.progress import Summary
+from batchcap.run.figures import Summary
 from batchcap.system.output_files import own_file
 
 Run = Callable[..., Summary]

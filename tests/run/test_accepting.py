@@ -15,7 +15,7 @@ from PIL import Image
 from batchcap.options.output import Format
 from batchcap.options.run import RunOptions
 from batchcap.run import pipeline
-from batchcap.run.progress import Summary
+from batchcap.run.figures import Summary
 from batchcap.runtime.captioner import Captioner
 
 

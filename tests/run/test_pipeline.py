@@ -26,7 +26,8 @@ from batchcap.journal import journal
 from batchcap.options.run import RunOptions
 from batchcap.records import Record
 from batchcap.run import pipeline
-from batchcap.run.progress import Progress, Start, Summary
+from batchcap.run.figures import Progress, Start, Summary
+from batchcap.run.watching import Report
 from batchcap.runtime.captioner import Captioner
 from batchcap.system.interrupts import Interrupted
 from batchcap.tools import bench
@@ -43,7 +44,7 @@ def output(tmp_path: Path) -> Path:
     return tmp_path / "out.jsonl"
 
 
-def run(photos: Path, output: Path, model: Path, report: pipeline.Report | None = None, **settings: Any) -> Summary:
+def run(photos: Path, output: Path, model: Path, report: Report | None = None, **settings: Any) -> Summary:
     decoding = {name: settings.pop(name) for name in ("beam_size", "num_captions") if name in settings}
     options = RunOptions(inputs=(photos,), output=output, model=str(model), device="cpu", **settings)
     return pipeline.run(options, decoding, report)

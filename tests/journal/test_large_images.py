@@ -16,20 +16,21 @@ from photos import write_photos
 from PIL import Image
 
 from batchcap.images import loader
-from batchcap.images.giants import GIANT, Giants
+from batchcap.journal.large_images import LARGE, LargeImages
 from batchcap.options.run import RunOptions
 from batchcap.records import Failure, ImageRef, Record
 from batchcap.run import pipeline
-from batchcap.run.progress import Summary
+from batchcap.run.figures import Summary
 from batchcap.system.output_files import own_file
 
-# The real decoder is called, and the system ends the process while a giant is under way, as it does for want of memory.
+# The real decoder is called, and the system ends the process while a large image is being decoded, as it does for want
+# of memory.
 KILLED = """
 import os, signal, sys, time
 from pathlib import Path
 from batchcap.images import loader
 from batchcap.run import pipeline
-from batchcap.options.decoding import RunOptions
+from batchcap.options.run import RunOptions
 from batchcap.system.output_files import own_file
 decode = loader.decode_image
 def watched(data, dct):
@@ -92,7 +93,7 @@ def test_one_kill_is_not_held_against_an_image(photos: Path, tmp_path: Path, tin
     assert sorted(file.name for file in tmp_path.iterdir()) == ["out.jsonl", "photos"]
 
 
-# As the command line runs it, with a decoder that hangs while a giant is under way.
+# As the command line runs it, with a decoder that hangs while a large image is under way.
 HANGING = """
 import sys, time
 from batchcap.cli import app as cli
@@ -164,19 +165,19 @@ def ref(name: str, size: int = 9) -> ImageRef:
 def test_what_several_threads_note(tmp_path: Path) -> None:
     """Those that are over are forgotten; those under way at the end are known to the next run, until it says so."""
     output = tmp_path / "o.jsonl"
-    first = Giants(output)
-    first_try = first.note(ref("kept"), GIANT)
+    first = LargeImages(output)
+    first_try = first.note(ref("kept"), LARGE)
     first_try.__enter__()
-    giants = Giants(output)
-    assert [each.failure for each in giants.refuse([ref("kept")])] == [None]
-    kept = giants.note(ref("kept"), GIANT)
+    large = LargeImages(output)
+    assert [each.failure for each in large.refuse([ref("kept")])] == [None]
+    kept = large.note(ref("kept"), LARGE)
     kept.__enter__()
-    with giants.note(ref("over"), GIANT), giants.note(ref("small"), GIANT - 1):
+    with large.note(ref("over"), LARGE), large.note(ref("small"), LARGE - 1):
         pass
     with own_file(output, "decoding").open("ab") as file:
         file.write(b'{"key":"to')
     for _ in range(2):  # a run that is stopped before it came to the image changes nothing
-        after = Giants(output)
+        after = LargeImages(output)
     found = list(after.refuse([ref("over"), ref("kept"), ref("kept", 8), ref("small")]))
     assert [each.failure and each.failure.kind for each in found] == [None, "killed", None, None]
     after.settle([Record(path="kept", error=Failure("decode", "killed", "m"))])
@@ -184,8 +185,8 @@ def test_what_several_threads_note(tmp_path: Path) -> None:
 
 
 def test_where_no_file_can_be_made_the_run_goes_on(tmp_path: Path) -> None:
-    giants = Giants(tmp_path / "no" / "such" / "o.jsonl")
-    with giants.note(ref("a"), GIANT):
+    large = LargeImages(tmp_path / "no" / "such" / "o.jsonl")
+    with large.note(ref("a"), LARGE):
         pass
-    with Giants(None).note(ref("a"), GIANT):
+    with LargeImages(None).note(ref("a"), LARGE):
         pass

@@ -1,4 +1,4 @@
-"""Large images under way, noted in a file beside the output: one that killed a run is not tried for ever.
+"""Large images that are being decoded, noted in a file beside the output: one that killed a run is not tried for ever.
 
 A hidden file in the output's folder is there only while a large image is decoded. A run that finds it knows which
 images an earlier run did not survive. It tries them once more: a power cut or a kill by hand is no fault of an image.
@@ -22,8 +22,8 @@ from batchcap.records import Failure, ImageRef, Key, Record
 from batchcap.system import interrupts
 from batchcap.system.output_files import own_file
 
-GIANT: Final = 256 * 2**20
-"""Bytes from which on an image is noted before it is decoded."""
+LARGE: Final = 256 * 2**20
+"""Bytes of memory from which on an image is noted before it is decoded."""
 _MOST_TRIES: Final = 2
 _PATIENCE: Final = 0.2
 
@@ -45,11 +45,11 @@ class _Note(msgspec.Struct, frozen=True):
         return (self.bytes, self.mtime_us) == (ref.size, ref.mtime_us)
 
 
-class Giants:
+class LargeImages:
     """The large images of one run; `note` may be called by several threads at once."""
 
     def __init__(self, output: Path | None, *, retry: bool = False) -> None:
-        """Look which images an earlier run with this output did not survive.
+        """Read which images an earlier run with this output did not survive.
 
         Args:
             output: the output, which this run holds alone; None: a stream, where nothing is noted.
@@ -58,9 +58,9 @@ class Giants:
         self._file = None if output is None else own_file(output, "decoding")
         self._lock = threading.Lock()
         self._under_way: dict[Key, _Note] = {}
-        self._killers = self._read()
+        self._fatal = self._read()
         if retry:
-            self._killers.clear()
+            self._fatal.clear()
         self._tidy()
 
     def _read(self) -> dict[Key, _Note]:
@@ -80,7 +80,7 @@ class Giants:
     def refuse(self, refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
         """The images, with a failure for those that two earlier runs did not survive, if they have not changed."""
         for ref in refs:
-            note = self._killers.get(ref.key)
+            note = self._fatal.get(ref.key)
             if note is not None and note.is_of(ref) and note.tries >= _MOST_TRIES and ref.failure is None:
                 yield replace(ref, failure=_killed(note))
             else:
@@ -88,18 +88,18 @@ class Giants:
 
     def note(self, ref: ImageRef, cost: int) -> AbstractContextManager[None]:
         """Around the decoding of an image that takes ``cost`` bytes."""
-        return nullcontext() if cost < GIANT or self._file is None else self._noted(ref, cost)
+        return nullcontext() if cost < LARGE or self._file is None else self._noted(ref, cost)
 
     @contextmanager
     def _noted(self, ref: ImageRef, cost: int) -> Iterator[None]:
-        before = self._killers.get(ref.key)
+        before = self._fatal.get(ref.key)
         tries = before.tries + 1 if before is not None and before.is_of(ref) else 1
         note = _Note(*ref.key, ref.size, ref.mtime_us, cost, tries=tries)
         with self._lock:
             self._under_way[ref.key] = note
             self._write(note)
         try:
-            with interrupts.before_forced_end(self._let_go):
+            with interrupts.before_forced_end(self._forget_all):
                 yield
         finally:
             with self._lock:
@@ -107,29 +107,29 @@ class Giants:
                 self._write(msgspec.structs.replace(note, ended=True))
                 self._tidy()
 
-    def _let_go(self) -> None:
-        """The user ends the process: what is under way did not kill it. The lock may be held for ever by then."""
+    def _forget_all(self) -> None:
+        """The user ends the process: no image killed it. The lock may be held for ever by then."""
         is_locked = self._lock.acquire(timeout=_PATIENCE)
         for note in tuple(self._under_way.values()):
             self._write(msgspec.structs.replace(note, ended=True))
-            self._killers.pop((note.key, note.member), None)
+            self._fatal.pop((note.key, note.member), None)
         self._under_way.clear()
         self._tidy()
         if is_locked:
             self._lock.release()
 
     def settle(self, records: Sequence[Record]) -> None:
-        """These records are written: what they say of an image need not be remembered any more."""
-        if self._killers:
+        """These records are written: their images need no note any more."""
+        if self._fatal:
             with self._lock:
                 for record in records:
-                    self._killers.pop(record.key, None)
+                    self._fatal.pop(record.key, None)
                 self._tidy()
 
     def finish(self) -> None:
-        """The run has come to its end: an image that it did not meet is no longer among its inputs."""
+        """The run has come to its end: an image that it did not come to is no longer among its inputs."""
         with self._lock:
-            self._killers.clear()
+            self._fatal.clear()
             self._tidy()
 
     def _write(self, note: _Note) -> None:
@@ -141,7 +141,7 @@ class Giants:
 
     def _tidy(self) -> None:
         """Remove the file when nothing in it matters."""
-        if self._file is not None and not self._under_way and not self._killers:
+        if self._file is not None and not self._under_way and not self._fatal:
             with suppress(OSError):
                 self._file.unlink(missing_ok=True)
 

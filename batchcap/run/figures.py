@@ -1,0 +1,182 @@
+"""The figures of a run: counted while it goes on, shown after every batch, and returned at its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from batchcap.images.walk import Unread
+from batchcap.records import Fingerprint, Record
+from batchcap.run.output import Output
+
+KEPT_FAILURES: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageSeconds:
+    """Where the time went. Stages overlap, so the sum is more than the wall time."""
+
+    load: float = 0.0
+    """Reading, decoding and resizing, summed over the worker threads."""
+    encode: float = 0.0
+    search: float = 0.0
+    write: float = 0.0
+
+    def __add__(self, other: StageSeconds) -> StageSeconds:
+        return StageSeconds(
+            load=self.load + other.load,
+            encode=self.encode + other.encode,
+            search=self.search + other.search,
+            write=self.write + other.write,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What a run sets out to do; known when there is an image to caption."""
+
+    inputs: tuple[Path, ...]
+    output: Path | None
+    """None: standard output."""
+    model: str
+    """The bundle's label, with its precision."""
+    terms: str
+    """Under which terms the model may be used; empty where nobody said."""
+    device: str
+    """The device in words."""
+    fresh: bool
+    """The output holds no record of this model yet, no error either."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a run is; reported after every batch."""
+
+    done: int
+    """Images of this run that have a record now, failed ones included."""
+    failed: int
+    skipped: int
+    """Images that the output already had."""
+    total: int | None
+    """Images there are to do, ``skipped`` included; None while they are being counted, or are not."""
+    seconds: StageSeconds
+    failures: tuple[Record, ...]
+    """The records of the last batch that carry an error."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Summary:
+    """What a run has done. The run counts into it, so it is there however the run ends; complete once that is over."""
+
+    output: Path | None
+    """None: standard output."""
+    overwrite: bool
+    captioned: int = 0
+    failed: int = 0
+    """Records of this run that carry an error."""
+    damaged: int = 0
+    """Images of this run that were captioned although they are truncated or damaged."""
+    folders: int = 0
+    """How many of ``failed`` are no images, but folders that could not be listed."""
+    unreadable: int = 0
+    """Images and folders that could not be read in this run."""
+    failures: tuple[Record, ...] = ()
+    """The first few records that carry an error."""
+    latest: tuple[Record, ...] = ()
+    """The records of the last batch that carry an error."""
+    unread: Unread = field(default_factory=Unread)
+    """What lies in the folders and is not read."""
+    skipped: int = 0
+    """Images that the output already had."""
+    skipped_failures: int = 0
+    """Images among ``skipped`` whose record is an error: they could not be decoded before, and have not changed."""
+    safe: int = 0
+    """Images that have a finished record now; with ``overwrite`` in the new file. Read errors are not finished."""
+    limited: bool = False
+    """The limit left images out."""
+    committed: bool = False
+    """The run came to its end, and no limit left anything out: with ``overwrite`` its records stand in the output, else
+    beside it."""
+    cut: int = 0
+    """Bytes of a torn last line that were cut from the output."""
+    cut_text: str = ""
+    """What they said, as far as it is not too long."""
+    live: Path | None = None
+    """The file that was written, links resolved: with ``overwrite`` the new one. None before it was opened."""
+    unfinished: Path | None = None
+    """What a stopped run with ``overwrite`` has left, where this run did not go on with it."""
+    device: str = ""
+    """The device in words; empty where the run ended before one was chosen."""
+    device_note: str = ""
+    """Why ``auto`` chose the CPU; empty where it did not."""
+    fingerprint: Fingerprint | None = None
+    seconds: StageSeconds = StageSeconds()
+    started: float = field(default_factory=time.perf_counter)
+    wall: float = 0.0
+    """Seconds from the first check to the end."""
+    interrupted: int | None = None
+    """The signal that ended the run early."""
+
+    def note_opened(self, output: Output) -> None:
+        """Take over what the output holds when the run begins."""
+        self.cut, self.cut_text = output.cut, output.cut_text
+        self.unfinished, self.live = output.unfinished, output.live
+        self.note_output(output)
+
+    def note_output(self, output: Output) -> None:
+        """Take over what the output holds, and what it has left out so far."""
+        self.safe = output.done
+        self.skipped = output.skipped + output.repeated
+        self.skipped_failures = output.skipped_failures
+
+    def add(self, records: Sequence[Record], seconds: StageSeconds) -> None:
+        """Count a batch that is written; the seconds are those of this batch."""
+        self.latest = tuple(record for record in records if record.error is not None)
+        self.failures = (self.failures + self.latest)[:KEPT_FAILURES]
+        errors = [record.error for record in self.latest if record.error is not None]
+        self.failed += len(errors)
+        self.folders += sum(error.of_folder for error in errors)
+        self.unreadable += sum(error.stage == "read" for error in errors)
+        self.captioned += len(records) - len(errors)
+        self.damaged += sum(record.damaged is not None for record in records)
+        self.seconds += seconds
+
+    def end(self, interrupted: int | None) -> None:
+        """The run is over, ended by a signal or not."""
+        self.interrupted = interrupted
+        self.wall = time.perf_counter() - self.started
+
+    def progress(self, total: int | None) -> Progress:
+        """How far the run is."""
+        return Progress(
+            done=self.done,
+            failed=self.failed,
+            skipped=self.skipped,
+            total=total,
+            seconds=self.seconds,
+            failures=self.latest,
+        )
+
+    @property
+    def done(self) -> int:
+        """Images of this run that have a record now."""
+        return self.captioned + self.failed
+
+    @property
+    def exit_code(self) -> int:
+        """0 all captioned, 3 some images have no caption, 130 SIGINT, 143 SIGTERM.
+
+        3 as long as an image of the inputs failed in this run or before: a run that cron starts every night must not
+        say that all is well because it has stopped trying.
+        """
+        if self.interrupted is not None:
+            return 128 + self.interrupted
+        return 3 if self.without_caption else 0
+
+    @property
+    def without_caption(self) -> int:
+        """Images of the inputs whose record is an error, made now or before."""
+        return self.failed + self.skipped_failures

@@ -1,0 +1,50 @@
+"""Telling the caller how far a run is, with the number of all images where that is wanted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeAlias
+
+from batchcap.errors import BatchcapError
+from batchcap.images import discovery
+from batchcap.options.run import RunOptions
+from batchcap.run.figures import Progress, Start, Summary
+
+Begin: TypeAlias = Callable[[Start], None]
+Report: TypeAlias = Callable[[Progress], None]
+
+
+class Watcher:
+    """The callbacks of a run; each may be missing."""
+
+    def __init__(self, options: RunOptions, begin: Begin | None, report: Report | None, *, count_total: bool) -> None:
+        self._options = options
+        self._begin, self._report = begin, report
+        self._counts = report is not None and count_total
+        self._count: int | None = None
+
+    def begin(self, start: Start) -> None:
+        """There is an image to caption: say so, and begin to count all of them."""
+        if self._begin:
+            self._begin(start)
+        if self._counts:
+            # A daemon: a run that is done does not wait for the count.
+            threading.Thread(target=self._count_images, name="batchcap-count", daemon=True).start()
+
+    def report(self, summary: Summary) -> None:
+        """A batch is written."""
+        if self._report:
+            self._report(summary.progress(self._total(summary)))
+
+    def _count_images(self) -> None:
+        with suppress(BatchcapError, OSError):  # an input that vanished meanwhile: the run itself will say so
+            self._count = discovery.count(self._options.inputs)
+
+    def _total(self, summary: Summary) -> int | None:
+        """Images to do, those skipped so far included; None while unknown."""
+        limit = self._options.limit
+        if self._count is None or limit is None:
+            return self._count
+        return min(self._count, summary.skipped + max(limit, summary.done))
