@@ -19,7 +19,7 @@ from batchcap_export.model.captioner import (
     RowStep,
     Step,
 )
-from batchcap_export.model.cells import by_cells
+from batchcap_export.model.recurrent import without_loops
 
 
 def caption_model(
@@ -70,7 +70,7 @@ def caption_model(
     on_beams = step if beams else beams_from_rows(step)
     return CaptionModel(
         encode=encode,
-        step=by_cells(on_beams),
+        step=without_loops(on_beams),
         vocabulary=words,
         tokens=special_tokens(words, start, end, unknown, padding),
         preprocess=preprocess,

@@ -29,8 +29,8 @@ from batchcap_export import CaptionModel, caption_model, export_captioner
 from batchcap_export.convert import graphs
 from batchcap_export.importers import hook
 from batchcap_export.importers.sources import open_source
-from batchcap_export.model.cells import by_cells
 from batchcap_export.model.check import check_model
+from batchcap_export.model.recurrent import without_loops
 from batchcap_export.options.importing import ImportOptions
 
 EXAMPLES = ROOT / "examples"
@@ -274,18 +274,18 @@ def test_a_layer_s_cell_says_what_the_layer_says(kind: Any, settings: dict[str, 
     word = tf.constant(random.standard_normal((3, 1, 4)), tf.float32)
     states = [tf.constant(random.standard_normal((3, 6)), tf.float32)] * (2 if kind is layers.LSTM else 1)
     for arguments in ((word,), (word, states)):
-        expected, got = layer(*arguments), by_cells(layer)(*arguments)
+        expected, got = layer(*arguments), without_loops(layer)(*arguments)
         assert isinstance(expected, tuple) == isinstance(got, tuple)
         for a, b in zip(keras.tree.flatten(expected), keras.tree.flatten(got), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-    graph = tf.function(by_cells(layer)).get_concrete_function(tf.TensorSpec((None, 1, 4)), None)
+    graph = tf.function(without_loops(layer)).get_concrete_function(tf.TensorSpec((None, 1, 4)), None)
     assert not {operation.type for operation in graph.graph.get_operations()} & {"While", "StatelessWhile"}
     assert "__call__" not in layers.RNN.__dict__
 
 
 def test_nothing_remains_changed_after_an_error() -> None:
     with pytest.raises(KeyError):
-        by_cells(_fails)()
+        without_loops(_fails)()
     assert "__call__" not in layers.RNN.__dict__
 
 

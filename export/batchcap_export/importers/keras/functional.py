@@ -1,4 +1,4 @@
-"""Functional Keras models evaluated node by node, recurrent layers as their cells: a graph without loops."""
+"""Functional Keras models evaluated node by node, recurrent layers unrolled: a graph without loops."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import keras
 from keras import layers, tree
 
-from batchcap_export.model.recurrent import recurrent_arguments, unroll, unroll_beams
+from batchcap_export.model.recurrent import advance_beams, recurrent_arguments, unrolled
 
 Key: TypeAlias = tuple[int, ...]
 """Which call of a layer it is: the same number in every evaluation of one model."""
@@ -21,11 +21,11 @@ def evaluate(model: keras.Model, inputs: Sequence[Any], call: Call, path: Key = 
     """Run the graph of a functional model on values of any kind; models inside it are gone through as well.
 
     Args:
-        inputs: one value for each of ``captioner.inputs``.
+        inputs: one value for each of ``model.inputs``.
         call: makes the values of one layer's call from those before it.
 
     Returns:
-        One value for each of ``captioner.outputs``.
+        One value for each of ``model.outputs``.
     """
     numbers = itertools.count()
 
@@ -47,17 +47,16 @@ def as_functional(operation: Any) -> keras.Model | None:
 
 
 def plainly(_: Key, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The call as Keras makes it, but for recurrent layers, whose cells are called for each word."""
+    """The call as Keras makes it, but recurrent layers without their loop."""
     if not isinstance(operation, layers.RNN):
         return operation(*args, **kwargs)
-    sequence, states, mask = recurrent_arguments(args, kwargs)
-    output, states = unroll(operation, sequence, states, mask)
-    return [output, *states] if operation.return_state else output
+    with unrolled(operation, args[0]):
+        return operation(*args, **kwargs)
 
 
 def on_beams(key: Key, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """As `plainly`, for several beams at once: sequences [B, K, E] and states [B, K, D] are K beams, not K words."""
     if not isinstance(operation, layers.RNN):
         return plainly(key, operation, args, kwargs)
-    output, following = unroll_beams(operation, *recurrent_arguments(args, kwargs))
+    output, following = advance_beams(operation, *recurrent_arguments(args, kwargs))
     return [output, *following] if operation.return_state else output

@@ -37,7 +37,7 @@ class Network:
     run: Run
     """The network itself."""
     straight: Run
-    """The same with the cells of its recurrent layers: one word at a time, no loop."""
+    """The same with its recurrent layers unrolled: one word at a time, no loop."""
     parameters: int
     beams: Run | None = None
     """The same on several beams at once: words [B, K] and states [B, K, ...], but memories [B, ...]. It holds where no

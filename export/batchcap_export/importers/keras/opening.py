@@ -18,7 +18,7 @@ def load(source: Path, options: ImportOptions) -> CaptionModel:
     """A saved Keras captioner.
 
     Args:
-        source: the encoder, where ``decoding.decoder`` is given; else a training model.
+        source: the encoder, where ``options.decoder`` is given; else a training model.
 
     Raises:
         ExportError: something is missing or does not fit.

@@ -2,7 +2,7 @@
 
 Its graph is gone through three times: once on a probe, to see what depends on the picture alone and what on the words;
 for the encoder with no words, so that only what comes before the first word is computed; and for the step with one
-word, where recurrent layers are their cells and what depends on the picture alone is the memory.
+word, where recurrent layers are unrolled and what depends on the picture alone is the memory.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class _Cut:
                     initial = tree.flatten(operation.get_initial_state(batch_size=tf.shape(image)[0]))
                 made = [NOTHING] * len(tree.flatten(operation.output))
                 if sequence is not NOTHING:
-                    output, initial = recurrent.unroll(operation, sequence, initial)
+                    output, initial = recurrent.advance(operation, sequence, initial)
                     made = [output, *initial][: len(made)]
                 states.update(zip(plan.recurrent[key], initial, strict=True))
             else:
@@ -85,12 +85,12 @@ class _Cut:
 
     def rows(self, token: Any, states: Tensors, memories: Tensors) -> tuple[Any, ...]:
         """One step with a row for each beam: tokens [N]."""
-        logits, following = self._step(token[:, None], states, memories, recurrent.unroll)
+        logits, following = self._step(token[:, None], states, memories, recurrent.advance)
         return tf.reshape(logits, (-1, self.words)), following
 
     def beams(self, token: Any, states: Tensors, memories: Tensors) -> tuple[Any, Tensors, Any]:
         """One step on tokens [B, K], the beams where the words of a caption were: memory is not copied."""
-        logits, following = self._step(token, states, memories, recurrent.unroll_beams)
+        logits, following = self._step(token, states, memories, recurrent.advance_beams)
         shape = tf.shape(token)
         return tf.reshape(logits, (shape[0], shape[1], self.words)), following, None
 
