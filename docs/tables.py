@@ -1,7 +1,7 @@
 """Writes the tables of these pages that the code knows better: `make docs`.
 
 `<!-- options: run -->` is followed by all options of that command, `<!-- options: run Captions -->` by those of one
-panel of its help, and `<!-- rooms -->` by the rooms of the runtime and what each may import; `<!-- end -->` ends each.
+panel of its help, and `<!-- rooms -->` and `<!-- rooms: export -->` by the rooms; `<!-- end -->` ends each.
 A test compares the pages with what this file would write.
 """
 
@@ -17,7 +17,7 @@ import typer
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
-TABLE = re.compile(r"(<!-- (rooms|options: ([^\n]+)) -->\n).*?(<!-- end -->)", re.DOTALL)
+TABLE = re.compile(r"(<!-- (rooms|rooms: export|options: ([^\n]+)) -->\n).*?(<!-- end -->)", re.DOTALL)
 DEFAULT = re.compile(r" *\[dim\]Default: (.*?)\[/dim\]")
 
 
@@ -72,7 +72,7 @@ def plain_default(option: Any) -> str:
 
 
 def rooms() -> str:
-    """Every room from the ground up: what it is, and which rooms it may import."""
+    """Every room of the runtime from the ground up: what it is, and which rooms it may import."""
     sys.path.insert(0, str(ROOT / "tests"))
     try:
         from test_imports import ROOMS
@@ -80,20 +80,30 @@ def rooms() -> str:
         sys.path.remove(str(ROOT / "tests"))
     lines = ["| room | what it is | may import |\n|---|---|---|\n"]
     for name, may in ROOMS.items():
-        path = ROOT / "batchcap" / name
-        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        docstring = ast.get_docstring(ast.parse(file.read_bytes()))
-        what = (docstring or "").split("\n\n")[0]
         shown = ", ".join(f"`{other}`" for other in ROOMS if other in may) or "nothing"
-        lines.append(f"| `{name}` | {cell(what)} | {shown} |\n")
+        lines.append(f"| `{name}` | {about(ROOT / 'batchcap' / name)} | {shown} |\n")
     return "".join(lines)
+
+
+def export_rooms() -> str:
+    """Every room of the export stage, by name."""
+    folders = sorted(path.parent for path in (ROOT / "export" / "batchcap_export").glob("*/__init__.py"))
+    rows = [f"| `{folder.name}` | {about(folder)} |\n" for folder in folders]
+    return "".join(["| room | what it is |\n|---|---|\n", *rows])
+
+
+def about(room: Path) -> str:
+    """The first paragraph of a room's docstring; a room may be a file."""
+    file = room / "__init__.py" if room.is_dir() else room.with_suffix(".py")
+    return cell((ast.get_docstring(ast.parse(file.read_bytes())) or "").split("\n\n")[0])
 
 
 def rewritten(page: str) -> str:
     """A page with all its tables as they should be."""
 
     def table(match: re.Match[str]) -> str:
-        what = rooms() if match[3] is None else options(*match[3].split(maxsplit=1))
+        made = {"rooms": rooms, "rooms: export": export_rooms}.get(match[2])
+        what = made() if made else options(*match[3].split(maxsplit=1))
         return f"{match[1]}\n{what}\n{match[4]}"
 
     return TABLE.sub(table, page)

@@ -11,14 +11,24 @@ from pathlib import Path
 from runpy import run_path
 from typing import Any
 
+import typer
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from paths import ROOT
 
+from batchcap.cli.app import app
+
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
 TABLES = run_path(str(ROOT / "docs" / "tables.py"))
 _COMMENT = re.compile(r"<!-- (.*?) -->")
 _OPERATORS = set("|&;<>()")
 _ASSIGNMENT = re.compile(r"[A-Z_]+=")
+
+
+def page_id(path: Path) -> str:
+    """The name of a page in a test's name."""
+    return path.relative_to(ROOT).as_posix()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +78,7 @@ def read(path: Path) -> Page:
     text = TABLES["TABLE"].sub(lambda made: "\n" * made[0].count("\n"), path.read_text("utf-8"))
     page, notes, commands = Page(path), {}, ("run",)
     for token in MarkdownIt("commonmark").enable("table").parse(text):
-        where = f"{path.relative_to(ROOT)}:{token.map[0] + 1 if token.map else 0}"
+        where = f"{page_id(path)}:{token.map[0] + 1 if token.map else 0}"
         if token.type == "html_block":
             found = [note.partition(": ") for note in _COMMENT.findall(token.content)]
             notes = {name: value for name, _, value in found}
@@ -129,10 +139,8 @@ def calls(line: str) -> Iterator[Call]:
         yield Call(arguments[0], arguments[1:], given, alone)
 
 
-def commands_of(app: Any) -> dict[str, Any]:
+def commands() -> dict[str, Any]:
     """Every command of the command line by its name."""
-    import typer
-
     group = typer.main.get_command(app)
     context = typer.Context(group)
     return {name: group.get_command(context, name) for name in group.list_commands(context)}
