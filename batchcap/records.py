@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Key: TypeAlias = tuple[str, str | None]
-"""What names a picture in the output: (``path_b64`` where there is one, else ``path``; ``member``)."""
+"""What names an image in the output: (``path_b64`` where there is one, else ``path``; ``member``)."""
 
 
 _NOT_LISTED: Final = "this folder cannot be listed: "
@@ -22,7 +22,7 @@ class Failure(msgspec.Struct, frozen=True):
     """Why one image has no caption, or why the images of one folder are not known."""
 
     stage: Literal["read", "decode"]
-    """``read``: the bytes could not be had. ``decode``: the bytes are no usable picture."""
+    """``read``: the bytes could not be had. ``decode``: the bytes are no usable image."""
     kind: str
     """A short stable word: ``missing``, ``permission``, ``io``, ``empty``, ``truncated``, ``unsupported``, ..."""
     message: str
@@ -66,7 +66,7 @@ class Caption(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """A picture that was found but not read yet."""
+    """An image that was found but not read yet."""
 
     path: str
     """The record's path: ``/`` between names, relative to the root, U+FFFD for what is not UTF-8."""
@@ -105,9 +105,9 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     damaged: str | None = None
     """What is wrong with an image that was captioned although it is damaged; see ``--accept-damaged``."""
     width: int | None = None
-    """Columns of the picture as it stands upright."""
+    """Columns of the image as it stands upright."""
     height: int | None = None
-    """Rows of the picture as it stands upright."""
+    """Rows of the image as it stands upright."""
     bytes: int | None = None
     """Size of the file."""
     mtime_us: int | None = None
@@ -125,7 +125,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Fingerprint(msgspec.Struct, frozen=True):
-    """Everything besides the picture that decides its caption."""
+    """Everything besides the image that decides its caption."""
 
     model: str
     """``name@`` + first 8 hex digits of the bundle's digest (+ the precision where it is not fp32)."""

@@ -23,7 +23,7 @@ _STOPS: Final = (".", "!", "?", "…", "。", "！", "？")
 
 
 class Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How the tokens of a model are written. Without any field: with a blank between.
+    """How the tokens of a model are written. Without any field: with a space between.
 
     Pieces of words are put together first; all that follows looks at whole words, in the case in which the model says
     them. Spaces are decided by the words that the model said, so those around a contraction by its first and its last.
@@ -38,7 +38,7 @@ class Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     no_space_after: tuple[Word, ...] = ()
     """Words without a separator after them: ``(``, ``$``, ``#``."""
     contractions: dict[Run, Word] = {}
-    """What is written for a run of words with a blank between: ``gon na`` is ``gonna``. Of several the longest."""
+    """What is written for words with a space between: ``gon na`` is ``gonna``. Of several the longest."""
     subwords: Subwords | None = None
     """How pieces of words are marked: ``wordpiece`` puts ``##`` before what continues a word, ``sentencepiece`` U+2581
     before what begins one, ``bpe-@@`` ``@@`` behind what goes on, ``bpe-</w>`` ``</w>`` behind what ends one."""
@@ -102,7 +102,7 @@ def _piece(word: str, subwords: Subwords | None) -> str:
         return word.removeprefix(mark) if word.startswith(mark) else _BORDER + word
     if subwords == "bpe-@@":
         return word.removesuffix(mark) if word.endswith(mark) else word + _BORDER
-    # These two are blanks in other clothes, wherever they stand in a token.
+    # The marks of the other two stand for spaces, wherever they are in a token.
     return word.replace(mark, _BORDER)
 
 

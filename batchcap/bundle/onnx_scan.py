@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 # Which fields of which message (onnx.proto) lead to a tensor or an operator: field number -> message.
-_ROADS: Final[dict[str, dict[int, str]]] = {
+_CHILDREN: Final[dict[str, dict[int, str]]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
     "graph": {1: "node", 5: "tensor", 15: "sparse"},
@@ -47,7 +47,7 @@ def references(path: Path) -> References:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is no protobuf message, or none that a sane exporter writes (too deep, too many parts).
+        ValueError: it is no protobuf message, or one that no exporter writes (too deep, too many parts).
     """
     found: dict[str, set[tuple[str, str]]] = {message: set() for message in _TEXTS}
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -57,13 +57,13 @@ def references(path: Path) -> References:
             message, depth, start, end = pending.pop()
             if depth > _MAX_DEPTH:
                 raise ValueError(f"it is nested deeper than {_MAX_DEPTH} messages")
-            roads, texts = _ROADS.get(message, {}), dict.fromkeys(_TEXTS.get(message, ()), "")
+            children, texts = _CHILDREN.get(message, {}), dict.fromkeys(_TEXTS.get(message, ()), "")
             for number, first, last in _fields(data, start, end):
                 seen += 1
                 if seen > _MAX_FIELDS:
                     raise ValueError(f"it has more than {_MAX_FIELDS:,} parts")
-                if number in roads:
-                    pending.append((roads[number], depth + 1, first, last))
+                if number in children:
+                    pending.append((children[number], depth + 1, first, last))
                 elif number in texts:
                     texts[number] = _text(data, first, last)
             if message in found:

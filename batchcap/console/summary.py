@@ -113,13 +113,13 @@ def _stopped_text(summary: Summary, where: str) -> str:
         beside = f"; {safe} of the new output in {summary.live or f'{where}.partial'}" if summary.safe else ""
         return f"Stopped: {where} was not touched{beside}; the same command goes on from there."
     if not summary.safe and not summary.captioned + summary.failed:
-        # The output may not be there at all, or hold records that this run came too short to count.
+        # The output may not be there, or hold records that this run had no time to count.
         return f"Stopped: nothing was written to {where}; the same command starts again."
     return f"Stopped: {safe} safe in {where}; the same command goes on from there."
 
 
 def _summary_lines(summary: Summary, where: str, verbosity: int) -> Iterable[str]:
-    """The counts and the place first; what only some readers want comes with ``-v``."""
+    """The counts and the output first; details come with ``-v``."""
     seconds, made_with = summary.seconds, summary.fingerprint
     assert made_with is not None  # something was captioned
     yield f"Captioned {images(summary.captioned)}: {where}"

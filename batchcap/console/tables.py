@@ -21,15 +21,15 @@ _MIB: Final = 1024 * 1024
 
 
 def show_captions(rows: Sequence[tuple[str, str, float | None]], title: str) -> None:
-    """Pictures, their captions, and p = exp(log_prob) of each; None where there is no caption."""
+    """Images, their captions, and p = exp(log_prob) of each; None where there is no caption."""
     from batchcap.journal.scores import probability
 
     table = Table(title=plain(title), title_justify="left")
-    table.add_column("picture", style="cyan", no_wrap=True)
+    table.add_column("image", style="cyan", no_wrap=True)
     table.add_column("caption")
     table.add_column("p", justify="right", no_wrap=True)
-    for picture, caption, log_prob in rows:
-        table.add_row(plain(picture), plain(caption), probability(log_prob, digits=3))
+    for image, caption, log_prob in rows:
+        table.add_row(plain(image), plain(caption), probability(log_prob, digits=3))
     out().print(table)
 
 

@@ -37,7 +37,7 @@ _PLAIN: Final = ("JPEG", "PNG", "GIF", "BMP")
 # Images are brought to RGB by so many pixels at a time, so that no second copy of a large one is needed.
 _STRIP_PIXELS: Final = 250_000
 _EXIF_ORIENTATION: Final = 0x0112
-# EXIF orientation -> the NumPy view that turns the picture upright (CIPA DC-008, tag 274).
+# EXIF orientation -> the NumPy view that turns the image upright (CIPA DC-008, tag 274).
 _UPRIGHT: Final[dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]]] = {
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],
@@ -103,8 +103,8 @@ def _decode(
             with suppress(*PARSE_ERRORS):
                 return _decode_file(copy, jpeg_dct, salvage=salvage)
         if salvage:
-            raise ImageError("decode", "corrupt", f"nothing can be decoded ({_said(error)})") from None
-        raise damage.judge(data, _said(error)) from None
+            raise ImageError("decode", "corrupt", f"nothing can be decoded ({_reason(error)})") from None
+        raise damage.judge(data, _reason(error)) from None
 
 
 def _decode_file(
@@ -119,13 +119,13 @@ def _decode_file(
         elif image.mode in modes:
             decoded = _decode_jpeg(data, image, fast=jpeg_dct == "fast", salvage=salvage)
         else:
-            decoded = _decode_inks(data, image, salvage=salvage)
+            decoded = _decode_cmyk_jpeg(data, image, salvage=salvage)
         # After decoding: PNG may keep its EXIF behind the pixels, and Pillow turns a TIFF by itself.
         return decoded, _UPRIGHT.get(orientation(image))
 
 
-def _said(error: Exception) -> str:
-    """A decoder's words; Pillow's TIFF decoder says numbers."""
+def _reason(error: Exception) -> str:
+    """What a decoder says is wrong, in words: Pillow's TIFF decoder gives a number."""
     if isinstance(error, EOFError):
         return "truncated"
     numbered = _DECODER_ERROR.match(str(error))
@@ -157,11 +157,11 @@ def _decode_jpeg(data: bytes | memoryview, image: Image.Image, *, fast: bool, sa
             decoded, _ = decode_strictly(data, colours, fast=fast)
     except NotReadableError:
         return _decode_plainly(data, image, salvage=salvage)
-    return decoded if colours == "RGB" else _inks_to_rgb(decoded, inverted="adobe" in image.info)
+    return decoded if colours == "RGB" else cmyk_to_rgb(decoded, inverted="adobe" in image.info)
 
 
-def _decode_inks(data: bytes | memoryview, image: Image.Image, *, salvage: bool) -> NDArray[np.uint8]:
-    """A JPEG whose colours only Pillow turns into RGB as Pillow does: the other decoder says whether it is whole."""
+def _decode_cmyk_jpeg(data: bytes | memoryview, image: Image.Image, *, salvage: bool) -> NDArray[np.uint8]:
+    """A JPEG that is neither RGB nor grey: Pillow gives the pixels, libjpeg-turbo says whether the file is whole."""
     if salvage:
         return _decode_plainly(data, image, salvage=True)
     try:
@@ -199,18 +199,18 @@ def _is_begun(image: Image.Image) -> bool:
     return core is not None and core.getbbox() is not None
 
 
-def _inks_to_rgb(inks: NDArray[np.uint8], *, inverted: bool) -> NDArray[np.uint8]:
-    """CMYK [h, w, 4] to RGB as TensorFlow's decoder does it: a colour times black, over 255, rounded down.
+def cmyk_to_rgb(cmyk: NDArray[np.uint8], *, inverted: bool) -> NDArray[np.uint8]:
+    """CMYK [h, w, 4] to RGB [h, w, 3], both uint8, as TensorFlow's decoder does it: colour * black // 255.
 
-    Adobe's programs write inks inverted, and a marker that tells. Pillow rounds otherwise, by one level.
+    Adobe's programs write the values inverted, and say so in a marker. Pillow rounds differently, by one level.
     """
-    light = inks if inverted else 255 - inks
+    light = cmyk if inverted else 255 - cmyk
     product: NDArray[np.uint16] = light[..., :3].astype(np.uint16) * light[..., 3:] // 255
     return product.astype(np.uint8)
 
 
 def orientation(image: Image.Image) -> int:
-    """How the camera was held: the EXIF orientation of an open picture, 1 where it says none that counts."""
+    """How the camera was held: the EXIF orientation of an open image, 1 where it says none that counts."""
     try:
         value = image.getexif().get(_EXIF_ORIENTATION, 1)
     except PARSE_ERRORS:

@@ -26,6 +26,10 @@ _FRAMES: Final = "Take frames out of it: ffmpeg -i FILE -vf fps=1 FOLDER/%06d.jp
 _LEVELS: Final = "Its pixels have no agreed range: bring them to 8 or 16 bits first, with ImageMagick or vips."
 _HOME: Final = "Save the image itself."
 
+_ORF: Final = Kind("a camera raw file (Olympus ORF)", _RAW)
+_JXL: Final = Kind("a JPEG XL image", "Convert it to JPEG or PNG: djxl of libjxl, or ImageMagick.")
+_POSTSCRIPT: Final = Kind("a PostScript file", _CONVERT)
+_ANNEX: Final = Kind("a git-annex pointer, not the image", "Fetch the image: git annex get.")
 # (place, bytes) -> what it is. The first that fits counts.
 _SIGNATURES: Final[tuple[tuple[int, bytes, Kind], ...]] = (
     (0, b"PK\x03\x04", Kind("a zip archive, or a document in one", _UNPACK)),
@@ -39,16 +43,16 @@ _SIGNATURES: Final[tuple[tuple[int, bytes, Kind], ...]] = (
     (0, b"Rar!\x1a\x07", Kind("a RAR archive", _UNPACK)),
     (0, b"FUJIFILMCCD-RAW", Kind("a camera raw file (Fujifilm RAF)", _RAW)),
     (0, b"IIU\0", Kind("a camera raw file (Panasonic RW2)", _RAW)),
-    (0, b"IIRO", Kind("a camera raw file (Olympus ORF)", _RAW)),
-    (0, b"IIRS", Kind("a camera raw file (Olympus ORF)", _RAW)),
+    (0, b"IIRO", _ORF),
+    (0, b"IIRS", _ORF),
     (0, b"FOVb", Kind("a camera raw file (Sigma X3F)", _RAW)),
-    (0, b"\xff\x0a", Kind("a JPEG XL image", "Convert it to JPEG or PNG: djxl of libjxl, or ImageMagick.")),
-    (4, b"JXL \r\n\x87\n", Kind("a JPEG XL image", "Convert it to JPEG or PNG: djxl of libjxl, or ImageMagick.")),
+    (0, b"\xff\x0a", _JXL),
+    (4, b"JXL \r\n\x87\n", _JXL),
     (0, b"8BPS", Kind("a Photoshop document", _CONVERT)),
     (0, b"gimp xcf", Kind("a GIMP image", _CONVERT)),
     (0, b"%PDF", Kind("a PDF document", "Take its pages or images out: pdftoppm or pdfimages of Poppler.")),
-    (0, b"%!PS", Kind("a PostScript file", _CONVERT)),
-    (0, b"\xc5\xd0\xd3\xc6", Kind("a PostScript file", _CONVERT)),
+    (0, b"%!PS", _POSTSCRIPT),
+    (0, b"\xc5\xd0\xd3\xc6", _POSTSCRIPT),
     (0, b"\x76\x2f\x31\x01", Kind("an OpenEXR image of floating-point pixels", _CONVERT)),
     (0, b"#?RADIANCE", Kind("a Radiance HDR image of floating-point pixels", _CONVERT)),
     (0, b"DDS ", Kind("a DDS texture", _CONVERT)),
@@ -58,8 +62,8 @@ _SIGNATURES: Final[tuple[tuple[int, bytes, Kind], ...]] = (
     (8, b"WAVE", Kind("a sound file", "")),
     (0, b"\x00\x05\x16\x07", Kind("what macOS stores beside a file (AppleDouble), not the image", "")),
     (0, b"version https://git-lfs", Kind("a Git LFS pointer, not the image", "Fetch the image: git lfs pull.")),
-    (0, b"../.git/annex", Kind("a git-annex pointer, not the image", "Fetch the image: git annex get.")),
-    (0, b"/annex/objects", Kind("a git-annex pointer, not the image", "Fetch the image: git annex get.")),
+    (0, b"../.git/annex", _ANNEX),
+    (0, b"/annex/objects", _ANNEX),
 )
 _TEXTS: Final[tuple[tuple[bytes, Kind], ...]] = (
     (b"<!doctype html", Kind("a web page, not an image", _HOME)),

@@ -28,25 +28,25 @@ from batchcap.images.resize import Pixels
 from batchcap.records import Failure, ImageRef, Key
 from batchcap.system.cores import usable_cores
 
-# What the threads may hold of decoded pictures, and of files, a thread. A picture over the whole budget goes alone.
+# What the threads may hold of decoded images, and of files, a thread. An image over the whole budget goes alone.
 _DECODED_BYTES_A_WORKER: Final = 256 * 2**20
 _FILE_BYTES_A_WORKER: Final = 64 * 2**20
 # From here on the C library is asked to let go of what an image took, before others may take as much.
 _LARGE: Final = 64 * 2**20
 # Batches that are being filled while the consumer works on one: one may finish while the next is not yet asked for.
 _BATCHES_AHEAD: Final = 2
-# Pictures that failed before they were read need no row. A batch of nothing else must end too.
+# Images that failed before they were read need no row. A batch of nothing else must end too.
 _MOST_REFS_A_ROW: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A picture that has its row in the batch."""
+    """An image that has its row in the batch."""
 
     width: int
-    """Columns of the picture as it stands upright."""
+    """Columns of the image as it stands upright."""
     height: int
-    """Rows of the picture as it stands upright."""
+    """Rows of the image as it stands upright."""
     damaged: str | None = None
     """What is wrong with it, where it was accepted all the same."""
 
@@ -59,16 +59,16 @@ DecodingContext: TypeAlias = Callable[[ImageRef, int], AbstractContextManager[No
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Pictures that go through the model together, and those that failed among them."""
+    """Images that go through the model together, and those that failed among them."""
 
     refs: tuple[ImageRef, ...]
-    """Every picture of the batch in order, failed ones too."""
+    """Every image of the batch in order, failed ones too."""
     outcomes: tuple[Outcome, ...]
     """One a ref, in the same order."""
     pixels: Pixels
-    """[batch_size, H, W, 3]: the good pictures in order fill rows 0..count-1; the rest is padding, zeros or stale."""
+    """[batch_size, H, W, 3]: the good images in order fill rows 0..count-1; the rest is padding, zeros or stale."""
     count: int
-    """Number of good pictures; may be 0."""
+    """Number of good images; may be 0."""
     seconds: float
     """Time that the threads spent reading, decoding and resizing this batch, summed."""
     _home: deque[Pixels] = field(default_factory=deque, repr=False)
@@ -88,7 +88,7 @@ class Batch:
 
 @dataclass(slots=True)
 class _Draft:
-    """A batch whose pictures are on their way."""
+    """A batch whose images are on their way."""
 
     pixels: Pixels
     refs: list[ImageRef] = field(default_factory=list)
@@ -140,32 +140,32 @@ class _Loader:
         self.pool = ThreadPoolExecutor(workers, thread_name_prefix="batchcap-load")
         # Two budgets, always taken in this order and given back in the other, cannot block each other.
         self.files = _Budget(workers * _FILE_BYTES_A_WORKER)
-        self.pictures = _Budget(workers * _DECODED_BYTES_A_WORKER)
+        self.decoded = _Budget(workers * _DECODED_BYTES_A_WORKER)
 
     def submit(self, ref: ImageRef, row: Pixels) -> Future[tuple[Outcome, float]]:
         return self.pool.submit(self._fill, ref, row)
 
     def close(self) -> None:
-        """Return when the last thread has ended: pictures that were begun are finished, the others dropped."""
+        """Return when the last thread has ended: images that were begun are finished, the others dropped."""
         self.files.close()
-        self.pictures.close()
+        self.decoded.close()
         self.pool.shutdown(wait=True, cancel_futures=True)
 
     def _fill(self, ref: ImageRef, row: Pixels) -> tuple[Outcome, float]:
         """Runs in a thread: file to row, and the seconds it took."""
         watch = _Stopwatch()
         try:
-            return self._picture(ref, row, watch), watch.seconds
+            return self._load(ref, row, watch), watch.seconds
         except ImageError as error:
             failure = _failure(error)
         except OSError as error:
             failure = Failure.from_os_error(error)
         except MemoryError:
-            # The machine's fault, not the picture's: stage read, so that a later run tries again.
+            # The machine's fault, not the image's: stage read, so that a later run tries again.
             failure = Failure("read", "memory", "not enough memory to load it")
         return failure, watch.seconds
 
-    def _picture(self, ref: ImageRef, row: Pixels, watch: _Stopwatch) -> Loaded:
+    def _load(self, ref: ImageRef, row: Pixels, watch: _Stopwatch) -> Loaded:
         if ref.pixels is not None:
             with watch:
                 row[...] = apply(ref.pixels, self.how)
@@ -174,7 +174,7 @@ class _Loader:
             with watch:
                 data = files.read(stream, size)
                 cost = peek_cost(data)
-            with self.pictures.hold(cost), self.decoding(ref, cost), watch:
+            with self.decoded.hold(cost), self.decoding(ref, cost), watch:
                 loaded = self._pixels(data, row)
                 if cost >= _LARGE:
                     give_memory_back()
@@ -226,14 +226,14 @@ def load(
     accept_damaged: bool = False,
     decoding: DecodingContext | None = None,
 ) -> Generator[Batch, None, None]:
-    """Read, decode and resize pictures in threads, a few batches ahead of the consumer.
+    """Read, decode and resize images in threads, a few batches ahead of the consumer.
 
-    A batch covers `batch_size` pictures that could be read so far; where some of them turn out broken it has fewer good
+    A batch covers `batch_size` images that could be read so far; where some of them turn out broken it has fewer good
     rows, and the order of the refs is kept. Memory is bounded by the buffers of the batches on their way and by budgets
-    for files and decoded pictures, so huge pictures are worked on one after the other instead of all at once.
+    for files and decoded images, so huge images are worked on one after the other instead of all at once.
 
     Args:
-        refs: the pictures; taken only as far as needed.
+        refs: the images; taken only as far as needed.
         how: the bundle's preprocessing; ``pixels`` is the type of the batches.
         batch_size: rows of a batch.
         workers: threads; 0: one for each core this process may use.
@@ -270,7 +270,7 @@ def _buffer(free: deque[Pixels], shape: tuple[int, ...], how: Preprocess) -> Pix
 
 
 def _draft(refs: Iterable[ImageRef], loader: _Loader, pixels: Pixels) -> _Draft:
-    """Give the next pictures their rows and send them to the threads. Takes no ref that it does not use."""
+    """Give the next images their rows and send them to the threads. Takes no ref that it does not use."""
     draft = _Draft(pixels)
     row = 0
     for ref in refs:
@@ -286,7 +286,7 @@ def _draft(refs: Iterable[ImageRef], loader: _Loader, pixels: Pixels) -> _Draft:
 
 
 def _finish(draft: _Draft, free: deque[Pixels]) -> Batch:
-    """Wait for the pictures of a batch and close the gaps that failed ones left."""
+    """Wait for the images of a batch and close the gaps that failed ones left."""
     outcomes: list[Outcome] = []
     seconds, count, row = 0.0, 0, 0
     for result in draft.results:

@@ -74,7 +74,7 @@ _FORMATS: Final = tuple(
 # Bytes a pixel at the peak of decoding. Baseline JPEG: the array, and once more to turn it upright.
 _JPEG: Final = 7
 _PROGRESSIVE: Final = 10
-_INKS: Final = 14
+_CMYK: Final = 14
 _COSTS: Final = {"PNG": 8, "BMP": 8, "GIF": 8, "PPM": 8, "TIFF": 14, "AVIF": 16, "WEBP": 20, "JPEG2000": 26, "ICO": 26}
 # Pillow's pointers to rows, and the tables of the resize: bytes a row or column.
 _ROW: Final = 32
@@ -163,7 +163,7 @@ def cost(data: bytes | memoryview, image: Image.Image) -> int:
     """Bytes that decoding takes at its peak, beside those of the file itself."""
     width, height = size_of(data, image)
     if image.format in ("JPEG", "MPO"):
-        a_pixel = _INKS if image.mode == "CMYK" else _PROGRESSIVE if "progressive" in image.info else _JPEG
+        a_pixel = _CMYK if image.mode == "CMYK" else _PROGRESSIVE if "progressive" in image.info else _JPEG
         return _cost(width, height, a_pixel)
     # Some decoders take a copy of the file.
     return _cost(width, height, _COSTS[image.format or ""]) + len(data)

@@ -92,7 +92,7 @@ class _Seen:
 
     folders: dict[Identity, bool] = field(default_factory=dict)
     files: dict[Identity, dict[str, bool]] = field(default_factory=dict)
-    _met: dict[int, set[int]] = field(default_factory=dict)
+    _known: dict[int, set[int]] = field(default_factory=dict)
     _covered: dict[str, bool] = field(default_factory=dict)
 
     @classmethod
@@ -118,18 +118,18 @@ class _Seen:
         before, names[name] = names[name], True
         return not before
 
-    def meet(self, identity: Identity) -> bool:
+    def mark_seen(self, identity: Identity) -> bool:
         """Remember a file or folder that may have other names; whether it is new."""
         device, inode = identity
-        met = self._met.setdefault(device, set())
+        known = self._known.setdefault(device, set())
         if inode == 0:  # a file system that numbers nothing
             return True
-        before = len(met)
-        met.add(inode)
-        return len(met) > before
+        before = len(known)
+        known.add(inode)
+        return len(known) > before
 
     def has_real_name(self, link: str) -> bool:
-        """Whether the walk meets what a link leads to under its real name."""
+        """Whether the walk comes to what a link leads to under its real name."""
         folder, name = os.path.split(os.path.realpath(link))
         try:
             status = os.stat(folder)
@@ -187,7 +187,7 @@ def _file(file: str, seen: _Seen, *, is_link: bool, linked: bool) -> Found | Non
     if looked.failure is None and looked.identity is not None:
         if is_link and seen.has_real_name(file):
             return None
-        if (is_link or linked or looked.links > 1) and not seen.meet(looked.identity):
+        if (is_link or linked or looked.links > 1) and not seen.mark_seen(looked.identity):
             return None
     return Found(file, looked)
 
@@ -239,7 +239,7 @@ def _enters(below: _Level, stack: Sequence[_Level], seen: _Seen, *, is_link: boo
         return seen.first_time(below.identity)
     if below.identity in seen.folders or (is_link and seen.covers(os.path.realpath(below.file))):
         return False
-    return seen.meet(below.identity)
+    return seen.mark_seen(below.identity)
 
 
 def _list(folder: str, unread: Unread) -> tuple[list[_Entry], Failure | None]:

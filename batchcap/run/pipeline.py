@@ -143,7 +143,7 @@ def _run(job: _Job, summary: Summary, watcher: Watcher, guard: InterruptGuard) -
                     watcher.report(summary)
         summary.note_output(output)
         summary.limited = not pending.reached_end
-        # Captions give way only to a new output of all images: not to one of a disk that is not mounted just now.
+        # Only a new output of all images replaces the old one: not where a disk is not mounted just now.
         poorer = output.replaces and (summary.unreadable > 0 or summary.done + summary.skipped == 0)
         complete = pending.reached_end and not poorer
         with guard.shielded():

@@ -34,13 +34,13 @@ from batchcap.runtime.search_request import search_request
 from batchcap.runtime.sessions import open_sessions
 
 MOST_IMAGES: Final = 64
-"""Pictures of a folder that are captioned."""
+"""Images of a folder that are captioned."""
 _GENERATED: Final = 8
 _BATCHES: Final = (16, 5)
-# How far the probabilities of a word's row may sum up from 1.
+# How far the sum of a next-token distribution may be from 1.
 _SUM: Final = 1e-4
-# How far log_prob may move with the company a picture is in. Measured: 1e-5 at most; what is stored in 16 or 8 bits may
-# fall on the other side of a rounding, and then moves further.
+# How far log_prob may move with the batch composition. Measured: 1e-5 at most; a number that is stored in 16 or 8 bits
+# may be rounded the other way, and then moves further.
 _DRIFT: Final[dict[Precision, float]] = {"fp32": 1e-3, "fp16": 2e-2, "int8": 2e-2}
 # Distributions that differ by less (natural log-probability) are the same one.
 _SAME: Final = 1e-6
@@ -57,7 +57,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pictures:
+class _Samples:
     """What is captioned."""
 
     pixels: Pixels
@@ -108,11 +108,11 @@ def verify(model: str | Path, images: Path | None = None) -> Iterator[Check]:
 
     Args:
         model: the name of an embedded bundle, or a bundle's folder.
-        images: a folder; its first 64 pictures are captioned. None: a few generated ones are.
+        images: a folder; its first 64 images are captioned. None: a few generated ones are.
 
     Raises:
         InputNotFoundError: there is no such folder.
-        NoImagesError: it holds no picture that can be decoded.
+        NoImagesError: it holds no image that can be decoded.
     """
     found = list(islice(discovery.discover([images]), MOST_IMAGES)) if images is not None else None
     try:
@@ -136,23 +136,23 @@ def verify(model: str | Path, images: Path | None = None) -> Iterator[Check]:
     ends = f"starts with {words[tokens.start]}, ends with {words[tokens.end]}"
     yield Check("vocabulary", True, f"{len(words):,} words, {ends}")
     how = manifest.preprocess
-    pictures = _generated(how) if found is None else _decoded(found, how)
+    samples = _generated(how) if found is None else _decoded(found, how)
     precisions: tuple[Precision, ...] = ("fp32", *bundle.variants)
     for precision in precisions:
         prefix = "" if precision == "fp32" else f"{precision} "
-        for check in _graph_checks(bundle.at(precision), pictures):
+        for check in _graph_checks(bundle.at(precision), samples):
             yield Check(prefix + check.name, check.passed, check.result)
 
 
-def _generated(how: Preprocess) -> _Pictures:
+def _generated(how: Preprocess) -> _Samples:
     """Soft coloured patches."""
     random = np.random.default_rng(0)
     patches = random.integers(0, 256, (_GENERATED, 8, 8, 3)).astype(np.uint8)
     pixels = [apply(np.repeat(np.repeat(patch, 32, axis=0), 32, axis=1), how) for patch in patches]
-    return _Pictures(np.stack(pixels).astype(how.pixels), f"{_GENERATED} generated pictures")
+    return _Samples(np.stack(pixels).astype(how.pixels), f"{_GENERATED} generated images")
 
 
-def _decoded(found: Sequence[ImageRef], how: Preprocess) -> _Pictures:
+def _decoded(found: Sequence[ImageRef], how: Preprocess) -> _Samples:
     pixels, broken = [], 0
     for ref in found:
         try:
@@ -160,12 +160,12 @@ def _decoded(found: Sequence[ImageRef], how: Preprocess) -> _Pictures:
         except (ImageError, OSError):
             broken += 1
     if not pixels:
-        raise NoImagesError("--images: none of the pictures can be decoded.", "Name a folder with pictures.")
+        raise NoImagesError("--images: none of the images can be decoded.", "Name a folder with images.")
     left_out = f", {broken} that cannot be decoded left out" if broken else ""
-    return _Pictures(np.stack(pixels).astype(how.pixels), f"{len(pixels)} pictures{left_out}")
+    return _Samples(np.stack(pixels).astype(how.pixels), f"{len(pixels)} images{left_out}")
 
 
-def _graph_checks(bundle: Bundle, pictures: _Pictures) -> Iterator[Check]:
+def _graph_checks(bundle: Bundle, samples: _Samples) -> Iterator[Check]:
     """What must hold of one pair of graphs."""
     try:
         model = _Model(bundle)
@@ -176,24 +176,26 @@ def _graph_checks(bundle: Bundle, pictures: _Pictures) -> Iterator[Check]:
     yield Check("loops", True, "none: no Loop, Scan or If")  # or the bundle would not have been opened
     try:
         yield from _step_checks(model)
-        yield from _caption_checks(model, pictures)
+        yield from _caption_checks(model, samples)
     except BatchcapError as error:
         yield Check("runs", False, str(error))
         return
     passed = model.sum_error <= _SUM
-    yield Check("probabilities", passed, f"a word's row sums to 1 within {model.sum_error:.1e} (limit {_SUM:g})")
+    yield Check(
+        "probabilities", passed, f"each next-token distribution sums to 1 within {model.sum_error:.1e} (limit {_SUM:g})"
+    )
 
 
 def _step_checks(model: _Model) -> Iterator[Check]:
-    """What a step must look at: the picture, the words before the last one, and the beam that it continues."""
+    """What a step must look at: the image, the words before the last one, and the beam that it continues."""
     tokens = model.bundle.manifest.tokens
     pixels = _generated(model.bundle.manifest.preprocess).pixels
     start, root = np.full((len(pixels), 1), tokens.start, np.int64), np.zeros((len(pixels), 1), np.int64)
     first = model.walk(pixels, [(start, root)])[0]
     yield Check("runs", True, "encoder and decoder")
-    by_picture = _distance(first, first[:1])
-    yield Check("pictures", by_picture > _SAME, f"first words of other pictures differ by up to {by_picture:.2g}")
-    # Two different words, and then the same one after either; alone, and as two beams that cross over.
+    by_image = _distance(first, first[:1])
+    yield Check("images", by_image > _SAME, f"first words of other images differ by up to {by_image:.2g}")
+    # Two different words, and then the same one after either: each alone, and as two beams that change places.
     two = np.argsort(-first[:, 0], axis=-1)[:, :2].astype(np.int64)
     same = two[:, :1]
     alone = [
@@ -206,14 +208,14 @@ def _step_checks(model: _Model) -> Iterator[Check]:
     crossed = model.walk(pixels, [(start, root), (taken, np.zeros_like(taken)), (both, back)])[-1]
     off = _distance(crossed, np.concatenate(alone[::-1], axis=1))
     passed = off <= _DRIFT[model.bundle.precision]
-    yield Check("parents", passed, f"beams that cross over go on as they would alone, within {off:.1e}")
+    yield Check("parents", passed, f"beams that change places go on as they would alone, within {off:.1e}")
     by_graph = model.decoder.with_select_graph()
     if by_graph is not None:
         yield _select_check(model, by_graph, pixels, start, same)
 
 
 def _select_check(model: _Model, by_graph: Decoder, pixels: Pixels, start: Ids, following: Ids) -> Check:
-    """Images that stay when others leave by the graph for it, as on a GPU, go on as if nobody had left."""
+    """Images that stay when `select.onnx` takes others out of the batch, as on a GPU, go on as if none had left."""
     root, stay = np.zeros_like(start), np.arange(len(pixels))[::-2]
     whole = model.walk(pixels, [(start, root), (following, root)])[-1]
     stepper = by_graph.start(model.encoder(pixels))
@@ -227,13 +229,13 @@ def _select_check(model: _Model, by_graph: Decoder, pixels: Pixels, start: Ids, 
 
 
 def _distance(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """The largest difference of log-probabilities; below e^-20 nothing counts."""
+    """The largest difference of log-probabilities; probabilities below e^-20 count as equal."""
     return float(np.abs(np.maximum(one, -20) - np.maximum(other, -20)).max())
 
 
-def _caption_checks(model: _Model, pictures: _Pictures) -> Iterator[Check]:
-    """Whole captions: the same in any company, and as likely as they are said to be."""
-    manifest, pixels = model.bundle.manifest, pictures.pixels
+def _caption_checks(model: _Model, samples: _Samples) -> Iterator[Check]:
+    """Whole captions: the same in any batch, and as probable as the search says."""
+    manifest, pixels = model.bundle.manifest, samples.pixels
     decoding = decoding_options(manifest, search="beam", num_captions=1)
     size, small = _BATCHES
     large = _captions(model, pixels, decoding, size)
@@ -250,11 +252,11 @@ def _caption_checks(model: _Model, pictures: _Pictures) -> Iterator[Check]:
             for one, other in zip(large, found, strict=True)
         )
         passed = changed == 0 and max(apart) <= limit
-        yield Check(name, passed, f"{changed} of {pictures.described} captioned otherwise {what}, {_within(apart)}")
+        yield Check(name, passed, f"{changed} of {samples.described} captioned otherwise {what}, {_within(apart)}")
     again = [_rescored(model, pixels[i : i + 1], hypothesis) for i, hypothesis in enumerate(large)]
     apart = [abs(hypothesis.log_prob - log_prob) for hypothesis, log_prob in zip(large, again, strict=True)]
     distinct = len({hypothesis.tokens for hypothesis in large})
-    what = f"{pictures.described}, {distinct} different captions, each word by itself"
+    what = f"{samples.described}, {distinct} different captions, each word by itself"
     yield Check("log_prob", max(apart) <= limit, f"{what}: {_within(apart)}")
 
 
@@ -263,7 +265,7 @@ def _within(apart: Sequence[float]) -> str:
 
 
 def _captions(model: _Model, pixels: Pixels, decoding: DecodingOptions, size: int) -> list[Hypothesis]:
-    """The best caption of each picture, ``size`` at a time."""
+    """The best caption of each image, ``size`` at a time."""
     best = []
     for first in range(0, len(pixels), size):
         features = model.encoder(pixels[first : first + size])
@@ -274,7 +276,7 @@ def _captions(model: _Model, pixels: Pixels, decoding: DecodingOptions, size: in
 
 
 def _rescored(model: _Model, pixels: Pixels, hypothesis: Hypothesis) -> float:
-    """log_prob of a caption by forcing its tokens, the picture [1, H, W, 3] alone and with one beam."""
+    """log_prob of a caption by forcing its tokens, the image [1, H, W, 3] alone and with one beam."""
     tokens = model.bundle.manifest.tokens
     said = [*hypothesis.tokens, tokens.end] if hypothesis.finished else [*hypothesis.tokens]
     given = [tokens.start, *said][: len(said)]

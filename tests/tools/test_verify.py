@@ -21,7 +21,7 @@ from batchcap.cli.app import app
 from batchcap.errors import NoImagesError
 from batchcap.tools.verify import verify
 
-NAMES = ["manifest", "files", "vocabulary", "tensors", "loops", "runs", "pictures", "state", "parents", "select"]
+NAMES = ["manifest", "files", "vocabulary", "tensors", "loops", "runs", "images", "state", "parents", "select"]
 NAMES += ["batches", "order", "log_prob", "probabilities"]
 
 
@@ -66,7 +66,7 @@ def test_the_command_shows_every_check_and_its_figure(whole: Path, tmp_path: Pat
     lines = done.stdout.splitlines()
     assert [line.split()[:2] for line in lines[:-1]] == [["ok", name] for name in NAMES]
     assert lines[-1] == "All holds."
-    assert "0 of 63 pictures, 1 that cannot be decoded left out captioned otherwise" in done.stdout
+    assert "0 of 63 images, 1 that cannot be decoded left out captioned otherwise" in done.stdout
     assert done.stderr == ""
 
 
@@ -220,18 +220,18 @@ def staying_put(model: onnx.ModelProto) -> None:
 @pytest.mark.parametrize(
     ("file", "change", "names", "told"),
     [
-        ("decoder", unnormalised, {"probabilities"}, "a word's row sums to 1 within"),
+        ("decoder", unnormalised, {"probabilities"}, "each next-token distribution sums to 1 within"),
         ("decoder", neighbourly, {"batches", "log_prob"}, "captioned otherwise in batches of 16 and 5"),
         ("decoder", accumulating, {"order", "batches", "log_prob"}, "in reverse order"),
         ("decoder", sociable, {"log_prob", "parents"}, "each word by itself"),
         ("decoder", forgetful, {"state"}, "other words before the last one change the next by up to 0"),
-        ("decoder", orphaned, {"parents"}, "beams that cross over"),
+        ("decoder", orphaned, {"parents"}, "beams that change places"),
         ("decoder", overflowing, {"runs"}, "gives NaN instead of log-probabilities"),
         ("decoder", monotonous, {"runs"}, "`next_token` does not name every word once"),
         ("decoder", upside_down, {"runs"}, "`log_prob` does not come best first"),
         ("decoder", branching, {"loops"}, "decoder.onnx holds If"),
         ("decoder", unnamed, {"tensors"}, "has no output `log_prob`"),
-        ("encoder", blind, {"pictures"}, "first words of other pictures differ by up to 0"),
+        ("encoder", blind, {"images"}, "first words of other images differ by up to 0"),
         ("select", staying_put, {"select"}, "where images leave the others go on, within"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
@@ -274,7 +274,7 @@ def test_a_missing_folder_of_images(whole: Path, tmp_path: Path) -> None:
 def test_no_picture_that_can_be_decoded(whole: Path, tmp_path: Path) -> None:
     write_photos(tmp_path / "photos", 1)
     break_photo(tmp_path / "photos" / "0000.jpg")
-    with pytest.raises(NoImagesError, match="none of the pictures can be decoded"):
+    with pytest.raises(NoImagesError, match="none of the images can be decoded"):
         list(verify(whole, tmp_path / "photos"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(NoImagesError):
