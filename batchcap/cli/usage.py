@@ -11,9 +11,6 @@ from typing import Any
 import typer
 
 from batchcap.errors import BatchcapError, OptionError
-from batchcap.options.decoding import DecodingOptions
-from batchcap.options.field import fields_of
-from batchcap.options.run import RunOptions
 
 
 def path_of(text: str) -> Path:
@@ -52,7 +49,7 @@ def explain(error: Any) -> BatchcapError:
     if param is None:
         message = _quoteless(error.format_message())
     elif found:
-        message = f"{_given(param, context, found[0]['input'])}: {_expected(param, found[0])}"
+        message = f"{_given(param, context, found[0]['input'])}: {_expected(param, context, found[0])}"
     elif type(error).__name__ == "MissingParameter":
         message = f"{_name(param)} is missing: {re.sub(r'[.]? *.dim.*', '', param.help or 'it must be given')}"
     else:
@@ -76,13 +73,11 @@ def _given(param: Any, context: Any, value: object) -> str:
     return f"{_name(param)} {value}"
 
 
-def _expected(param: Any, found: Any) -> str:
+def _expected(param: Any, context: Any, found: Any) -> str:
     """What is valid, from the first error that pydantic found."""
     kind, settings = found["type"], found.get("ctx", {})
     if kind.startswith("int"):
-        known = {field.field: field for options in (RunOptions, DecodingOptions) for field in fields_of(options)}
-        words = known[param.name].whole_numbers if param.name in known else ""
-        return f"must be {words or 'a whole number'}"
+        return f"must be {_whole_numbers(param, context) or 'a whole number'}"
     if kind.startswith("float"):
         return "must be a number"
     if kind.startswith("bool"):
@@ -94,6 +89,12 @@ def _expected(param: Any, found: Any) -> str:
     text = str(settings.get("error", found["msg"]))
     choices = re.findall(r"'([^']*)'", text.partition("is not one of")[2])
     return f"must be {_either(choices)}" if choices else text
+
+
+def _whole_numbers(param: Any, context: Any) -> str:
+    """The range of an option in words; empty where it has none."""
+    options = getattr(context.command.callback, "options", {}) if context is not None else {}
+    return options[param.name].whole_numbers if param.name in options else ""
 
 
 def _either(choices: Sequence[str]) -> str:

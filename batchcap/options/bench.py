@@ -18,7 +18,7 @@ class BenchOptions:
 
     folder: Annotated[
         Path | None,
-        Option("Images to measure with; default: generated 500x375 JPEGs.", metavar="FOLDER", argument=True),
+        Option("Images to measure with; default: generated 500x375 JPEGs.", metavar="FOLDER", argument=True, env=False),
     ] = None
     model: ModelOption = DEFAULT_MODEL
     images: Annotated[int, Option("How many images; of a folder the first ones.", low=1, env=False)] = 512

@@ -35,6 +35,7 @@ _IN_HEAD: Final = frozenset(("search", "beam_size", "length_penalty"))
 _LONGEST_IN_LABEL: Final = 80
 _LABEL: Final = re.compile(r"(beam|greedy|sample|im2txt)(\d*)-lp([^;#]+)((?:;[a-z_]+=[^;#]*)*)#[0-9a-f]{8}")
 _MODEL: Final = "the model's"
+_SEEDS: Final = "from 0 to 2 ** 64 - 1"
 
 
 def has_beam(search: Search) -> bool:
@@ -69,7 +70,7 @@ class DecodingOptions:
     """Living hypotheses an image."""
     num_captions: Annotated[
         int,
-        Option("Captions an image, best first.", low=1, high=256, valid="from 1 to at most 256"),
+        Option("Captions an image, best first.", low=1, high=256, valid="at least 1 and at most 256"),
     ] = 1
     """At most ``beam_size``. Samples: how many are drawn."""
     max_length: Annotated[int, Option("Most words of a caption.", low=1, high=1000, unset=_MODEL, panel=CAPTIONS)] = 20
@@ -123,8 +124,7 @@ class DecodingOptions:
         Option(
             "Sampling: another seed, other captions.",
             low=0,
-            high=2**64 - 1,
-            valid="from 0 to 2 ** 64 - 1",
+            valid=_SEEDS,
             panel=SAMPLING,
         ),
     ] = 0
@@ -140,6 +140,7 @@ class DecodingOptions:
         object.__setattr__(self, "prefix", " ".join(self.prefix.split()))
         self._check_sampling()
         check_ranges(self)
+        require(self.seed < 2**64, f"--seed {self.seed}: must be {_SEEDS}.")
         self._check_beam()
         self._check_length()
 

@@ -24,10 +24,12 @@ from batchcap.options.types import checked, hints
 
 CAPTIONS: Final = "Captions"
 WORDS: Final = "Words"
-SAMPLING: Final = "Sampling (with --search sample)"
+SAMPLING: Final = "Sampling"
 SPEED: Final = "Device and speed"
 OUTPUT: Final = "Output"
 TERMINAL: Final = "Terminal"
+PANELS: Final = (CAPTIONS, WORDS, SAMPLING, SPEED, OUTPUT, TERMINAL)
+"""The groups of options in a help text, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,14 @@ class Option:
     """Whether an environment variable sets it too: ``BATCHCAP_BATCH_SIZE``."""
     negative: bool = False
     """Of a switch: ``--no-NAME`` turns it off."""
+    count: bool = False
+    """It takes no value; the value is how often it is given."""
     argument: bool = False
     """It has no name on the command line, only a place."""
+    text: bool = False
+    """The command line takes any text, and its command makes the value of it."""
+    readable: bool = False
+    """Of a path: the command line refuses what is there and may not be read, before anything else looks at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +93,7 @@ class OptionField:
     @property
     def variable(self) -> str:
         """The environment variable that sets it too; empty: none does."""
-        return f"BATCHCAP_{self.flag[2:].replace('-', '_').upper()}" if self.option.env else ""
+        return f"BATCHCAP_{self.option.name or self.field}".replace("-", "_").upper() if self.option.env else ""
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -107,9 +115,10 @@ class OptionField:
     @property
     def whole_numbers(self) -> str:
         """``a whole number from 1 to 4096``, where the range has both ends; else empty."""
-        if plain_kind(self.kind) is not int or self.option.low is None or self.option.high is None:
+        low, high = self.option.low, self.option.high
+        if plain_kind(self.kind) is not int or low is None or high is None:
             return ""
-        return f"a whole number {self.range}"
+        return f"a whole number from {low:g} to {high:g}"
 
     def check_range(self, value: Any) -> None:
         """Raise OptionError for a number out of range; None is in every range."""
@@ -121,13 +130,21 @@ class OptionField:
             raise OptionError(f"{self.flag} {value}: must be {self.range}.")
 
 
+def without_none(kind: Any) -> Any:
+    """Of a union its first type that is not None: int of ``int | None``."""
+    if get_origin(kind) in (Union, UnionType):
+        return next(each for each in get_args(kind) if each is not type(None))
+    return kind
+
+
+def is_several(kind: Any) -> bool:
+    """Whether it is a tuple of any length, ``tuple[int, ...]``: the option can be given again and again."""
+    return get_origin(without_none(kind)) is tuple and get_args(without_none(kind))[-1] is Ellipsis
+
+
 def plain_kind(kind: Any) -> Any:
     """The type of one value: int of ``int | None`` and of ``tuple[int, ...]``."""
-    if get_origin(kind) in (Union, UnionType):
-        return plain_kind(next(each for each in get_args(kind) if each is not type(None)))
-    if get_origin(kind) is tuple and get_args(kind)[-1] is Ellipsis:
-        return plain_kind(get_args(kind)[0])
-    return kind
+    return get_args(without_none(kind))[0] if is_several(kind) else without_none(kind)
 
 
 @cache

@@ -49,12 +49,12 @@ class RunOptions:
 
     inputs: Annotated[
         tuple[Path, ...],
-        Option("Folders (with all folders in them) and image files.", metavar="INPUT", argument=True),
+        Option("Folders (with all folders in them) and image files.", metavar="INPUT", argument=True, env=False),
     ]
     """Folders and files, in the order given."""
     output: Annotated[
         Path | None,
-        Option("A .jsonl or .csv file, or - for JSON lines on standard output.", short="-o", metavar="FILE"),
+        Option("A .jsonl or .csv file, or - for JSON lines on standard output.", short="-o", metavar="FILE", text=True),
     ]
     """The journal; None streams JSONL to standard output."""
     model: ModelOption = DEFAULT_MODEL

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -32,7 +33,7 @@ class Diagnosis:
     """Whether a GPU can be used; if not, what is missing and what to do."""
 
 
-def examine(model: str) -> Diagnosis:
+def examine(model: str | Path) -> Diagnosis:
     """Look at the installation and caption one image with ``model`` on every device."""
     checks = [
         DeviceCheck(name, False, str(found))
@@ -44,7 +45,7 @@ def examine(model: str) -> Diagnosis:
     return Diagnosis(versions(), (*checks, _try(cpu.name, cpu.description, model)), _gpu())
 
 
-def _try(device: str, description: str, model: str) -> DeviceCheck:
+def _try(device: str, description: str, model: str | Path) -> DeviceCheck:
     name = f"{device} ({description})"
     try:
         captioner = Captioner.load(model, device=device, batch_size=1)

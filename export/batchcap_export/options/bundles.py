@@ -5,41 +5,64 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from msgspec import structs
 
 from batchcap.bundle.manifest import BUNDLE_NAME, Generation
 from batchcap.errors import ExportError
 from batchcap.options.decoding import DecodingOptions
+from batchcap.options.field import check_ranges
 from batchcap.options.precision import VariantName
 from batchcap_export.data.texts import TextName
+from batchcap_export.options.setting import setting
 
 MIN_IMAGES = 64
 """So many images the original and the bundle caption, to be compared."""
 Storage = Literal["float32", "float16", "int8"]
 
 
+_BUNDLE = "The bundle"
+_COMPARED = "Comparison and scores"
+_PRECISIONS = "More precisions"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleOptions:
     """What a bundle is called, how it is stored, and what is said of it."""
 
-    name: str
-    version: str = "1"
-    store: Storage = "float32"
-    """How the big weights lie in the files; arithmetic is float32."""
-    beam_size: int | None = None
-    """Default of the bundle, as the next two; None is the model's own."""
-    max_length: int | None = None
-    length_penalty: float | None = None
-    text: TextName | None = None
-    """How the bundle writes its words; None is the model's own."""
-    data: str = ""
-    """What it learnt from, in words."""
-    terms: str = ""
-    """Under which terms it may be used."""
-    min_distinct: float = 0.5
-    """Share of the parity captions that must be different."""
+    name: Annotated[str, setting("Its name.", unset="the folder's", panel=_BUNDLE)]
+    version: Annotated[str, setting("Its version.", name="bundle-version", panel=_BUNDLE)] = "1"
+    store: Annotated[
+        Storage,
+        setting("Of a run: round the big weights, for a smaller bundle. Arithmetic stays float32.", panel=_BUNDLE),
+    ] = "float32"
+    beam_size: Annotated[
+        int | None,
+        setting("Its --beam-size where a run names none.", low=1, unset="the model's", panel=_BUNDLE),
+    ] = None
+    max_length: Annotated[
+        int | None,
+        setting("Its --max-length where a run names none.", low=1, unset="the model's", panel=_BUNDLE),
+    ] = None
+    length_penalty: Annotated[
+        float | None,
+        setting("Its --length-penalty where a run names none.", low=0.0, unset="the model's", panel=_BUNDLE),
+    ] = None
+    text: Annotated[
+        TextName | None,
+        setting(
+            "How captions are written. english: 's, n't and punctuation join their words.",
+            unset="the model's",
+            panel=_BUNDLE,
+        ),
+    ] = None
+    data: Annotated[str, setting("What the model learnt from, for its card.", panel=_BUNDLE)] = ""
+    terms: Annotated[str, setting("Under which terms it may be used, for its card.", panel=_BUNDLE)] = ""
+    min_distinct: Annotated[
+        float,
+        setting("Share of the compared captions that must be different.", low=0.0, high=1.0, panel=_COMPARED),
+    ] = 0.5
 
     def __post_init__(self) -> None:
         if not re.fullmatch(BUNDLE_NAME, self.name):
@@ -47,6 +70,7 @@ class BundleOptions:
                 f"{self.name!r} cannot be the name of a bundle.",
                 "Use letters, digits and . _ + -, with --name or --output.",
             )
+        check_ranges(self)
 
     def generation(self, own: Generation) -> Generation:
         """The bundle's default decoding: what was chosen here, else the model's own.
@@ -64,13 +88,33 @@ class BundleOptions:
 class Precisions:
     """Which variants a bundle gets, and how they are made and judged."""
 
-    wanted: tuple[VariantName, ...] = ()
-    calibrate: tuple[Path, ...] = ()
-    """Folders of images like those that will be captioned: int8 takes its ranges from them."""
-    references: Path | None = None
+    wanted: Annotated[
+        tuple[VariantName, ...],
+        setting(
+            "More graphs beside float32, for run --precision; judged by their captions. Repeatable.",
+            name="precision",
+            panel=_PRECISIONS,
+        ),
+    ] = ()
+    calibrate: Annotated[
+        tuple[Path, ...],
+        setting("Of int8: folders of images like those to be captioned, at least 64. Repeatable.", panel=_PRECISIONS),
+    ] = ()
+    """int8 takes its ranges from them."""
+    references: Annotated[
+        Path | None,
+        setting(
+            "Captions (as for train) of at least 500 compared images: another precision may lose 1% of CIDEr.",
+            unset="those of a run; without any, 3% of the captions may change",
+            panel=_PRECISIONS,
+        ),
+    ] = None
     """File of captions, see `datasets.FORMS`; the images are those of the comparison."""
-    force: bool = False
-    """Keep a variant that costs too much; the manifest says so."""
+    force: Annotated[
+        bool,
+        setting("Keep a precision that costs too much; int8 then runs only where it is asked for.", panel=_PRECISIONS),
+    ] = False
+    """The manifest says so."""
     cider_limit: float = 0.01
     """With references: the share of fp32's CIDEr that a variant may lose."""
     changed_limit: float = 0.03

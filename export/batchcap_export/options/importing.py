@@ -4,34 +4,63 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from batchcap.images.resize import ResizeMethod
+from batchcap.options.field import check_ranges
+from batchcap_export.options.setting import setting
 
 Scale = Literal["0..255", "0..1", "-1..1", "caffe", "torch"]
+_SAVED = "A model saved elsewhere"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportOptions:
     """What a saved model does not say of itself; None: it was not given."""
 
-    vocabulary: Path | None = None
-    """The words in the order of their ids."""
-    decoder: Path | None = None
-    """The other half of a captioner that is saved as an encoder and a decoder."""
-    map: tuple[str, ...] | None = None
-    """``TENSOR=ROLE`` each: what a tensor of the saved model is, where its name and shape do not tell."""
-    size: int | None = None
-    """Rows and columns of the input."""
-    scale: Scale | None = None
-    """What the network wants of pixels: a range, or the arithmetic of a mode of keras.applications."""
-    resize: ResizeMethod | None = None
-    """How pictures were resized when the network learnt."""
-    start: str | None = None
-    """The token before the first word."""
-    end: str | None = None
-    """The token after the last word."""
-    unknown: str | None = None
-    """The token for words that the vocabulary lacks."""
-    padding: str | None = None
-    """The token that fills short captions while training."""
+    vocabulary: Annotated[
+        Path | None,
+        setting(
+            "Its words by id: text with one a line (of im2txt word_counts.txt), JSON, or a .keras file with "
+            "TextVectorization.",
+            panel=_SAVED,
+        ),
+    ] = None
+    decoder: Annotated[Path | None, setting("Of a saved encoder: the saved decoder of one step.", panel=_SAVED)] = None
+    map: Annotated[
+        tuple[str, ...] | None,
+        setting(
+            "What a tensor is (image, word, logits, attention, state.NAME, memory.NAME, unused) where its name and "
+            "shape do not tell. Repeatable.",
+            metavar="TENSOR=ROLE",
+            panel=_SAVED,
+        ),
+    ] = None
+    size: Annotated[int | None, setting("Rows and columns of its input.", low=1, unset="its own", panel=_SAVED)] = None
+    scale: Annotated[
+        Scale | None,
+        setting(
+            "The pixels that it wants; caffe and torch as in keras.applications.",
+            unset="0..255 where it begins with a scaling of its own; everything else must say",
+            panel=_SAVED,
+        ),
+    ] = None
+    resize: Annotated[
+        ResizeMethod | None,
+        setting("How its images were resized.", unset="bilinear, as tf.image.resize", panel=_SAVED),
+    ] = None
+    start: Annotated[
+        str | None,
+        setting("The token before the first word.", unset="<start>, of im2txt <S>", panel=_SAVED),
+    ] = None
+    end: Annotated[
+        str | None, setting("The token after the last word.", unset="<end>, of im2txt </S>", panel=_SAVED)
+    ] = None
+    unknown: Annotated[
+        str | None,
+        setting("The token for other words.", unset="<unk>, [UNK] or <UNK>", panel=_SAVED),
+    ] = None
+    padding: Annotated[str | None, setting("The token that fills short captions.", unset="<pad>", panel=_SAVED)] = None
+
+    def __post_init__(self) -> None:
+        check_ranges(self)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from batchcap.errors import OptionError, TrainingError
+from batchcap.options.field import check_ranges
+from batchcap_export.options.setting import setting
 
+Architecture = Literal["attention-gru", "show-and-tell", "show-attend-tell"]
 OWN_OPTIONS: dict[str, tuple[str, ...]] = {
     "attention-gru": ("tied", "learned_state"),
     "show-and-tell": ("image_as",),
@@ -19,56 +21,90 @@ OWN_OPTIONS: dict[str, tuple[str, ...]] = {
 """The architectures by the names that users type, and the options of training that only some of them have."""
 
 
+_DATA = "Data"
+_NETWORK = "The network"
+_TRAINING = "Training"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainOptions:
     """Everything that decides what a trained captioner becomes."""
 
-    images: Path
-    """Folder of the images."""
-    captions: Path
-    """File of captions: see `datasets.FORMS`."""
-    train_split: Path
-    """Names of the images to learn from."""
-    dev_split: Path
-    """Names of the images that stop the training and give the scores."""
-    architecture: str = "attention-gru"
-    backbone: str = "small"
-    """``small``, or a network of keras.applications by name."""
-    weights: str | None = None
-    """The backbone's weights: a file, ``imagenet`` or ``random``; `train` refuses None. Run folders that are older say
-    ``none`` for ``random``."""
-    size: int | None = None
-    """Rows and columns of the input; None is the backbone's own."""
-    min_count: int = 5
-    """A word must occur this often to be learnt."""
-    max_length: int = 20
-    """Words of a caption; longer ones are cut."""
-    units: int = 512
-    dropout: tuple[float, float, float] = (0.3, 0.3, 0.5)
-    """On word embeddings, regions and output."""
-    tied: bool = False
-    """One matrix for reading and for choosing words."""
-    learned_state: bool = False
-    """The decoder starts from a trained vector instead of zeros."""
-    image_as: Literal["input", "state"] | None = None
-    """How the picture enters show-and-tell's LSTM; None, here and in the next, is the architecture's own choice."""
-    doubly_stochastic: float | None = None
-    """Weight of show-attend-tell's wish to look at every region equally over the whole caption."""
-    views: int = 1
-    """Views of each training picture: the whole one, then crops of at least 0.6 of its area, half of them mirrored."""
-    epochs: int = 12
-    patience: int = 2
-    """Epochs without a lower dev loss before training stops; the best weights are kept."""
-    batch_size: int = 256
-    """Captions a step."""
-    learning_rate: float = 1e-3
-    final_rate: float = 0.1
-    """Adam's rate falls along a cosine to this share of ``learning_rate`` in the last epoch; 1 keeps it constant."""
-    label_smoothing: float = 0.0
-    """This share of the target is spread over the whole vocabulary; in the dev loss too, which stops the training."""
-    seed: int = 1
-    deterministic: bool = False
-    """The same losses from the same seed, at the price of speed."""
+    images: Annotated[Path, setting("Folder of the images.", argument=True, metavar="IMAGES")]
+    captions: Annotated[
+        Path,
+        setting(
+            "Captions: lines of NAME.jpg#0<TAB>caption, as in Flickr8k.token.txt, or CSV with the columns image and "
+            "caption."
+        ),
+    ]
+    """See `datasets.FORMS`."""
+    train_split: Annotated[Path, setting("Names of the images to learn from, one a line.")]
+    dev_split: Annotated[Path, setting("Names of the images for early stopping and the scores.")]
+    architecture: Annotated[Architecture, setting("The decoder.", panel=_NETWORK)] = "attention-gru"
+    backbone: Annotated[
+        str,
+        setting("small, or a network of keras.applications by name, such as InceptionResNetV2.", panel=_NETWORK),
+    ] = "small"
+    weights: Annotated[
+        str | None,
+        setting(
+            "The backbone's weights: a file, such as batchcap distill makes; imagenet (Keras downloads them); or "
+            "random, to try things out. One of them is needed: the backbone does not learn."
+        ),
+    ] = None
+    """`train` refuses None. Run folders that are older say ``none`` for ``random``."""
+    size: Annotated[
+        int | None, setting("Rows and columns of the input.", low=32, unset="the backbone's", panel=_NETWORK)
+    ] = None
+    min_count: Annotated[int, setting("A word must occur this often to be learnt.", low=1, panel=_DATA)] = 5
+    max_length: Annotated[int, setting("Words of a caption; longer ones are cut.", low=1, panel=_DATA)] = 20
+    units: Annotated[int, setting("Width of embedding, recurrent layer and attention.", low=1, panel=_NETWORK)] = 512
+    dropout: Annotated[
+        tuple[float, float, float], setting("On word embeddings, regions and output.", panel=_NETWORK)
+    ] = (0.3, 0.3, 0.5)
+    tied: Annotated[
+        bool, setting("Of attention-gru: one matrix for reading and for choosing words.", panel=_NETWORK)
+    ] = False
+    learned_state: Annotated[
+        bool, setting("Of attention-gru: start from a trained state, not zeros.", panel=_NETWORK)
+    ] = False
+    image_as: Annotated[
+        Literal["input", "state"] | None,
+        setting("Of show-and-tell: the LSTM reads the image first, or starts from it.", unset="input", panel=_NETWORK),
+    ] = None
+    """None, here and in the next, is the architecture's own choice."""
+    doubly_stochastic: Annotated[
+        float | None,
+        setting(
+            "Of show-attend-tell: weight of the loss that asks for attention to all regions over a caption.",
+            low=0.0,
+            unset="1.0",
+            panel=_NETWORK,
+        ),
+    ] = None
+    views: Annotated[int, setting("Augmented views of each training image.", low=1, panel=_DATA)] = 1
+    """The whole image, then crops of at least 0.6 of its area, half of them mirrored."""
+    epochs: Annotated[int, setting("Passes over all captions, at most.", low=1, panel=_TRAINING)] = 12
+    patience: Annotated[
+        int, setting("Epochs without a lower dev loss before training stops.", low=1, panel=_TRAINING)
+    ] = 2
+    """The best weights are kept."""
+    batch_size: Annotated[int, setting("Captions a step.", low=1, panel=_TRAINING)] = 256
+    learning_rate: Annotated[float, setting("Adam's rate at the start.", low=0.0, panel=_TRAINING)] = 1e-3
+    final_rate: Annotated[
+        float,
+        setting("The rate falls along a cosine to this share of itself.", low=0.0, high=1.0, panel=_TRAINING),
+    ] = 0.1
+    """Reached in the last epoch; 1 keeps the rate constant."""
+    label_smoothing: Annotated[
+        float, setting("This share of the target is spread over all words.", low=0.0, high=0.9, panel=_TRAINING)
+    ] = 0.0
+    """In the dev loss too, which stops the training."""
+    seed: Annotated[int, setting("Of all that is random.", low=0, panel=_TRAINING)] = 1
+    deterministic: Annotated[
+        bool, setting("The same losses from the same seed, at the price of speed.", panel=_TRAINING)
+    ] = False
     beam_size: int = 3
     """For the dev scores."""
     length_penalty: float = 0.7
@@ -82,13 +118,9 @@ class TrainOptions:
                 raise OptionError(
                     f"--{name.replace('_', '-')}: {self.architecture} has nothing of the kind.", "Leave it out."
                 )
-        for name in ("min_count", "max_length", "units", "views", "epochs", "patience", "batch_size"):
-            if getattr(self, name) < 1:
-                raise OptionError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1.")
         if not all(0 <= rate < 1 for rate in (*self.dropout, self.label_smoothing)):
             raise OptionError("--dropout and --label-smoothing must be from 0 to below 1.")
-        if self.doubly_stochastic is not None and self.doubly_stochastic < 0:
-            raise OptionError(f"--doubly-stochastic {self.doubly_stochastic}: must be at least 0.")
+        check_ranges(self)
 
     def _own(self) -> dict[str, Any]:
         """What was chosen of the options that only this architecture has."""
@@ -140,31 +172,49 @@ def read_recipe(run: Path) -> tuple[TrainOptions, Recipe]:
 class DistillOptions:
     """Everything that decides what a distilled backbone becomes."""
 
-    views: int = 8
-    """Fixed augmented views of each picture of the main folders."""
-    extra_views: int = 3
-    """Views of each picture of the extra folders."""
-    epochs: int = 7
-    batch_size: int = 128
-    learning_rate: float = 2e-3
-    """Peak of AdamW's rate; it warms up over one twentieth of all steps and falls along a cosine to nothing."""
-    weight_decay: float = 0.02
-    whitening: float = 0.5
+    views: Annotated[int, setting("Augmented views of each image of the first folder.", low=1, panel=_DATA)] = 8
+    """They are made once, and the same in every epoch."""
+    extra_views: Annotated[int, setting("Views of each image of the other folders.", low=1, panel=_DATA)] = 3
+    epochs: Annotated[int, setting("Passes over all views.", low=1, panel=_TRAINING)] = 7
+    batch_size: Annotated[int, setting("Views a step.", low=1, panel=_TRAINING)] = 128
+    learning_rate: Annotated[float, setting("AdamW's highest rate.", low=0.0, panel=_TRAINING)] = 2e-3
+    """It warms up over one twentieth of all steps and falls along a cosine to nothing."""
+    weight_decay: Annotated[float, setting("AdamW's, of all weights.", low=0.0, panel=_TRAINING)] = 0.02
+    whitening: Annotated[
+        float,
+        setting("0: plain squared error; 1: every component counts alike.", low=0.0, high=1.0, panel=_TRAINING),
+    ] = 0.5
     """A component of variance v weighs v ** -whitening: 0 is the raw squared error, 1 the whitened one."""
-    seed: int = 1
-    precision: str = "mixed_bfloat16"
-    """Keras dtype policy while training; weights stay float32."""
+    seed: Annotated[int, setting("Of all that is random.", low=0, panel=_TRAINING)] = 1
+    precision: Annotated[
+        Literal["mixed_bfloat16", "float32"],
+        setting("Arithmetic while training; weights stay float32.", panel=_TRAINING),
+    ] = "mixed_bfloat16"
+    """Keras dtype policy."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """What to distil from, as the command line gives it."""
+    """What to distil from."""
 
-    folders: Sequence[Path]
-    """The first one gets ``DistillOptions.views`` views a picture, the others ``extra_views``."""
-    names: Sequence[Path]
-    """Files of picture names: only these are taken from the first folder. Without a file: all."""
-    held_out: Path
-    """Folder of the pictures that are only measured."""
-    held_out_names: Path | None
-    """File of picture names: only these are taken from ``held_out``."""
+    folders: Annotated[
+        tuple[Path, ...],
+        setting("Folders of images to learn from; they need no captions.", argument=True, metavar="IMAGES"),
+    ]
+    """The first one gets ``DistillOptions.views`` views an image, the others ``extra_views``."""
+    names: Annotated[
+        tuple[Path, ...],
+        setting(
+            "Only the images that these split files name (one a line), for the first folder. Repeatable.", unset="all"
+        ),
+    ]
+    held_out: Annotated[
+        Path,
+        setting("Folder of images that are only measured; where it lies in IMAGES, they are left out there."),
+    ]
+    held_out_names: Annotated[
+        Path | None, setting("Only the images that this split file names, for --held-out.", unset="all")
+    ]

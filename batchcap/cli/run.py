@@ -1,0 +1,56 @@
+"""The command `run`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from batchcap.cli.command import Command
+from batchcap.cli.parameters import Given
+from batchcap.cli.shared import Verbose
+from batchcap.options.decoding import chosen_fields
+from batchcap.options.field import fields_of
+from batchcap.options.output import parse_output
+from batchcap.options.run import RunOptions
+from batchcap.options.terminal import TerminalOptions
+
+
+def run(
+    given: Annotated[dict[str, Any], Given(fields_of(RunOptions))],
+    decoding: Annotated[dict[str, Any], Given(chosen_fields())],
+    terminal: TerminalOptions,
+    verbose: Verbose = 0,
+) -> None:
+    """Caption every image under INPUT and write one record an image to FILE.
+
+    The file is the state: the same command again skips what is done, after
+    a crash too. Every option can also be set by an environment variable, for
+    example BATCHCAP_DEVICE=cpu.
+
+    Exit codes:
+    0 all captioned, or nothing new;
+    1 could not run or had to stop: nothing written is lost, run it again;
+    2 wrong usage;
+    3 some images have no caption, from this run or before: their records say why;
+    75 another run holds the file;
+    130, 143 stopped by a signal.
+    """
+    given["output"], given["format"] = parse_output(given["output"], given["format"])
+    options = RunOptions(**given)
+    from batchcap.console.progress import Display
+    from batchcap.console.summary import show_summary
+    from batchcap.run import pipeline
+
+    # A bar among records that go to the same terminal could not be read, nor could they.
+    mixed = options.output is None and sys.stdout is not None and sys.stdout.isatty()
+    shown = terminal.progress is not False and not terminal.quiet and not mixed
+    with Display(shown, quiet=terminal.quiet, verbosity=verbose) as display:
+        summary = pipeline.run(options, decoding, display, display.begin, count_total=display.counts)
+    if not terminal.quiet:
+        show_summary(summary, verbose)
+    raise typer.Exit(summary.exit_code)
+
+
+COMMAND = Command(run, first_panel="Everyday options")
