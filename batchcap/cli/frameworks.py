@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,6 +62,8 @@ def _import_all() -> None:
 
 def _quiet_loggers() -> None:
     """Keras's and the converter's own lines: this command says what matters itself."""
+    import logging
+
     import keras
     from absl import logging as absl_logging
 

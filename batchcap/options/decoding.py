@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias, TypedDict
 from urllib.parse import quote_plus, unquote_plus
 
-import msgspec
-
 from batchcap.options.field import (
     CAPTIONS,
     SAMPLING,
@@ -196,6 +194,8 @@ class DecodingOptions:
 
         `explain_label` reads it. The digits are of SHA-256, and change with `_SEARCH_VERSION` too.
         """
+        import msgspec  # not needed by the help of a command, which reads this file too
+
         chosen = {f.name: getattr(self, f.name) for f in fields(self)}
         encoded = msgspec.json.encode([_SEARCH_VERSION, sorted(chosen.items())])
         beam = self.beam_size if has_beam(self.search) else ""
