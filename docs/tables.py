@@ -15,10 +15,12 @@ from typing import Any
 
 import typer
 
+from batchcap.options.decoding import chosen_fields
+from batchcap.options.table import markdown, options_table
+
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 TABLE = re.compile(r"(<!-- (rooms|rooms: export|options: ([^\n]+)) -->\n).*?(<!-- end -->)", re.DOTALL)
-DEFAULT = re.compile(r" *\[dim\]Default: (.*?)\[/dim\]")
 
 
 def command(name: str) -> Any:
@@ -29,46 +31,16 @@ def command(name: str) -> Any:
     return group.get_command(typer.Context(group), name)
 
 
-def options(name: str, panel: str = "") -> str:
-    """The options of a command as a table; only those of ``panel`` if one is named."""
-    rows = [
-        row(option)
-        for option in command(name).params
-        if option.param_type_name == "option" and panel in ("", option.rich_help_panel)
-    ]
-    return "".join(["| option | meaning | default |\n|---|---|---|\n", *rows])
-
-
-def row(option: Any) -> str:
-    """``| `--beam-size N` | Captions followed at once. | the model's |``."""
-    names = [*(name for name in option.opts if len(name) == 2), *(name for name in option.opts if len(name) > 2)]
-    # A bar would end the cell, in code too.
-    shown = ", ".join(f"`{name}`" for name in names + option.secondary_opts) + f" {code(option.metavar)}".rstrip()
-    told = DEFAULT.search(option.help)
-    default = cell(told[1] if told else plain_default(option))
-    return f"| {shown} | {cell(DEFAULT.sub('', option.help))} | {default} |\n"
-
-
-def code(metavar: str) -> str:
-    return f"`{metavar}`".replace("|", r"\|") if metavar else ""
+def options(name: str) -> str:
+    """The options of a command, or of the decoding, as a table."""
+    fields = chosen_fields() if name == "decoding" else command(name).callback.options.values()
+    return markdown(options_table(field for field in fields if not field.option.argument))
 
 
 def cell(text: str) -> str:
     return re.sub(r"``?([^`]+)``?|(<\S+>)", lambda part: f"`{part[1] or part[2]}`", " ".join(text.split())).replace(
         "|", r"\|"
     )
-
-
-def plain_default(option: Any) -> str:
-    """What is said of a default that the help text does not name."""
-    if option.required:
-        return "required"
-    if isinstance(option.default, tuple):
-        return " ".join(map(str, option.default))
-    if option.secondary_opts and option.default is not None:
-        return str((option.opts if option.default else option.secondary_opts)[0])
-    nothing = option.count or option.default is None or option.default is False
-    return "" if nothing else str(option.default)
 
 
 def rooms() -> str:
@@ -103,7 +75,7 @@ def rewritten(page: str) -> str:
 
     def table(match: re.Match[str]) -> str:
         made = {"rooms": rooms, "rooms: export": export_rooms}.get(match[2])
-        what = made() if made else options(*match[3].split(maxsplit=1))
+        what = made() if made else options(match[3])
         return f"{match[1]}\n{what}\n{match[4]}"
 
     return TABLE.sub(table, page)

@@ -1,16 +1,12 @@
-"""Options as tables in Markdown, for the docs: ``python -m batchcap.options.table`` prints those of this room."""
+"""Options as tables in Markdown, for the docs: see ``docs/tables.py``."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from dataclasses import MISSING
 from typing import NamedTuple
 
-from batchcap.options.bench import BenchOptions
-from batchcap.options.decoding import chosen_fields
 from batchcap.options.field import OptionField, fields_of, plain_kind
-from batchcap.options.run import RunOptions
 
 
 class Row(NamedTuple):
@@ -49,7 +45,7 @@ def default_in_words(field: OptionField) -> str:
     """What holds where the option is not given; empty where that is nothing, or off."""
     if field.option.unset or field.default is MISSING:
         return field.option.unset or "required"
-    if field.default is None or field.default is False or field.default in ("", ()):
+    if field.option.count or field.default is None or field.default is False or field.default in ("", ()):
         return ""
     if isinstance(field.default, tuple):
         return " ".join(map(str, field.default))
@@ -62,19 +58,6 @@ def markdown(rows: Iterable[Row]) -> str:
     for each in rows:
         # A | would end the cell, and < begin a tag.
         does, values, default = (text.replace("|", r"\|").replace("<", r"\<") for text in each[1:4])
-        lines.append(f"| `{each.option}` | {does} | {values} | {default} |")
+        names = ", ".join(f"`{name}`" for name in each.option.split(", "))
+        lines.append(f"| {names} | {does} | {values} | {default} |")
     return "".join(f"{line}\n" for line in lines)
-
-
-def main() -> None:
-    """Print every table."""
-    for title, fields in (
-        ("batchcap run", fields_of(RunOptions)),
-        ("batchcap run, captions", chosen_fields()),
-        ("batchcap bench", fields_of(BenchOptions)),
-    ):
-        sys.stdout.write(f"## {title}\n\n{markdown(options_table(fields))}\n")
-
-
-if __name__ == "__main__":
-    main()
