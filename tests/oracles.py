@@ -245,6 +245,16 @@ def model_of(*log_prob: list[float], following: list[list[int]] | None = None, i
     return Model(table, np.zeros(table.shape, int) if following is None else np.array(following), (0,) * images)
 
 
+# Row 0 ends at once; rows 1 and 2 say two different words in turn, and row 3 ends.
+TURNS = model_of(
+    [-INF, -0.01, -5.0, -5.0],
+    [-INF, -9.0, -0.1, -5.0],
+    [-INF, -9.0, -5.0, -0.1],
+    [-INF, -0.1, -9.0, -9.0],
+    following=[[0] * 4, [1, 1, 2, 2], [2, 2, 3, 3], [3] * 4],
+)
+
+
 def adversaries(length: int) -> dict[str, list[tuple[list[float], int | list[int]]]]:
     """Tables that a search can trip over at a max_length of ``length``.
 

@@ -5,35 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
-from bundles import WORDS, build_bundle, random_tables, reseal
+from bundles import build_bundle, random_tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from solid_images import COLOURS, solid
 
 import batchcap
 from batchcap.bundle.bundle import open_bundle
-from batchcap.bundle.detokenizer import Text
-from batchcap.bundle.manifest import Generation
 from batchcap.decoding.pruning import prune_by_halves
 from batchcap.errors import BundleError, DeviceError, OptionError
 from batchcap.images.preprocess import apply
 from batchcap.options.decoding import DecodingOptions
 from batchcap.runtime.captioner import CaptionedImage, Captioner
-from batchcap.runtime.decoding_defaults import decoding_options
 from batchcap.runtime.device import Device
 from batchcap.runtime.device_choice import choose_device
 from batchcap.runtime.encoder import Features
 from batchcap.runtime.onnx_session import open_session
 
 TABLES = random_tables()
-COLOURS = [(250, 10, 10), (10, 250, 10), (10, 10, 250), (128, 3, 77), (90, 90, 90), (255, 255, 0), (0, 255, 255)]
-
-
-def picture(colour: tuple[int, int, int], height: int = 20, width: int = 30) -> np.ndarray:
-    return np.full((height, width, 3), colour, np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +37,12 @@ def captioner(tiny_bundle: Path) -> Captioner:
 def files(tmp_path: Path) -> list[Path]:
     paths = [tmp_path / f"{index}.png" for index in range(len(COLOURS))]
     for path, colour in zip(paths, COLOURS, strict=True):
-        Image.fromarray(picture(colour)).save(path)
+        Image.fromarray(solid(colour)).save(path)
     return paths
 
 
 def test_captions_say_what_the_tables_say(captioner: Captioner) -> None:
-    found = list(captioner.caption(picture(c) for c in COLOURS))
+    found = list(captioner.caption(solid(c) for c in COLOURS))
     assert len({image.captions[0].caption for image in found}) >= 4
     for colour, image in zip(COLOURS, found, strict=True):
         assert image.path is None
@@ -67,7 +59,7 @@ def test_captions_say_what_the_tables_say(captioner: Captioner) -> None:
 
 
 def test_files_and_arrays_give_the_same_in_any_mixture(captioner: Captioner, files: list[Path]) -> None:
-    arrays = [picture(c) for c in COLOURS]
+    arrays = [solid(c) for c in COLOURS]
     expected = [image.captions for image in captioner.caption(arrays)]
     mixed = [files[0], arrays[1], str(files[2]), files[3], files[4], arrays[5], arrays[6]]
     found = list(captioner.caption(mixed))
@@ -87,7 +79,7 @@ def test_a_bad_file_fails_alone(captioner: Captioner, files: list[Path], tmp_pat
 def test_attention_is_what_the_tables_look_at(captioner: Captioner, files: list[Path], tmp_path: Path) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no picture")
-    arrays = [picture(c) for c in COLOURS]
+    arrays = [solid(c) for c in COLOURS]
     images = [files[0], broken, arrays[1], files[2], *arrays[3:]]
     found = list(captioner.caption(images, attention=True))
     assert found == list(captioner.caption(images))
@@ -106,14 +98,14 @@ def test_attention_is_what_the_tables_look_at(captioner: Captioner, files: list[
 
 
 def test_attention_is_not_there_unless_asked_for(captioner: Captioner) -> None:
-    (image,) = captioner.caption([picture(COLOURS[0])])
+    (image,) = captioner.caption([solid(COLOURS[0])])
     assert image.attention is None
     assert len(image.tokens) == 2
 
 
 def test_a_model_without_attention_is_not_asked_for_it(tmp_path: Path) -> None:
     captioner = Captioner.load(build_bundle(tmp_path / "b", attention=False), "cpu")
-    images = iter([picture(COLOURS[0])])
+    images = iter([solid(COLOURS[0])])
     with pytest.raises(OptionError, match=r"tiny@[0-9a-f]{8} gives no attention weights") as caught:
         next(captioner.caption(images, attention=True))
     assert "attention_grid" in caught.value.fix
@@ -125,7 +117,7 @@ def test_a_model_without_attention_is_not_asked_for_it(tmp_path: Path) -> None:
 
 def test_hypotheses_are_the_captions_in_tokens(captioner: Captioner) -> None:
     how = captioner.bundle.manifest.preprocess
-    pixels = np.stack([apply(picture(c), how) for c in COLOURS])
+    pixels = np.stack([apply(solid(c), how) for c in COLOURS])
     found = captioner.hypotheses(pixels, 5)
     say = captioner.bundle.vocabulary.detokenize
     assert len(found) == 5
@@ -143,10 +135,10 @@ def test_nothing_in_nothing_out(captioner: Captioner) -> None:
 def test_images_are_taken_lazily(captioner: Captioner) -> None:
     def endless() -> object:
         while True:
-            yield picture(COLOURS[0])
+            yield solid(COLOURS[0])
 
     first = next(captioner.caption(endless()))
-    assert first.captions == next(captioner.caption([picture(COLOURS[0])])).captions
+    assert first.captions == next(captioner.caption([solid(COLOURS[0])])).captions
 
 
 @pytest.mark.parametrize(
@@ -188,7 +180,7 @@ def test_captions_do_not_depend_on_the_batch(tiny_bundle: Path, colours: list, b
     decoding = DecodingOptions(beam_size=beams, num_captions=beams, max_length=5)
     alone = Captioner(bundle, decoding, device, 1, threads=1)
     together = Captioner(bundle, decoding, device, batch_size, threads=1)
-    pictures = [picture(colour, 8, 8) for colour in colours]
+    pictures = [solid(colour, 8, 8) for colour in colours]
     expected = [image.captions for image in alone.caption(pictures)]
     found = [image.captions for image in together.caption(pictures)]
     assert [[c.caption for c in best] for best in found] == [[c.caption for c in best] for best in expected]
@@ -198,7 +190,7 @@ def test_captions_do_not_depend_on_the_batch(tiny_bundle: Path, colours: list, b
 
 def test_padding_rows_do_not_matter(captioner: Captioner) -> None:
     how = captioner.bundle.manifest.preprocess
-    pixels = np.stack([apply(picture(c), how) for c in COLOURS[:3]])
+    pixels = np.stack([apply(solid(c), how) for c in COLOURS[:3]])
     full = captioner.caption_pixels(pixels, 3)
     pixels[2] = 77
     assert captioner.caption_pixels(pixels, 2) == full[:2]
@@ -208,7 +200,7 @@ def test_padding_rows_do_not_matter(captioner: Captioner) -> None:
 def test_a_gpu_is_fed_whole_batches(tiny_bundle: Path, search: str) -> None:
     """The road of a GPU's batch, its graphs here on the CPU: all rows go through, ``count`` come out."""
     captioner = Captioner.load(tiny_bundle, "cpu", search=search, num_captions=2, max_length=40)
-    pixels = np.stack([apply(picture(c), captioner.bundle.manifest.preprocess) for c in COLOURS[:3]])
+    pixels = np.stack([apply(solid(c), captioner.bundle.manifest.preprocess) for c in COLOURS[:3]])
     keys, fed, encoder = [("one.jpg", None), ("two.jpg", None)], [], captioner._encoder
 
     def watched(rows: np.ndarray) -> Features:
@@ -232,7 +224,7 @@ def test_images_that_leave_by_the_graph_change_no_caption(tmp_path: Path, chosen
     """The road of a GPU's finished images, here on the CPU."""
     folder = build_bundle(tmp_path / "b", select=True)
     captioner = Captioner.load(folder, "cpu", 16, max_length=12, num_captions=2, **chosen)
-    pictures = [picture(tuple(c), 8, 8) for c in np.random.default_rng(4).integers(0, 256, (16, 3)).tolist()]
+    pictures = [solid(tuple(c), 8, 8) for c in np.random.default_rng(4).integers(0, 256, (16, 3)).tolist()]
     expected = list(captioner.caption(pictures, attention=True))
     sizes: list[int] = []
 
@@ -254,7 +246,7 @@ def test_images_that_leave_by_the_graph_change_no_caption(tmp_path: Path, chosen
 
 def test_time_is_counted(captioner: Captioner) -> None:
     before = dict(captioner.seconds)
-    list(captioner.caption([picture(COLOURS[0])]))
+    list(captioner.caption([solid(COLOURS[0])]))
     assert set(captioner.seconds) == {"encode", "search"}
     assert all(captioner.seconds[stage] > before[stage] for stage in before)
 
@@ -270,114 +262,11 @@ def test_the_fingerprint_holds_what_decides_a_caption(tiny_bundle: Path, caption
     assert other.fingerprint != captioner.fingerprint
 
 
-def test_special_tokens_are_never_said(tmp_path: Path) -> None:
-    # Padding, start and unknown would be the best of all.
-    tables = random_tables()
-    tables.logits[:, [0, 1, 3]] += 20
-    captioner = Captioner.load(build_bundle(tmp_path / "b", tables), "cpu", num_captions=3)
-    for image in captioner.caption(picture(c) for c in COLOURS):
-        assert len(image.captions) == 3
-        assert all(not set(c.caption.split()) & {"<pad>", "<start>", "<unk>", "<end>"} for c in image.captions)
-
-
 def test_a_model_in_float32(tmp_path: Path) -> None:
     folder = build_bundle(tmp_path / "b", pixels="float32", memory=False)
-    found = list(Captioner.load(folder, "cpu").caption([picture(COLOURS[0])]))
+    found = list(Captioner.load(folder, "cpu").caption([solid(COLOURS[0])]))
     assert isinstance(found[0], CaptionedImage)
     assert found[0].captions[0].caption
-
-
-def test_defaults_come_from_the_bundle(tmp_path: Path) -> None:
-    own = Generation(beam_size=5, max_length=4, length_penalty=1.5)
-    manifest = open_bundle(build_bundle(tmp_path / "b", generation=own)).manifest
-    assert decoding_options(manifest) == DecodingOptions(beam_size=5, max_length=4, length_penalty=1.5)
-    chosen = decoding_options(manifest, beam_size=2, num_captions=2, max_length=9, length_penalty=0.0)
-    assert chosen == DecodingOptions(beam_size=2, num_captions=2, max_length=9, length_penalty=0.0)
-    assert decoding_options(manifest, search="greedy").beam_size == 1
-    with pytest.raises(OptionError, match="--num-captions 6 is more than --beam-size 5"):
-        decoding_options(manifest, num_captions=6)
-    with pytest.raises(OptionError, match="goes with --search beam"):
-        decoding_options(manifest, search="greedy", beam_size=3)
-
-
-@pytest.mark.parametrize(
-    ("own", "chosen", "search", "beam_size", "length_penalty"),
-    [
-        (Generation(search="greedy", beam_size=1), {}, "greedy", 1, 0.7),
-        (Generation(search="sample", beam_size=1), {}, "sample", 1, 0.7),
-        (Generation(search="sample", beam_size=1), {"seed": 3, "num_captions": 4}, "sample", 1, 0.7),
-        (Generation(search="im2txt", beam_size=5, length_penalty=3), {}, "im2txt", 5, 3),
-        # A search that was chosen: the usual beam where the bundle has none of its own.
-        (Generation(search="greedy", beam_size=1), {"search": "beam"}, "beam", 3, 0.7),
-        (Generation(search="sample", beam_size=1), {"search": "im2txt", "num_captions": 3}, "im2txt", 3, 0.7),
-        (Generation(search="im2txt", beam_size=5), {"search": "beam"}, "beam", 5, 0.7),
-        (Generation(search="im2txt", beam_size=5), {"search": "greedy"}, "greedy", 1, 0.7),
-        # A beam that was chosen means a search that has one.
-        (Generation(search="greedy", beam_size=1), {"beam_size": 4}, "beam", 4, 0.7),
-        (Generation(search="sample", beam_size=1), {"beam_size": 1}, "beam", 1, 0.7),
-        (Generation(search="im2txt", beam_size=5), {"beam_size": 4}, "im2txt", 4, 0.7),
-        # What only the bundle's own search can take.
-        (Generation(search="im2txt", length_penalty=3), {"search": "beam"}, "beam", 3, 2.0),
-        (Generation(search="im2txt", length_penalty=1), {"search": "sample"}, "sample", 1, 1.0),
-    ],
-)
-def test_the_search_comes_from_the_bundle(
-    tiny_bundle: Path, own: Generation, chosen: dict, search: str, beam_size: int, length_penalty: float
-) -> None:
-    manifest = msgspec.structs.replace(open_bundle(tiny_bundle).manifest, generation=own)
-    found = decoding_options(manifest, **chosen)
-    assert (found.search, found.beam_size, found.length_penalty) == (search, beam_size, length_penalty)
-
-
-def test_what_goes_with_no_search_of_the_bundle(tiny_bundle: Path) -> None:
-    greedy = msgspec.structs.replace(
-        open_bundle(tiny_bundle).manifest, generation=Generation(search="greedy", beam_size=1)
-    )
-    with pytest.raises(OptionError, match="--beam-size 4 goes with --search beam"):
-        decoding_options(greedy, search="greedy", beam_size=4)
-    with pytest.raises(OptionError, match=r"--temperature 0\.5 goes with --search sample"):
-        decoding_options(greedy, temperature=0.5)
-    with pytest.raises(OptionError, match="--num-captions 2: greedy search finds one caption"):
-        decoding_options(greedy, num_captions=2)
-
-
-def test_a_bundle_says_how_its_words_are_written(tmp_path: Path) -> None:
-    words = ("<pad>", "<start>", "<end>", "<unk>", "a", "dog", "'s", "ru", "##ns", "red", "green", "blue")
-    folder = build_bundle(tmp_path / "b", words=words)
-    decoding = {"allow_unknown": True, "max_length": 20, "prefix": "red green <unk> ##ns dog 's ru ##ns"}
-    pictures = [picture(colour) for colour in COLOURS]
-    plain = [i.captions[0] for i in Captioner.load(folder, "cpu", **decoding).caption(pictures)]
-    assert all(caption.caption.startswith(decoding["prefix"]) for caption in plain)
-    reseal(folder, text=Text(no_space_before=("'s",), contractions={"red green": "brown"}, subwords="wordpiece"))
-    raw = [i.captions[0] for i in Captioner.load(folder, "cpu", **decoding).caption(pictures)]
-    said = [i.captions[0] for i in Captioner.load(folder, "cpu", style="sentence", **decoding).caption(pictures)]
-    for tokens, text, sentence in zip(plain, raw, said, strict=True):
-        # The mark for unknown words is a word, whatever follows it.
-        assert text.caption.startswith("brown <unk> ns dog's runs")
-        assert "#" not in text.caption
-        assert sentence.caption == f"B{text.caption[1:]}."
-        assert {(c.log_prob, c.score) for c in (tokens, text, sentence)} == {(tokens.log_prob, tokens.score)}
-
-
-def test_captions_that_are_written_alike_are_one(tiny_bundle: Path, tmp_path: Path) -> None:
-    tables = random_tables()
-    folder = build_bundle(tmp_path / "b", tables, words=(*WORDS[:4], *(f"w{i}" for i in range(8))))
-    decoding = {"num_captions": 6, "beam_size": 6}
-    told = [i.captions for i in Captioner.load(folder, "cpu", **decoding).caption(map(picture, COLOURS))]
-    # Every word is written as w0, so that captions of one length are one.
-    reseal(folder, text=Text(contractions={f"w{i}": "w" for i in range(8)}))
-    found = list(Captioner.load(folder, "cpu", **decoding).caption(map(picture, COLOURS), attention=True))
-    fewer = 0
-    for captions, image in zip(told, found, strict=True):
-        best, tokens_of = image.captions, image.tokens
-        assert [len(weights) for weights in image.attention] == [len(tokens) for tokens in tokens_of]
-        first = {}
-        for caption in captions:
-            first.setdefault(len(caption.caption.split()), caption.score)
-        assert [(len(c.caption.split()), c.score) for c in best] == list(first.items())
-        fewer += len(best) < len(captions)
-        assert all(len(tokens) == len(c.caption.split()) for tokens, c in zip(tokens_of, best, strict=True))
-    assert fewer
 
 
 @pytest.mark.parametrize("size", [0, -1, 4097])
@@ -407,7 +296,7 @@ def test_numbers_that_overflow_are_an_error_and_no_empty_captions(tmp_path: Path
     tables.logits[:, 5] = level
     captioner = Captioner.load(build_bundle(tmp_path / "broken", tables), device="cpu")
     with pytest.raises(BundleError, match=r"decoder\.onnx: gives NaN") as caught:
-        list(captioner.caption([picture(c) for c in COLOURS]))
+        list(captioner.caption([solid(c) for c in COLOURS]))
     assert "overflow" in caught.value.fix
 
 
@@ -416,4 +305,4 @@ def test_a_model_that_allows_no_word_is_an_error(tmp_path: Path) -> None:
     tables.logits[:, 1:] = -np.inf  # nothing but padding, which no caption may hold
     captioner = Captioner.load(build_bundle(tmp_path / "mute", tables), device="cpu")
     with pytest.raises(BundleError, match=r"decoder\.onnx: allows no first word"):
-        list(captioner.caption([picture(c) for c in COLOURS]))
+        list(captioner.caption([solid(c) for c in COLOURS]))

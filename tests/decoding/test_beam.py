@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import sys
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from types import FrameType
 
 import numpy as np
 import pytest
@@ -17,16 +13,13 @@ from oracles import (
     END,
     INF,
     PENALTIES,
-    REGIONS,
     START,
     Model,
-    Stepper,
     adversarial_model,
     allowed,
     candidates_needed,
     decodings,
     exhaustive,
-    greedy,
     model_of,
     models,
     naive,
@@ -39,14 +32,11 @@ from oracles import (
     tokens,
 )
 
-import batchcap
 from batchcap.decoding.driver import search
 from batchcap.decoding.pruning import PruningPolicy, prune_at_once, prune_by_halves
 from batchcap.decoding.request import SearchRequest
 from batchcap.decoding.types import Hypothesis, StepOutput
 from batchcap.options.decoding import DecodingOptions
-
-ROOM = Path(batchcap.__file__).parent / "decoding"
 
 
 @settings(deadline=None, max_examples=300)
@@ -154,14 +144,6 @@ def test_neighbours_and_their_order_change_nothing(model: Model, options: Decodi
     order = list(range(len(model.rows)))
     random.shuffle(order)
     assert model.only(*order).search(options) == [together[image] for image in order]
-
-
-@settings(deadline=None)
-@given(models(max_images=7), decodings())
-def test_images_that_leave_the_batch_change_nothing(model: Model, options: DecodingOptions) -> None:
-    stayed = model.search(options, pruning=None)
-    assert model.search(options, pruning=prune_at_once) == stayed
-    assert model.search(options, pruning=prune_by_halves) == stayed
 
 
 @settings(deadline=None)
@@ -321,30 +303,6 @@ def test_impossible_and_not_a_number_harm_only_their_own_image() -> None:
     assert found[1] == found[2] == [Hypothesis((), 0.0, 0.0, finished=False)]
 
 
-@settings(deadline=None, max_examples=300)
-@given(prefixed_models(), decodings(), policies)
-def test_greedy_is_the_most_probable_token_at_each_step(
-    model: Model, options: DecodingOptions, pruning: PruningPolicy | None
-) -> None:
-    model = replace(model, prefix=model.prefix[: options.max_length])
-    options = replace(options, search="greedy", beam_size=1, num_captions=1)
-    for image, found in enumerate(model.search(options, pruning=pruning, attention=True)):
-        same(found, [greedy(model, image, options)])
-        same_looks(found, image)
-
-
-def test_greedy_ends_where_the_end_is_most_probable_whatever_the_penalty() -> None:
-    # After any token: <end> 0.6, 2: 0.4. At penalty 2 a beam of one goes on past the end, and is right to.
-    model = model_of([-INF, *np.log([0.6, 0.4]).tolist()])
-    for penalty in PENALTIES:
-        options = DecodingOptions(search="greedy", beam_size=1, max_length=4, length_penalty=penalty)
-        found, stepper = model.watched_search(options)
-        assert tokens(found) == [[()]] * 2
-        assert len(stepper.fed) == 1
-    beam = DecodingOptions(beam_size=1, max_length=4, length_penalty=2.0)
-    assert tokens(model.search(beam)) == [[(2, 2, 2, 2)]] * 2
-
-
 def test_it_stops_when_nothing_can_get_better() -> None:
     model = model_of([-INF, -0.01, -5.0, -6.0])
     _, stepper = model.watched_search(DecodingOptions(beam_size=3, max_length=30, length_penalty=0.0))
@@ -356,126 +314,3 @@ def test_an_equal_bound_is_no_reason_to_go_on() -> None:
     found, stepper = model.watched_search(DecodingOptions(beam_size=2, max_length=30, length_penalty=0.0))
     assert tokens(found) == [[()]] * 2
     assert len(stepper.fed) == 1
-
-
-# Row 0 ends at once; rows 1 and 2 say two different words in turn, and row 3 ends.
-TURNS = model_of(
-    [-INF, -0.01, -5.0, -5.0],
-    [-INF, -9.0, -0.1, -5.0],
-    [-INF, -9.0, -5.0, -0.1],
-    [-INF, -0.1, -9.0, -9.0],
-    following=[[0] * 4, [1, 1, 2, 2], [2, 2, 3, 3], [3] * 4],
-)
-
-
-def test_finished_images_leave_the_batch() -> None:
-    options = DecodingOptions(beam_size=1, max_length=8, length_penalty=0.0)
-    model = replace(TURNS, rows=(0, 1, 0, 0, 2))
-    found, stepper = model.watched_search(options)
-    assert [len(fed) for fed in stepper.fed] == [5, 2, 1]
-    assert tokens(found) == [[()], [(2, 3)], [()], [()], [(3,)]]
-    _, stepper = model.watched_search(options, pruning=None)
-    assert [len(fed) for fed in stepper.fed] == [5, 5, 5]
-
-
-def test_a_batch_that_leaves_by_halves_meets_few_sizes() -> None:
-    options = DecodingOptions(beam_size=1, max_length=8, length_penalty=0.0)
-    model = replace(TURNS, rows=(1, 0, 2, 0, 0, 0, 0, 1, 0, 0))
-    for pruning, sizes in ((prune_at_once, [10, 3, 2]), (prune_by_halves, [10, 5, 2])):
-        found, stepper = model.watched_search(options, pruning=pruning, attention=True)
-        assert [len(fed) for fed in stepper.fed] == sizes
-        assert tokens(found) == [[(2, 3)], [()], [(3,)], [()], [()], [()], [()], [(2, 3)], [()], [()]]
-        for image, best in enumerate(found):
-            same_looks(best, image)
-
-
-@given(st.lists(st.booleans(), min_size=1, max_size=70).filter(any))
-def test_who_leaves(open_: list[bool]) -> None:
-    mask = np.array(open_)
-    halves = {len(open_) >> n for n in range(7)}
-    for pruning, sizes in ((prune_at_once, {sum(open_)}), (prune_by_halves, halves)):
-        keep = pruning(mask)
-        if keep is None:
-            assert sum(open_) > len(open_) // 2
-            continue
-        assert len(keep) in sizes
-        assert len(keep) < len(open_)
-        assert sum(open_) > len(keep) // 2 or pruning is prune_at_once
-        # In their order, none twice, and every open one among them.
-        assert (np.diff(keep) > 0).all()
-        assert mask[keep].sum() == sum(open_)
-
-
-def test_attention_is_there_only_when_it_was_asked_for() -> None:
-    options = DecodingOptions(beam_size=2, num_captions=2, max_length=3)
-    for search_by in ("beam", "sample", "im2txt"):
-        chosen = replace(options, search=search_by, beam_size=1 if search_by == "sample" else 2, num_captions=1)
-        assert all(h.attention is None for best in TURNS.search(chosen) for h in best)
-        for image, best in enumerate(TURNS.search(chosen, attention=True)):
-            same_looks(best, image)
-
-
-def test_a_caption_without_words_looked_at_nothing() -> None:
-    model = model_of([-INF, -0.01, -5.0, -6.0])
-    for (best,) in model.search(DecodingOptions(max_length=30, length_penalty=0.0), attention=True):
-        assert best.tokens == ()
-        assert best.attention.shape == (0, REGIONS)
-
-
-def test_a_done_image_stays_done() -> None:
-    # A log-probability above 0, which no bound foresees: alone, image 0 is done before it comes.
-    model = model_of(
-        [-INF, -0.01, -0.02, -INF],
-        [-INF, -9.0, 5.0, -INF],
-        [-INF, -9.0, -0.1, -9.0],
-        following=[[0, 0, 1, 1], [1] * 4, [2] * 4],
-    )
-    options = DecodingOptions(beam_size=2, max_length=3, length_penalty=0.0)
-    together = replace(model, rows=(0, 2)).search(options, pruning=None)
-    assert together[0] == model.only(0).search(options)[0]
-    assert together[0][0].tokens == ()
-
-
-def test_no_python_runs_for_each_image_of_a_step() -> None:
-    """Instructions of our own between the first step and the last are as many for 4 images as for 64."""
-    rules = {"beam_size": 3, "min_length": 2, "no_repeat_ngram": 2, "max_length": 6}
-    for chosen in ({}, {"search": "im2txt"}, {"search": "sample", "beam_size": 1, "num_captions": 3}):
-        counts = [_instructions(DecodingOptions(**{**rules, **chosen}), images) for images in (4, 64)]
-        assert counts[0] == counts[1] > 1000
-
-
-def _instructions(options: DecodingOptions, images: int) -> int:
-    """Python instructions that the files of batchcap run from the first step of a search to the last."""
-    # Nothing ends before the last step may only end, so that both batches make the same steps.
-    words = [-INF, -12.0, *np.log(np.arange(1, 10) / 45).tolist()]
-    model = model_of(words, following=[[0] * len(words)], images=images)
-    marks: list[int] = []
-    count = 0
-
-    def trace(frame: FrameType, event: str, _: object) -> Callable[..., object] | None:
-        nonlocal count
-        if Path(frame.f_code.co_filename).parent != ROOM:
-            return None
-        frame.f_trace_opcodes = True
-        count += event == "opcode"
-        return trace
-
-    class Marked(Stepper):
-        def step(self, *arguments: np.ndarray, **settings: object) -> StepOutput:
-            marks.append(count)
-            return super().step(*arguments, **settings)
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        search(Marked(model), model.request(options))
-    finally:
-        sys.settrace(before)
-    assert len(marks) >= options.max_length
-    return marks[-1] - marks[0]
-
-
-def test_too_few_candidates_are_refused() -> None:
-    model = model_of([-INF, -1.0, -0.5, -2.0, -3.0])
-    with pytest.raises(ValueError, match="3 candidates a beam; this search needs 5"):
-        search(Stepper(model, 3), model.request(DecodingOptions()))
