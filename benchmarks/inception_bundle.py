@@ -26,11 +26,12 @@ from batchcap.images import preprocess
 from batchcap_export.architectures.table import ARCHITECTURES
 from batchcap_export.data.datasets import SPECIAL
 from batchcap_export.data.images import find_images, read_image
+from batchcap_export.options.bundles import BundleOptions
 from batchcap_export.options.training import TrainOptions
-from batchcap_export.packaging.bundling import BundleOptions, export_model
+from batchcap_export.packaging.bundling import export_model
 from batchcap_export.training.backbones import Backbone, load_backbone
-from batchcap_export.training.stepping import TrainedCaptioner
-from batchcap_export.training.train import build_decoder, preprocessing, trained_model
+from batchcap_export.training.captioner import TrainedCaptioner, build_decoder, preprocessing
+from batchcap_export.training.finished import trained_model
 
 
 def main() -> None:

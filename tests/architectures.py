@@ -16,8 +16,8 @@ from batchcap_export.data.texts import ENGLISH
 from batchcap_export.model.captioner import CaptionModel
 from batchcap_export.options.training import TrainOptions
 from batchcap_export.training.backbones import Backbone, load_backbone
-from batchcap_export.training.stepping import TrainedCaptioner
-from batchcap_export.training.train import build_decoder, preprocessing, trained_model
+from batchcap_export.training.captioner import TrainedCaptioner, build_decoder, preprocessing
+from batchcap_export.training.finished import trained_model
 
 WORDS = 300
 UNITS = 64

@@ -11,8 +11,9 @@ from proofs import captions_of, check_graphs
 from batchcap.bundle.bundle import Bundle
 from batchcap_export.data import images
 from batchcap_export.importers.sources import open_source
+from batchcap_export.options.bundles import BundleOptions
 from batchcap_export.options.importing import ImportOptions
-from batchcap_export.packaging.bundling import BundleOptions, export_model
+from batchcap_export.packaging.bundling import export_model
 from batchcap_export.proof.parity import Parity
 
 

@@ -14,15 +14,16 @@ from pathlib import Path
 import pytest
 
 import batchcap
+import batchcap_export
 
-PACKAGE = Path(batchcap.__file__).parent
-FILES = sorted(file for file in PACKAGE.rglob("*.py") if file != PACKAGE / "__init__.py")
+PACKAGES = {package.__name__: Path(package.__file__).parent for package in (batchcap, batchcap_export)}
 
-# Each room, from the ground up, and the rooms that it may import besides itself.
-GROUND = frozenset({"errors", "records", "roots"})
-ROOMS: dict[str, frozenset[str]] = {
+# Each room, from the ground up, and the rooms of its package that it may import besides itself.
+GROUND = frozenset({"errors", "records", "reporting", "roots"})
+RUNTIME: dict[str, frozenset[str]] = {
     "errors": frozenset(),
     "records": frozenset(),
+    "reporting": frozenset(),
     "roots": frozenset(),
     "system": GROUND,
     "options": GROUND | {"system"},
@@ -37,6 +38,25 @@ ROOMS: dict[str, frozenset[str]] = {
     "cli": GROUND | {"system", "options", "images", "bundle", "run", "tools", "console"},
     "__main__": frozenset({"system", "cli"}),
 }
+CAPTIONERS = frozenset({"data", "options", "model"})
+EXPORT: dict[str, frozenset[str]] = {
+    "system": frozenset(),
+    "data": frozenset(),
+    "options": frozenset({"data"}),
+    "model": frozenset({"data"}),
+    "convert": frozenset({"options", "model"}),
+    "proof": CAPTIONERS,
+    "architectures": frozenset({"data", "model"}),
+    "training": CAPTIONERS | {"system", "convert", "proof", "architectures"},
+    "importers.im2txt": CAPTIONERS,
+    "importers.keras": CAPTIONERS,
+    "importers": CAPTIONERS | {"importers.im2txt", "importers.keras"},
+    "packaging": CAPTIONERS | {"system", "convert", "proof"},
+    "exporting": CAPTIONERS | {"system", "proof", "training", "importers", "importers.keras", "packaging"},
+}
+ROOMS = {"batchcap": RUNTIME, "batchcap_export": EXPORT}
+# What stands in a package itself: its version, its public names.
+NOT_IN_A_ROOM = {*PACKAGES, "batchcap.__version__"}
 EXPORT_STAGE = {"tensorflow", "keras", "tf2onnx", "onnx", "batchcap_export", "pycocoevalcap"}
 
 
@@ -60,18 +80,24 @@ def imports(path: Path, *, lazy: bool = True) -> Iterator[str]:
 
 def module_of(path: Path) -> str:
     """``batchcap.images.walk``; of ``__init__.py`` its package."""
-    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    [package] = [package for package in PACKAGES.values() if path.is_relative_to(package)]
+    parts = path.relative_to(package.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES = {module_of(path): path for path in FILES}
+MODULES = {
+    module_of(path): path
+    for package in PACKAGES.values()
+    for path in sorted(package.rglob("*.py"))
+    if path != package / "__init__.py"
+}
 
 
 def ours(path: Path) -> set[str]:
-    """The modules of batchcap that a file imports."""
+    """The modules of batchcap and of the export stage that a file imports."""
     found = set()
     for name in imports(path):
-        if name.startswith("batchcap.") and name != "batchcap.__version__":
+        if name.split(".")[0] in PACKAGES and name not in NOT_IN_A_ROOM:
             module = name if name in MODULES else name.rpartition(".")[0]
             assert module in MODULES, f"{path}: {name}: a name is imported from the file that it stands in"
             found.add(module)
@@ -82,25 +108,35 @@ def others(path: Path, *, lazy: bool = True) -> set[str]:
     return {name.split(".")[0] for name in imports(path, lazy=lazy)}
 
 
+def package(module: str) -> str:
+    return module.split(".", maxsplit=1)[0]
+
+
 def room(module: str) -> str:
-    return module.split(".")[1]
+    """The first part of the name, or the first two where these are a room of their own."""
+    _, *parts = module.split(".")
+    pair = ".".join(parts[:2])
+    return pair if pair in ROOMS[package(module)] else parts[0]
 
 
-def test_every_file_has_its_room() -> None:
-    assert {room(module) for module in MODULES} == set(ROOMS)
+@pytest.mark.parametrize("name", PACKAGES)
+def test_every_file_has_its_room(name: str) -> None:
+    assert {room(module) for module in MODULES if package(module) == name} == set(ROOMS[name])
 
 
-def test_rooms_build_on_rooms_below() -> None:
+@pytest.mark.parametrize("rooms", ROOMS.values(), ids=ROOMS)
+def test_rooms_build_on_rooms_below(rooms: dict[str, frozenset[str]]) -> None:
     below: set[str] = set()
-    for name, may in ROOMS.items():
+    for name, may in rooms.items():
         assert may <= below, f"{name} may import {may - below}, which stands above it"
         below.add(name)
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_file_imports_what_its_room_may(module: str) -> None:
-    used = {room(name) for name in ours(MODULES[module])} - {room(module)}
-    assert used <= ROOMS[room(module)]
+    home = package(module)
+    used = {room(name) for name in ours(MODULES[module]) if package(name) == home} - {room(module)}
+    assert used <= ROOMS[home][room(module)]
 
 
 def test_no_import_runs_in_a_circle() -> None:
@@ -111,7 +147,7 @@ def test_no_import_runs_in_a_circle() -> None:
     assert not graph
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*/**/__init__.py")), ids=module_of)
+@pytest.mark.parametrize("path", [path for path in MODULES.values() if path.name == "__init__.py"], ids=module_of)
 def test_a_room_has_no_door_of_its_own(path: Path) -> None:
     """One way to each name: the ``__init__.py`` of a room says what the room is about, and imports nothing."""
     [only] = ast.parse(path.read_bytes()).body
@@ -119,19 +155,34 @@ def test_a_room_has_no_door_of_its_own(path: Path) -> None:
     assert isinstance(only.value, ast.Constant)
 
 
-ONLY = {"onnxruntime": {"runtime"}, "rich": {"console"}, "typer": {"cli"}}
+ONLY = {
+    ("batchcap", "onnxruntime"): "runtime",
+    ("batchcap", "rich"): "console",
+    ("batchcap", "typer"): "cli",
+    ("batchcap_export", "tf2onnx"): "convert",
+    ("batchcap_export", "pycocoevalcap"): "proof",
+}
 
 
-@pytest.mark.parametrize("library", ONLY)
-def test_a_library_has_its_one_room(library: str) -> None:
-    assert {room(module) for module, path in MODULES.items() if library in others(path)} <= ONLY[library]
+@pytest.mark.parametrize(("name", "library"), ONLY)
+def test_a_library_has_its_one_room(name: str, library: str) -> None:
+    used = {room(module) for module, path in MODULES.items() if package(module) == name and library in others(path)}
+    assert used <= {ONLY[name, library]}
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", [module for module in MODULES if package(module) == "batchcap"])
 def test_the_runtime_does_without_the_export_stage(module: str) -> None:
     assert not others(MODULES[module], lazy=False) & EXPORT_STAGE
     if room(module) != "cli":
         assert not others(MODULES[module]) & EXPORT_STAGE
+
+
+NO_FRAMEWORK = {"system", "data", "options"}
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if package(m) == "batchcap_export" and room(m) in NO_FRAMEWORK])
+def test_what_a_command_is_told_is_checked_without_tensorflow(module: str) -> None:
+    assert not others(MODULES[module]) & (EXPORT_STAGE - {"batchcap_export"})
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if room(module) == "decoding"])

@@ -13,8 +13,8 @@ from batchcap_export.data.datasets import SPECIAL
 from batchcap_export.model.captioner import CaptionModel
 from batchcap_export.options.training import TrainOptions
 from batchcap_export.training.backbones import Backbone
-from batchcap_export.training.stepping import TrainedCaptioner
-from batchcap_export.training.train import preprocessing, trained_model
+from batchcap_export.training.captioner import TrainedCaptioner, preprocessing
+from batchcap_export.training.finished import trained_model
 
 NOWHERE = Path("nowhere")
 

@@ -27,7 +27,7 @@ def distill(
     """Train the `small` backbone to give the features of a teacher network."""
     from batchcap.console.progress import Steps
     from batchcap.console.terminal import say
-    from batchcap_export.exporting.checks import check_distilling
+    from batchcap_export.training.distill_plan import check_distilling
 
     check_distilling(teacher, pictures, output, options)
     with tensorflow_loaded(verbose, f"Stopped: the same command goes on with what is done in {output}."):

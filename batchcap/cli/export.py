@@ -86,8 +86,8 @@ def _export(
 ) -> Parity:
     """Export a run folder, or what was made elsewhere; what the comparison found."""
     from batchcap.console.terminal import say
-    from batchcap_export.exporting.checks import is_run
-    from batchcap_export.packaging.bundling import export_run, export_source
+    from batchcap_export.exporting.export import export_run, export_source
+    from batchcap_export.training.recipes import is_run
 
     if is_run(source):
         return export_run(Path(source), output, options, images, score, copies, say, precisions=precisions)

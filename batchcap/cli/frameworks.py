@@ -12,7 +12,7 @@ from batchcap.system.interrupts import Interrupted, InterruptGuard
 
 def need_export() -> None:
     """Raise unless TensorFlow and what converts its graphs are installed; that is seen at once, importing is slow."""
-    from batchcap_export.exporting.checks import need_modules
+    from batchcap_export.system.extras import need_modules
 
     need_modules("tensorflow", "keras", "tf2onnx", "onnx")
 
@@ -49,7 +49,7 @@ def _loaded(verbosity: int) -> Iterator[None]:
 
 
 def _import_all() -> None:
-    from batchcap_export.exporting.checks import EXTRA
+    from batchcap_export.system.extras import EXTRA
 
     try:
         import keras  # noqa: F401

@@ -18,7 +18,7 @@ def train(options: TrainOptions, output: RunFolder, verbose: VerboseTensorFlow =
     """Train a captioner on a frozen backbone, and score it on the dev images."""
     from batchcap.console.progress import Steps
     from batchcap.console.terminal import say
-    from batchcap_export.exporting.checks import check_training
+    from batchcap_export.training.train_plan import check_training
 
     check_training(options, output)
     if options.weights == "random":

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 from batchcap.errors import NoImagesError
-from batchcap.images.discovery import SUFFIXES
-from batchcap.images.walk import Unread
+from batchcap.images.walk import SUFFIXES, Unread
 from batchcap.options.run import RunOptions
 from batchcap.records import ImageRef
 from batchcap.run.output import Output

@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -23,6 +22,7 @@ from batchcap.images.resize import Pixels
 from batchcap.options.bench import BenchOptions
 from batchcap.options.run import RunOptions
 from batchcap.records import ImageRef
+from batchcap.reporting import Say
 from batchcap.run import pipeline
 from batchcap.runtime.captioner import Captioner
 from batchcap.system.interrupts import Interrupted
@@ -35,7 +35,6 @@ _READY_BATCHES: Final = 4
 
 IMAGES: Final = "images/s"
 
-Say = Callable[[str], None]
 Figures = dict[tuple[str, str], float]
 """One run's figures by name and unit."""
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.errors import DataError
-from batchcap.images.discovery import SUFFIXES
+from batchcap.images.walk import SUFFIXES
 
 PADDING, START, END, UNKNOWN = "<pad>", "<start>", "<end>", "<unk>"
 SPECIAL = (PADDING, START, END, UNKNOWN)

@@ -9,6 +9,7 @@ from typing import Any
 from batchcap.bundle.bundle import Bundle
 from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.images.preprocess import Preprocess
+from batchcap.reporting import Say
 from batchcap_export.data import images as pictures
 from batchcap_export.model.captioner import (
     Encode,
@@ -16,7 +17,8 @@ from batchcap_export.model.captioner import (
     Step,
 )
 from batchcap_export.model.functions import caption_model
-from batchcap_export.packaging.bundling import BundleOptions, Say, export_model
+from batchcap_export.options.bundles import BundleOptions
+from batchcap_export.packaging.bundling import export_model
 
 
 def export_captioner(

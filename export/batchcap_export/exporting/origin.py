@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,21 +11,20 @@ import onnx
 from batchcap.bundle.bundle import Bundle, open_bundle
 from batchcap.bundle.manifest import VOCABULARY_FILE
 from batchcap.errors import ExportError
+from batchcap.reporting import Say
 from batchcap.tools.verify import Check
 from batchcap_export.data import images
-from batchcap_export.exporting.checks import dev_images, is_run
 from batchcap_export.importers.sources import is_im2txt, is_keras, open_source, take_only
 from batchcap_export.model.captioner import CaptionModel
 from batchcap_export.model.check import check_model
 from batchcap_export.options.bundles import MIN_IMAGES, Storage
 from batchcap_export.options.importing import ImportOptions
 from batchcap_export.proof.parity import check_parity
-from batchcap_export.training.train import load_run, trained_model
+from batchcap_export.training.finished import load_run, trained_model
+from batchcap_export.training.recipes import dev_images, is_run
 
 
-def compare(
-    model: str | Path, source: str, how: ImportOptions, folder: Path | None, say: Callable[[str], None]
-) -> Iterator[Check]:
+def compare(model: str | Path, source: str, how: ImportOptions, folder: Path | None, say: Say) -> Iterator[Check]:
     """Compare a bundle with the captioner it came from, as `batchcap export` did.
 
     Args:

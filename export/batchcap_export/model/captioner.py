@@ -12,6 +12,7 @@ from batchcap.bundle.detokenizer import Text
 from batchcap.bundle.manifest import Generation, Metric, Tokens
 from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.images.preprocess import Preprocess
+from batchcap.reporting import Say
 
 Tensors: TypeAlias = dict[str, Any]
 """Tensors by name; the names become ``state.NAME`` and ``memory.NAME`` in the bundle."""
@@ -23,8 +24,6 @@ attention [B, K, R] or None."""
 RowStep: TypeAlias = Callable[[Any, Tensors, Tensors], tuple[Any, ...]]
 """Tokens int64 [N], states [N, ...], memories [N, ...] -> logits [N, V], next states [N, ...] and, if it has one,
 attention [N, R]: a step that knows no beams."""
-Say: TypeAlias = Callable[[str], None]
-"""Hears what is going on."""
 Proof: TypeAlias = Callable[[Bundle, Sequence[Path], Say], Sequence[Metric]]
 """Measures a finished bundle on the pictures of the comparison, or raises."""
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import msgspec
-
-from batchcap.errors import OptionError, TrainingError
+from batchcap.errors import OptionError
 from batchcap.options.field import check_ranges
 from batchcap_export.options.setting import setting
 
@@ -113,7 +111,7 @@ class TrainOptions:
     def __post_init__(self) -> None:
         if self.architecture not in OWN_OPTIONS:
             raise OptionError(f"--architecture {self.architecture}: not known.", f"Known: {', '.join(OWN_OPTIONS)}.")
-        for name in sorted({name for names in OWN_OPTIONS.values() for name in names} - {*self._own()}):
+        for name in sorted({name for names in OWN_OPTIONS.values() for name in names} - {*self.own_options()}):
             if getattr(self, name) not in (None, False):
                 raise OptionError(
                     f"--{name.replace('_', '-')}: {self.architecture} has nothing of the kind.", "Leave it out."
@@ -122,50 +120,10 @@ class TrainOptions:
             raise OptionError("--dropout and --label-smoothing must be from 0 to below 1.")
         check_ranges(self)
 
-    def _own(self) -> dict[str, Any]:
+    def own_options(self) -> dict[str, Any]:
         """What was chosen of the options that only this architecture has."""
         chosen = {name: getattr(self, name) for name in OWN_OPTIONS[self.architecture]}
         return {name: value for name, value in chosen.items() if value is not None}
-
-    def decoder(self, vocabulary_size: int) -> Any:
-        """The decoder that is meant, without weights."""
-        from batchcap_export.architectures.table import ARCHITECTURES
-
-        make = ARCHITECTURES[self.architecture]
-        return make(vocabulary_size, self.units, tuple(self.dropout), **self._own(), name="decoder")
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """What a run folder says of itself: enough to build its networks again."""
-
-    options: dict[str, Any]
-    data: dict[str, str]
-    """Digests of what was learnt from: pictures' names with their captions, the backbone's weights."""
-    tools: dict[str, str] = field(default_factory=dict)
-    scores: dict[str, Any] = field(default_factory=dict)
-
-
-def read_recipe(run: Path) -> tuple[TrainOptions, Recipe]:
-    """The recipe of a run folder that `train` has finished.
-
-    Raises:
-        TrainingError: the folder is no finished run, or its recipe is damaged.
-    """
-    file = run / "recipe.json"
-    if not file.is_file():
-        raise TrainingError(f"{run}: no run folder: recipe.json is missing.", "Make one: batchcap train --help.")
-    if not (run / "decoder.weights.h5").is_file():
-        raise TrainingError(f"{run}: this training has not finished.", "Give the same batchcap train command again.")
-    try:
-        recipe = msgspec.json.decode(file.read_bytes(), type=Recipe)
-        options = msgspec.convert(recipe.options, TrainOptions, dec_hook=lambda _, value: Path(value))
-    except msgspec.MsgspecError as error:
-        raise TrainingError(
-            f"{file}: is damaged, or not of batchcap train: {error}.",
-            "Restore the file, or train again in a new run folder.",
-        ) from None
-    return options, recipe
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from batchcap.bundle.manifest import DECODER_FILE, SELECT_FILE, Variant, graph_f
 from batchcap.decoding.types import Ids, StepOutput, Stepper
 from batchcap.errors import ExportError
 from batchcap.options.precision import VariantName
+from batchcap.reporting import Say
 from batchcap.runtime.captioner import Captioner
 from batchcap.runtime.decoder import OnnxStepper
 from batchcap.runtime.decoding_defaults import decoding_options
@@ -31,7 +32,6 @@ from batchcap.runtime.device_choice import choose_device
 from batchcap_export.convert.graphs import convert_select
 from batchcap_export.convert.lowering import Feed, in_float16, in_int8
 from batchcap_export.data import datasets, images
-from batchcap_export.model.captioner import Say
 from batchcap_export.options.bundles import MIN_IMAGES, Precisions
 from batchcap_export.proof.evaluate import Evaluation, caption_files, score
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ from batchcap.bundle.bundle import Bundle
 from batchcap.bundle.detokenizer import Text
 from batchcap.bundle.token_lookup import banned_tokens
 from batchcap.errors import ExportError
+from batchcap.reporting import Say
 from batchcap.runtime.captioner import Captioner
 from batchcap.runtime.decoding_defaults import decoding_options
 from batchcap.runtime.device_choice import choose_device
@@ -28,7 +27,6 @@ from batchcap_export.proof.reference import ReferenceCaption, reference_captions
 TIE = 1e-4
 _RELATIVE = 1e-3
 _BEAMS = 3
-_TIMED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,7 @@ def check_parity(
     model: CaptionModel,
     bundle: Bundle,
     pixels: NDArray[Any],
-    say: Callable[[str], None],
+    say: Say,
     min_distinct: float = 0.5,
 ) -> Parity:
     """Compare a bundle, run by the runtime itself, with the original of the model it was made from.
@@ -120,7 +118,7 @@ def _padded(pixels: NDArray[Any], size: int) -> NDArray[Any]:
 
 
 def _judge(
-    expected: Sequence[ReferenceCaption], texts: Sequence[str], captions: Sequence[Any], say: Callable[[str], None]
+    expected: Sequence[ReferenceCaption], texts: Sequence[str], captions: Sequence[Any], say: Say
 ) -> tuple[int, float]:
     ties, furthest = 0, 0.0
     for index, (want, text, got) in enumerate(zip(expected, texts, captions, strict=True)):
@@ -171,30 +169,3 @@ def _difference(tensor: str, want: NDArray[Any], got: NDArray[Any]) -> Differenc
         raise ExportError(f"Parity: {tensor} has the shape {got.shape}, the model's has {want.shape}.")
     absolute = float(np.abs(want - got).max(initial=0.0))
     return Difference(tensor, absolute, absolute / max(float(np.abs(want).max(initial=0.0)), 1e-6))
-
-
-def copying_cost(bundle: Bundle, pixels: NDArray[Any]) -> float:
-    """How much longer a step takes because it copies each image's memory for its beams, on this machine's CPU.
-
-    The same rows once as images of three beams, once as three times the images with one beam, which copies nothing.
-
-    Args:
-        pixels: [N, H, W, 3], of which at most 32 are used.
-    """
-    encoder, decoder = open_sessions(bundle, choose_device("cpu"))
-    few, shown = pixels[:32], _BEAMS + 1
-    steps = []
-    for images, beams in ((few, _BEAMS), (np.concatenate([few] * _BEAMS), 1)):
-        stepper = decoder.start(encoder(images))
-        token = np.full((len(images), beams), bundle.manifest.tokens.start, np.int64)
-        stepper.step(token[:, :1], np.zeros_like(token[:, :1]), candidates=shown)
-        steps.append(partial(stepper.step, token, np.zeros_like(token), candidates=shown))
-    # In turn, and the quickest of each: what else the machine does must not look like a cost.
-    copied, shared = np.min([[_seconds(step) for step in steps] for _ in range(_TIMED)], axis=0)
-    return float(copied / shared)
-
-
-def _seconds(call: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started

@@ -7,18 +7,19 @@ import glob
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from batchcap.errors import OutputError
+from batchcap.reporting import Say
 from batchcap_export.system.places import make_parents, remove_empty
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @contextmanager
-def workshop(output: Path, say: Callable[[str], None]) -> Iterator[Path]:
+def workshop(output: Path, say: Say) -> Iterator[Path]:
     """A hidden folder beside ``output``, gone at the end: a failed export leaves nothing, a good one moves at once.
 
     The folders above are made where they are missing.

@@ -13,8 +13,8 @@ import keras
 from keras import layers
 
 from batchcap.errors import OptionError, TrainingError
-from batchcap_export.exporting.checks import SMALL_SIZE, check_small
 from batchcap_export.system.downloads import impatient
+from batchcap_export.training.backbone_names import SMALL_SIZE, check_small
 
 SMALL_GRID = (7, 7)
 SMALL_FEATURES = 256

@@ -6,7 +6,6 @@ squared error is weighted between raw (big components count) and whitened (all c
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,25 +16,23 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from batchcap.errors import TrainingError
+from batchcap.reporting import Report, Say
 from batchcap_export.data import images
-from batchcap_export.exporting.checks import check_distilling
-from batchcap_export.model.captioner import Say
+from batchcap_export.data.digests import digest
 from batchcap_export.options.training import DistillOptions, Pictures
-from batchcap_export.training.backbones import SMALL_FEATURES, SMALL_GRID, SMALL_SIZE, small_backbone
-from batchcap_export.training.fitting import Report, fit_resumable
-from batchcap_export.training.runs import (
-    claim,
-    digest,
-    file_digest,
-    note_done,
-    open_cache,
-    read_done,
-    replace,
+from batchcap_export.system.replacing import replace
+from batchcap_export.training.backbone_names import SMALL_SIZE
+from batchcap_export.training.backbones import SMALL_FEATURES, SMALL_GRID, small_backbone
+from batchcap_export.training.caches import Column, cached_arrays
+from batchcap_export.training.distill_plan import check_distilling
+from batchcap_export.training.fitting import fit_resumable
+from batchcap_export.training.recipes import claim
+from batchcap_export.training.teacher import (
+    Teacher,
+    principal_components,
+    projection,
+    teacher_features,
 )
-
-_PCA_PICTURES = 3000
-_TEACHER_BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,45 +41,6 @@ class _Cache:
 
     pictures: NDArray[np.uint8]
     targets: NDArray[np.float16]
-
-
-@dataclass(frozen=True, slots=True)
-class Teacher:
-    """A network to imitate."""
-
-    model: keras.Model
-    """float32 [B, side, side, 3] in -1..1 -> region features [B, 7, 7, F]."""
-    label: str
-    """What tells it from another teacher: file, digest and layer."""
-
-    @property
-    def side(self) -> int:
-        return int(self.model.input_shape[1])
-
-
-def teacher_features(path: Path, layer: str) -> Teacher:
-    """The network of a .keras file, cut at ``layer``.
-
-    Raises:
-        TrainingError: no such file or layer, or its map is not 7x7.
-    """
-    if not path.is_file():
-        raise TrainingError(f"{path}: no such teacher network.", "Give a .keras file.")
-    try:
-        whole = keras.saving.load_model(path, compile=False)
-    except (ValueError, OSError, TypeError, zipfile.BadZipFile) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise TrainingError(f"{path}: is no network that Keras can load: {reason}", "Give a .keras file.") from error
-    try:
-        output = whole.get_layer(layer).output
-    except ValueError:
-        names = ", ".join(x.name for x in whole.layers[-5:])
-        raise TrainingError(f"{path}: no layer named {layer!r}.", f"The last layers are {names}.") from None
-    if tuple(output.shape[1:3]) != SMALL_GRID:
-        raise TrainingError(
-            f"{path}: layer {layer!r} gives a map of {output.shape[1:3]}, not {SMALL_GRID}.", "Name another."
-        )
-    return Teacher(keras.Model(whole.input, output), f"{path.name} {file_digest(path)}, {layer}")
 
 
 def distill(
@@ -100,7 +58,7 @@ def distill(
 
     Args:
         teacher: from `teacher_features`.
-        main, extra: pictures that get ``decoding.views`` and ``decoding.extra_views`` views.
+        main, extra: pictures that get ``options.views`` and ``options.extra_views`` views.
         held_out: pictures that are only measured, one whole view each.
         run: folder for the cache, the state of training, ``backbone.weights.h5`` and ``history.json``.
         report: hears how far the teacher and the epochs are.
@@ -120,8 +78,8 @@ def distill(
         (p, v) for i, p in enumerate(extra) for v in images.views(len(main) + i, options.extra_views, options.seed)
     ]
     forward = tf.function(lambda x: teacher.model(x, training=False))
-    mean, components, variance = _principal_components(forward, main, teacher.side, run, options.seed)
-    project = _projection(forward, mean, components)
+    mean, components, variance = principal_components(forward, main, teacher.side, run, options.seed)
+    project = projection(forward, mean, components)
     train = _cache(project, items, teacher.side, run, "train", report)
     held = _cache(project, [(p, images.WHOLE) for p in held_out], teacher.side, run, "held_out", report)
     student = _train(train, held, variance, run, options, report, say)
@@ -153,54 +111,6 @@ def distill_folders(
     return run / "backbone.weights.h5"
 
 
-def _principal_components(
-    forward: Callable[[Any], Any], paths: Sequence[Path], side: int, run: Path, seed: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Mean [F], the first components [F, 256] and their variances [256] of the teacher's features over a sample."""
-    file = run / "pca.npz"
-    if file.exists():
-        try:
-            with file.open("rb") as data, np.load(data) as saved:
-                return saved["mean"], saved["components"], saved["variance"]
-        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):
-            pass  # torn: made again
-    sample = np.random.default_rng(seed).permutation(len(paths))[:_PCA_PICTURES]
-    total: Any = 0.0
-    square: Any = 0.0
-    count = 0
-    for start in range(0, len(sample), _TEACHER_BATCH):
-        batch = np.stack(
-            [
-                images.WHOLE.render(images.read_image(paths[i]), side, side)
-                for i in sample[start : start + _TEACHER_BATCH]
-            ]
-        )
-        rows = np.asarray(forward(_teacher_scale(batch))).astype(np.float64)
-        rows = rows.reshape(-1, rows.shape[-1])
-        total, square, count = total + rows.sum(0), square + rows.T @ rows, count + len(rows)
-    mean = total / count
-    values, vectors = np.linalg.eigh(square / count - np.outer(mean, mean))
-    order = np.argsort(values)[::-1][:SMALL_FEATURES]
-    out = mean.astype(np.float32), vectors[:, order].astype(np.float32), values[order].astype(np.float32)
-    replace(file, lambda beside: np.savez(beside, mean=out[0], components=out[1], variance=out[2]))
-    return out
-
-
-def _teacher_scale(batch: NDArray[np.uint8]) -> Any:
-    return tf.cast(batch, tf.float32) / 127.5 - 1.0
-
-
-def _projection(
-    forward: Callable[[Any], Any], mean: Any, components: Any
-) -> Callable[[NDArray[np.uint8]], NDArray[np.float16]]:
-    matrix, offset = tf.constant(components), tf.constant(mean @ components)
-
-    def project(batch: NDArray[np.uint8]) -> NDArray[np.float16]:
-        return np.asarray(tf.cast(forward(_teacher_scale(batch)) @ matrix - offset, tf.float16))
-
-    return project
-
-
 def _cache(
     project: Callable[[NDArray[np.uint8]], NDArray[np.float16]],
     items: Sequence[tuple[Path, images.View]],
@@ -210,33 +120,29 @@ def _cache(
     report: Report,
 ) -> _Cache:
     """Render every view for the student and run the teacher over it, once; goes on at the first batch not on disk."""
-    files = run / f"{name}-pictures.npy", run / f"{name}-targets.npy"
-    shapes = (len(items), SMALL_SIZE, SMALL_SIZE, 3), (len(items), *SMALL_GRID, SMALL_FEATURES)
-    progress = run / f"{name}-done.txt"
-    noted = read_done(progress, len(items))
-    opened = [open_cache(f, s, t, noted) for f, s, t in zip(files, shapes, (np.uint8, np.float16), strict=True)]
-    (pictures, _), (targets, _) = opened
-    done = min(count for _, count in opened)
 
-    def render(item: tuple[Path, images.View]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        image = images.read_image(item[0])
-        return item[1].render(image, SMALL_SIZE, SMALL_SIZE), item[1].render(image, teacher_side, teacher_side)
+    def render(index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        path, view = items[index]
+        image = images.read_image(path)
+        return view.render(image, SMALL_SIZE, SMALL_SIZE), view.render(image, teacher_side, teacher_side)
 
-    rendered = images.map_in_threads(render, items[done:])
-    for start in range(done, len(items), _TEACHER_BATCH):
-        pairs = [next(rendered) for _ in range(min(_TEACHER_BATCH, len(items) - start))]
-        stop = start + len(pairs)
-        pictures[start:stop] = np.stack([p[0] for p in pairs])
-        targets[start:stop] = project(np.stack([p[1] for p in pairs]))
-        if start // _TEACHER_BATCH % 50 == 0:
-            pictures.flush()
-            targets.flush()
-            note_done(progress, stop)
-        report(f"teacher's features, {name}", stop, len(items))
-    pictures.flush()
-    targets.flush()
-    note_done(progress, len(items))
-    return _Cache(pictures, targets)
+    def compute(pairs: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]]) -> list[NDArray[Any]]:
+        return [np.stack([p[0] for p in pairs]), project(np.stack([p[1] for p in pairs]))]
+
+    columns = (
+        Column(run / f"{name}-pictures.npy", (SMALL_SIZE, SMALL_SIZE, 3), np.uint8),
+        Column(run / f"{name}-targets.npy", (*SMALL_GRID, SMALL_FEATURES), np.float16),
+    )
+    made = cached_arrays(
+        columns,
+        len(items),
+        run / f"{name}-done.txt",
+        render,
+        compute,
+        flush_every=50,
+        report=lambda done: report(f"teacher's features, {name}", done, len(items)),
+    )
+    return _Cache(*made)
 
 
 def _train(

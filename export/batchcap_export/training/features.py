@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from batchcap.reporting import Report
 from batchcap_export.data import images
 from batchcap_export.training.backbones import Backbone
-from batchcap_export.training.fitting import Report
-from batchcap_export.training.runs import note_done, open_cache, read_done
-
-BATCH = 64
+from batchcap_export.training.caches import Column, cached_arrays
 
 
 def cached_features(
@@ -27,9 +26,7 @@ def cached_features(
     Returns:
         float16 [images, views, R, F], memory-mapped.
     """
-    shape = (len(files), views, backbone.grid[0] * backbone.grid[1], backbone.features)
-    progress = path.with_suffix(".done")
-    out, done = open_cache(path, shape, np.float16, read_done(progress, len(files)))
+    row = views, backbone.grid[0] * backbone.grid[1], backbone.features
     forward = tf.function(lambda x: backbone.model(tf.cast(x, tf.float32), training=False), reduce_retracing=True)
 
     def render(index: int) -> NDArray[np.uint8]:
@@ -37,13 +34,17 @@ def cached_features(
         how = images.views(index, views, seed, min_area=0.6)
         return np.stack([view.render(image, backbone.height, backbone.width) for view in how])
 
-    rendered = images.map_in_threads(render, range(done, len(files)))
-    for start in range(done, len(files), BATCH):
-        stop = min(start + BATCH, len(files))
-        batch = np.concatenate([next(rendered) for _ in range(start, stop)])
-        out[start:stop] = np.asarray(forward(batch)).reshape(stop - start, *shape[1:])
-        if start // BATCH % 16 == 0 or stop == len(files):
-            out.flush()
-            note_done(progress, stop)
-        report(f"features of {backbone.name}, {path.stem}", stop, len(files))
-    return out
+    def compute(rendered: Sequence[NDArray[np.uint8]]) -> list[NDArray[Any]]:
+        return [np.asarray(forward(np.concatenate(rendered))).reshape(len(rendered), *row)]
+
+    what = f"features of {backbone.name}, {path.stem}"
+    [features] = cached_arrays(
+        [Column(path, row, np.float16)],
+        len(files),
+        path.with_suffix(".done"),
+        render,
+        compute,
+        flush_every=16,
+        report=lambda done: report(what, done, len(files)),
+    )
+    return features

@@ -6,26 +6,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 import msgspec
 import numpy as np
 
-from batchcap_export.training.runs import replace, write_json
+from batchcap.reporting import Report, Say, unheard
+from batchcap_export.system.replacing import replace, write_json
 
 History = list[dict[str, float]]
-
-
-class Report(Protocol):
-    """Hears how far a long job is."""
-
-    def __call__(self, what: str, done: int, total: int, note: str = "", /) -> object:
-        """``note``: what came of it, with the last report; empty where nothing but its end is worth a word."""
-
-
-def _unheard(*_: object) -> None:
-    """A report that nobody wants."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +34,8 @@ def fit_resumable(
     run: Path,
     stopping: Stopping | None = None,
     *,
-    report: Report = _unheard,
-    say: Callable[[str], object] = _unheard,
+    report: Report = unheard,
+    say: Say = unheard,
 ) -> History:
     """Train ``model`` (compiled) and leave it with its last weights, or its best ones if ``stopping`` is given.
 
@@ -92,7 +82,7 @@ def fit_resumable(
     return history
 
 
-def _resume(model: keras.Model, run: Path, epochs: int, say: Callable[[str], object]) -> History:
+def _resume(model: keras.Model, run: Path, epochs: int, say: Say) -> History:
     """The epochs that count, with the weights after them loaded; none where a file of them is missing or torn."""
     file = run / "history.json"
     if not file.exists():

@@ -3,45 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.decoding.types import Ids, StepOutput, Stepper
-from batchcap.images.preprocess import Preprocess
-from batchcap_export.architectures.table import Architecture
 from batchcap_export.model.beams import next_words
 from batchcap_export.model.captioner import Step, Tensors
-from batchcap_export.training.backbones import Backbone
-
-
-@dataclass(frozen=True, slots=True)
-class TrainedCaptioner:
-    """A whole captioner in Keras: pixels to words."""
-
-    backbone: Backbone
-    decoder: Architecture
-    vocabulary: Vocabulary
-    preprocess: Preprocess
-
-    def encode(self, image: Any) -> tuple[Tensors, Tensors]:
-        """Pixels [B, H, W, 3] of the preprocessing's type -> states and memories [B, ...]."""
-        features = self.backbone.model(tf.cast(image, tf.float32), training=False)
-        return self.begin(features)
-
-    def step(self, token: Any, states: Tensors, memories: Tensors) -> tuple[Any, Tensors, Any]:
-        """One word on, as `architectures.Architecture.step`."""
-        return self.decoder.step(token, states, memories)
-
-    def begin(self, features: Any) -> tuple[Tensors, Tensors]:
-        """A feature map [B, rows, columns, F] or its regions [B, R, F] -> states and memories [B, ...]."""
-        regions = self.backbone.grid[0] * self.backbone.grid[1]
-        return self.decoder.begin(tf.reshape(features, (-1, regions, self.backbone.features)))
 
 
 class KerasDecoder:
@@ -79,8 +49,3 @@ class KerasStepper(Stepper):
         keep = tf.constant(rows)
         self._states = {name: tf.gather(state, keep) for name, state in self._states.items()}
         self._memories = {name: tf.gather(memory, keep) for name, memory in self._memories.items()}
-
-
-def parameters(*models: keras.Model) -> int:
-    """Weights of the models, all together."""
-    return sum(int(model.count_params()) for model in models)

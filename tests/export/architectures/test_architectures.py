@@ -17,7 +17,7 @@ from batchcap.errors import ExportError, OptionError
 from batchcap_export.architectures.show_and_tell import ShowAndTell
 from batchcap_export.architectures.show_attend_tell import ShowAttendTell, attention_penalty
 from batchcap_export.architectures.table import ARCHITECTURES
-from batchcap_export.training.train import MaskedCrossEntropy
+from batchcap_export.training.losses import MaskedCrossEntropy
 
 ALL = [
     ("attention-gru", {"tied": True, "learned_state": True}),

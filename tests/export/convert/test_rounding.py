@@ -12,6 +12,7 @@ pytest.importorskip("tensorflow", reason="the export extra is not installed")
 from batchcap.errors import ExportError
 from batchcap_export.convert import rounding
 from batchcap_export.training.backbones import load_backbone, small_backbone
+from batchcap_export.training.rounded import fold_normalization
 
 
 @settings(max_examples=60, deadline=None)
@@ -57,7 +58,7 @@ def test_folding_the_normalization_changes_nothing() -> None:
             weight.assign(random.normal(0, 0.3, weight.shape))
     image = random.uniform(0, 255, (2, 160, 160, 3)).astype(np.float32)
     before = backbone.model(image, training=False).numpy()
-    folded = rounding.fold_normalization(backbone)
+    folded = fold_normalization(backbone)
     assert folded.model.count_params() < small_backbone().count_params()
     after = folded.model(image, training=False).numpy()
     assert np.abs(after - before).max() < 1e-4 * np.abs(before).max()
@@ -66,4 +67,4 @@ def test_folding_the_normalization_changes_nothing() -> None:
 def test_other_backbones_are_refused() -> None:
     backbone = load_backbone("MobileNetV2", size=96)
     with pytest.raises(ExportError, match=r"MobileNetV2.*float32"):
-        rounding.fold_normalization(backbone)
+        fold_normalization(backbone)

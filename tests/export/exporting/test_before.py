@@ -12,10 +12,10 @@ import pytest
 from colours import write_colours
 
 from batchcap.errors import DataError, ExportError, MissingExtraError, OptionError, OutputError, TrainingError
-from batchcap_export.exporting import checks
 from batchcap_export.importers.sources import hook_of
-from batchcap_export.system import places
+from batchcap_export.system import extras, places
 from batchcap_export.system.staging import workshop
+from batchcap_export.training import backbone_names
 
 pytest.importorskip("tensorflow", reason="the export extra is not installed")
 pytest.importorskip("pycocoevalcap", reason="the eval extra is not installed")
@@ -163,7 +163,7 @@ def test_each_cause_has_its_title() -> None:
 def test_the_networks_are_those_of_keras() -> None:
     import keras
 
-    assert set(checks.backbone_names()) == {"small", *(n for n in dir(keras.applications) if n[:1].isupper())}
+    assert set(backbone_names.backbone_names()) == {"small", *(n for n in dir(keras.applications) if n[:1].isupper())}
 
 
 def test_options_of_an_architecture_are_those_that_it_takes() -> None:
@@ -181,7 +181,7 @@ def test_options_of_an_architecture_are_those_that_it_takes() -> None:
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pycocoevalcap", None)
     with pytest.raises(MissingExtraError, match=r"Scores need pycocoevalcap .*batchcap\[export,eval\]"):
-        checks.need_modules("pycocoevalcap")
+        extras.need_modules("pycocoevalcap")
 
 
 def test_a_python_file_and_its_function() -> None:
@@ -192,7 +192,7 @@ def test_a_python_file_and_its_function() -> None:
 
 @pytest.mark.parametrize(("cost", "told"), [(0.95, ""), (1.0, ""), (1.05, ""), (1.34, "1.3 times as slow")])
 def test_only_what_is_slower_is_a_warning(cost: float, told: str) -> None:
-    from batchcap_export.packaging.bundling import copying_warning
+    from batchcap_export.proof.copying import copying_warning
 
     warning = copying_warning(cost)
     assert told in warning

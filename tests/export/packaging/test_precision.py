@@ -14,6 +14,8 @@ from paths import TESTS
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from batchcap_export.packaging import bundle_files
+
 pytest.importorskip("tensorflow", reason="the export extra is not installed")
 
 import onnx
@@ -29,7 +31,6 @@ from batchcap.runtime.device_choice import choose_device
 from batchcap.runtime.precision import in_precision
 from batchcap_export.convert.lowering import in_float16
 from batchcap_export.options.bundles import BundleOptions, Precisions
-from batchcap_export.packaging import bundling
 from batchcap_export.packaging.bundling import export_model
 from batchcap_export.packaging.precision import add_variants, prepare_trial
 from batchcap_export.proof.evaluate import Evaluation, caption_files
@@ -62,7 +63,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def plain(place: Path) -> Bundle:
     """Real architecture, random weights, in float32."""
-    return bundling._write(captioner(), place / "plain", BundleOptions(name="plain"), "float32")
+    return bundle_files.write_bundle(captioner(), place / "plain", BundleOptions(name="plain"), "float32")
 
 
 def judge(place: Path) -> list[Path]:

@@ -26,8 +26,9 @@ from batchcap.bundle.bundle import open_bundle
 from batchcap.cli.app import app
 from batchcap.errors import OutputError
 from batchcap_export.importers.sources import open_source
+from batchcap_export.options.bundles import BundleOptions
 from batchcap_export.options.importing import ImportOptions
-from batchcap_export.packaging.bundling import BundleOptions, export_model
+from batchcap_export.packaging.bundling import export_model
 from batchcap_export.system.staging import workshop
 
 SOURCE = TESTS / "tiny_captioner.py"

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from batchcap_export.packaging import bundle_files
+
 pytest.importorskip("tensorflow", reason="the export extra is not installed")
 
 import onnx
@@ -24,13 +26,14 @@ from batchcap.options.decoding import DecodingOptions
 from batchcap_export.convert import graphs
 from batchcap_export.data.texts import ENGLISH
 from batchcap_export.model.captioner import CaptionModel
-from batchcap_export.packaging import bundling
-from batchcap_export.packaging.bundling import BundleOptions, export_model
+from batchcap_export.options.bundles import BundleOptions
+from batchcap_export.packaging.bundling import export_model
 from batchcap_export.proof import parity
 from batchcap_export.proof.evaluate import Evaluation, caption_files
 from batchcap_export.proof.reference import reference_captions
-from batchcap_export.training.stepping import TrainedCaptioner
-from batchcap_export.training.train import caption_features, trained_model
+from batchcap_export.training.captioner import TrainedCaptioner
+from batchcap_export.training.dev_scores import caption_features
+from batchcap_export.training.finished import trained_model
 
 OPTIONS = options_of(tied=True)
 
@@ -129,15 +132,15 @@ def test_the_bundle_says_what_the_model_says(
 def test_the_same_model_gives_the_same_files(tmp_path: Path) -> None:
     model = random_model(OPTIONS)
     for name in ("one", "two"):
-        bundling._write(model, tmp_path / name, BundleOptions(name="same"), "float32")
+        bundle_files.write_bundle(model, tmp_path / name, BundleOptions(name="same"), "float32")
     for file in ("encoder.onnx", "decoder.onnx", "select.onnx", "bundle.json"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
 def test_how_words_are_written_is_the_model_s_unless_the_export_is_told() -> None:
     model = replace(random_model(OPTIONS), text=ENGLISH)
-    assert bundling._manifest(model, BundleOptions(name="own")).text == ENGLISH
-    assert bundling._manifest(model, BundleOptions(name="told", text="plain")).text == Text()
+    assert bundle_files.make_manifest(model, BundleOptions(name="own")).text == ENGLISH
+    assert bundle_files.make_manifest(model, BundleOptions(name="told", text="plain")).text == Text()
 
 
 def test_a_wrong_graph_leaves_no_bundle(photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +155,7 @@ def test_a_wrong_graph_leaves_no_bundle(photos: list[Path], tmp_path: Path, monk
         kernel.assign(kept)
         return model
 
-    monkeypatch.setattr(bundling, "convert_decoder", spoilt)
+    monkeypatch.setattr(bundle_files, "convert_decoder", spoilt)
     with pytest.raises(ExportError, match=r"Parity: .*log_prob differs"):
         export_model(as_model(captioner), tmp_path / "bad", BundleOptions(name="bad"), photos, lambda _: None)
     assert list(tmp_path.iterdir()) == []

@@ -12,9 +12,9 @@ pytest.importorskip("keras", reason="the export extra is not installed")
 
 import keras
 
+from batchcap_export.system.replacing import write_json
 from batchcap_export.training import fitting
 from batchcap_export.training.fitting import Stopping, fit_resumable
-from batchcap_export.training.runs import write_json
 
 
 def _model() -> Any:

@@ -18,23 +18,21 @@ from colours import write_colours
 from numpy.typing import NDArray
 from paths import TESTS
 
+from batchcap_export.training import teacher
+
 pytest.importorskip("tensorflow", reason="the export extra is not installed")
 
 import keras
 
 from batchcap.errors import TrainingError
 from batchcap_export.data.images import WHOLE
+from batchcap_export.system.replacing import replace
 from batchcap_export.training import distill
 from batchcap_export.training.backbones import Backbone
+from batchcap_export.training.caches import note_done, open_cache, read_done
 from batchcap_export.training.features import cached_features
 from batchcap_export.training.fitting import Stopping, fit_resumable
-from batchcap_export.training.runs import (
-    claim,
-    note_done,
-    open_cache,
-    read_done,
-    replace,
-)
+from batchcap_export.training.recipes import claim
 
 SIDE, EPOCHS = 16, 3
 
@@ -103,7 +101,7 @@ def assert_same(model: Any, run: Path, whole: tuple[Path, list[Any]]) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from test_export_resume import tiny_training
+from test_resume import tiny_training
 
 def report(what, done, total, note=""):
     if (what, str(done)) == (sys.argv[2], sys.argv[3]):
@@ -118,7 +116,7 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(
     images: Path, whole: tuple[Path, list[Any]], tmp_path: Path
 ) -> None:
     """Killed between two batches of features, then in the middle of the second epoch: one folder, three commands."""
-    path = os.pathsep.join([str(TESTS), *filter(None, sys.path)])
+    path = os.pathsep.join([str(TESTS), str(Path(__file__).parent), *filter(None, sys.path)])
     for what, done in (("features of tiny, train-features", "64"), (f"epoch 2 of {EPOCHS}", "3")):
         command = [sys.executable, "-c", KILLED, str(images), what, done]
         environment = {**os.environ, "PYTHONPATH": path}
@@ -171,8 +169,8 @@ def distilled(images: Path, tmp_path: Path) -> Any:
 
     def make() -> list[Any]:
         forward = lambda pixels: network(pixels, training=False)  # noqa: E731
-        mean, components, variance = distill._principal_components(forward, files, 28, tmp_path, 1)
-        project = distill._projection(forward, mean, components)
+        mean, components, variance = teacher.principal_components(forward, files, 28, tmp_path, 1)
+        project = teacher.projection(forward, mean, components)
         cache = distill._cache(project, [(p, WHOLE) for p in files], 28, tmp_path, "train", lambda *_: None)
         return [mean.copy(), components.copy(), variance.copy(), np.array(cache.pictures), np.array(cache.targets)]
 

@@ -26,12 +26,12 @@ from batchcap.bundle.detokenizer import Text
 from batchcap.bundle.manifest import Metric
 from batchcap.errors import ExportError
 from batchcap.images.decode import orientation
+from batchcap.reporting import Say
 from batchcap.runtime.captioner import Captioner
 from batchcap.runtime.decoding_defaults import decoding_options
 from batchcap.runtime.device_choice import choose_device
 from batchcap_export.data import images
 from batchcap_export.importers.im2txt import frozen
-from batchcap_export.model.captioner import Say
 
 _BEAMS = 3
 _LONGEST = 20

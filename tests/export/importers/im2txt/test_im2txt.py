@@ -24,14 +24,15 @@ from show_and_tell import random_weights
 from batchcap.bundle.bundle import open_bundle
 from batchcap.errors import ExportError
 from batchcap.images.preprocess import Preprocess
+from batchcap_export.exporting.export import export_source
 from batchcap_export.exporting.origin import compare
 from batchcap_export.importers.im2txt import frozen, opening, show_and_tell
 from batchcap_export.importers.im2txt.checkpoints import find_checkpoint
 from batchcap_export.importers.im2txt.inception_v3 import Layer, inception_v3
 from batchcap_export.importers.im2txt.tool import Printed, Tool
 from batchcap_export.importers.sources import open_source
+from batchcap_export.options.bundles import BundleOptions
 from batchcap_export.options.importing import ImportOptions
-from batchcap_export.packaging.bundling import BundleOptions, export_source
 
 OUTPUTS, WORDS = 300, ["a", "<S>", "</S>", *(f"word{i}" for i in range(3, 290))]
 JPEGS = 66

@@ -1,0 +1,65 @@
+"""Captions of the dev images by the Keras decoder, and their scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from batchcap.decoding.driver import search
+from batchcap.decoding.request import SearchRequest
+from batchcap.options.decoding import DecodingOptions
+from batchcap.reporting import Say
+from batchcap_export.data import datasets
+from batchcap_export.options.training import TrainOptions
+from batchcap_export.proof.evaluate import Scores, empty_warning, score
+from batchcap_export.system.replacing import replace as replace_file
+from batchcap_export.training.captioner import TrainedCaptioner
+from batchcap_export.training.stepping import KerasDecoder
+
+SCORED_BATCH = 64
+
+
+def caption_features(
+    captioner: TrainedCaptioner, features: NDArray[np.float16], decoding: DecodingOptions
+) -> list[str]:
+    """The best caption of each image from its features [N, R, F], by the runtime's search over the Keras decoder."""
+    ids = {word: i for i, word in enumerate(captioner.vocabulary.words)}
+    banned = [ids[word] for word in (datasets.PADDING, datasets.START, datasets.UNKNOWN)]
+    decoder = KerasDecoder(captioner.step)
+    out = []
+    for start in range(0, len(features), SCORED_BATCH):
+        rows = tf.constant(features[start : start + SCORED_BATCH].astype(np.float32))
+        request = SearchRequest(
+            images=len(rows),
+            options=decoding,
+            start=ids[datasets.START],
+            end=ids[datasets.END],
+            vocabulary_size=len(ids),
+            banned=banned,
+        )
+        found = search(decoder.start(*captioner.begin(rows)), request)
+        out += [captioner.vocabulary.detokenize(best[0].tokens) for best in found]
+    return out
+
+
+def dev_scores(
+    captioner: TrainedCaptioner,
+    features: NDArray[np.float16],
+    dev: datasets.CaptionedImages,
+    options: TrainOptions,
+    run: Path,
+    say: Say,
+) -> Scores:
+    decoding = DecodingOptions(
+        beam_size=options.beam_size, length_penalty=options.length_penalty, max_length=options.max_length
+    )
+    captions = caption_features(captioner, features, decoding)
+    if warning := empty_warning(captions):
+        say(warning)
+    lines = (f"{file.name}\t{caption}\n" for file, caption in zip(dev.files, captions, strict=True))
+    text = "".join(lines).encode()
+    replace_file(run / "dev-captions.txt", lambda beside: beside.write_bytes(text))
+    return score(captions, dev.references, f"{options.dev_split.name}; {decoding.label}")
