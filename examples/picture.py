@@ -1,6 +1,6 @@
 """The image of a run in README: `python examples/picture.py FOLDER` writes examples/run.svg and examples/run.txt.
 
-The commands run for real, each on a terminal 100 columns wide, with the first 16 photos of the folder; what the
+The commands run for real, each on a terminal 100 columns wide, with the first 100 photos of the folder; what the
 terminal shows in the end is drawn. The image names no font file and no address, so it loads nothing. The text is the
 same without colours: the description in the wheel shows it, where no image of the repository can be seen.
 """
@@ -24,9 +24,9 @@ from rich.console import Console
 from rich.text import Text
 
 COLUMNS = 100
-PHOTOS = 16
+PHOTOS = 100
 RUN = "batchcap run photos -o captions.jsonl"
-COMMANDS = (RUN, f"head -n 4 captions.jsonl | cut -c 1-{COLUMNS}", RUN)
+COMMANDS = (RUN, "jq -r '[.path, .caption] | @tsv' captions.jsonl | head -n 6", RUN)
 IMAGE = Path(__file__).parent / "run.svg"
 TEXT = IMAGE.with_suffix(".txt")
 # Text; a line end or return; a control sequence: its numbers and its letter.
