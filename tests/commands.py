@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import struct
@@ -11,10 +12,20 @@ import sys
 import termios
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from typer.testing import CliRunner, Result
 
 from batchcap.cli.app import app
+
+COUNT = 6
+"""Photos in the folder of the tests of the command line."""
+
+
+def records(text: str | Path) -> list[dict[str, Any]]:
+    """The records of a JSONL text or file."""
+    lines = (text.read_text() if isinstance(text, Path) else text).splitlines()
+    return [json.loads(line) for line in lines]
 
 
 def invoke(*arguments: str | Path, env: dict[str, str] | None = None) -> Result:

@@ -6,8 +6,8 @@
     class RunOptions:
         batch_size: Annotated[int, Option("Images that go through the model together.", low=1, high=4096)] = 32
 
-The command line makes ``--batch-size`` and ``BATCHCAP_BATCH_SIZE`` of it (`cli.parameters`), the class checks type and
-range with `take`, and the docs print it as a row of a table (`options.table`).
+The command line makes ``--batch-size`` and ``BATCHCAP_BATCH_SIZE`` of it (`cli.parameters`), the class checks its type
+and its range (`take_types`, `check_ranges`), and the docs have it as a row of a table (`options.table`).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Option:
     short: str = ""
     """A second name: ``-o``."""
     panel: str = ""
-    """The group in the command's help; empty: with the everyday options, which come first."""
+    """Its group in the help of the command; empty: the first one."""
     metavar: str = ""
     """What stands for the value in the help; empty: made from the type."""
     low: float | None = None
@@ -56,7 +56,7 @@ class Option:
     valid: str = ""
     """What is valid, in words, where type and range do not say it well."""
     unset: str = ""
-    """Where the command line has a default of its own: what it is, in words. Then an option not given is None."""
+    """The default in words, where the command line has another one than the field. An option not given is then None."""
     env: bool = True
     """Whether an environment variable sets it too: ``BATCHCAP_BATCH_SIZE``."""
     negative: bool = False
@@ -64,11 +64,11 @@ class Option:
     count: bool = False
     """It takes no value; the value is how often it is given."""
     argument: bool = False
-    """It has no name on the command line, only a place."""
+    """It is given by its place on the command line, not by a name."""
     text: bool = False
-    """The command line takes any text, and its command makes the value of it."""
+    """The command line gives it as text; the command makes the value of it."""
     readable: bool = False
-    """Of a path: the command line refuses what is there and may not be read, before anything else looks at it."""
+    """Of a path: a file that exists but may not be read is wrong usage."""
 
 
 @dataclass(frozen=True, slots=True)

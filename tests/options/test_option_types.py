@@ -123,7 +123,7 @@ def test_the_constructor_takes_a_batch_size_of_numpy(captioner: Captioner) -> No
 
 @pytest.mark.parametrize("images", [None, 5, b"a.jpg", np.array(5)])
 def test_what_holds_no_images(images: Any, captioner: Captioner) -> None:
-    with pytest.raises(OptionError, match=r"^(images=|One picture).*Give a list"):
+    with pytest.raises(OptionError, match=r"^(images=|One image).*Give a list"):
         list(captioner.caption(images))
 
 

@@ -1,0 +1,80 @@
+"""Getting to know the command line: its help, its version, the variables that set its options."""
+
+from __future__ import annotations
+
+import csv
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from commands import invoke
+from rich.text import Text
+from typer.main import get_command
+
+from batchcap import __version__
+from batchcap.cli.app import app
+
+pytestmark = pytest.mark.usefixtures("plain_environment")
+
+
+def test_version_and_help() -> None:
+    assert invoke("--version").stdout == f"batchcap {__version__}\n"
+    shown = invoke("--help")
+    assert shown.exit_code == 0
+    for command in ("run", "info", "doctor", "bench"):
+        assert re.search(rf"\b{command}\b", shown.stdout)
+    for panel in ("Captions", "Device and speed", "Output", "Terminal"):
+        assert panel in invoke("run", "--help").stdout
+
+
+def test_every_option_says_what_it_does_and_nothing_of_it_is_lost() -> None:
+    """A text in square brackets would be taken for markup, and not be shown."""
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        for parameter in command.params:
+            if parameter.name == "help":
+                continue
+            assert parameter.help, f"{name} {parameter.name}"
+            told = re.sub(r"\[/?dim\]", "", parameter.help)
+            assert Text.from_markup(parameter.help).plain == told, f"{name} {parameter.name}"
+
+
+def test_starting_up_imports_nothing_heavy() -> None:
+    """`batchcap --help` must not wait for NumPy or onnxruntime."""
+    code = "import sys, batchcap.cli.app; print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "batchcap.cli.app" in loaded
+    assert not {"numpy", "onnxruntime", "PIL", "simplejpeg", "tensorflow", "rich.progress"} & set(loaded)
+
+
+def test_every_option_of_run_has_its_variable() -> None:
+    command = typer.main.get_command(app).commands["run"]
+    options = {max(p.opts, key=len): p.envvar for p in command.params if max(p.opts, key=len).startswith("--")}
+    options.pop("--help", None)
+    assert len(options) >= 19
+    for option, variable in options.items():
+        assert variable == "BATCHCAP_" + option[2:].replace("-", "_").upper()
+
+
+def test_the_environment_sets_options(photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:
+    environment = {
+        "BATCHCAP_OUTPUT": str(tmp_path / "env.csv"),
+        "BATCHCAP_MODEL": str(tiny_bundle),
+        "BATCHCAP_LIMIT": "2",
+        "BATCHCAP_BEAM_SIZE": "2",
+        "BATCHCAP_QUIET": "1",
+        "BATCHCAP_DEVICE": "cpu",
+    }
+    done = invoke("run", photos, env=environment)
+    assert (done.exit_code, done.output) == (0, "")
+    rows = list(csv.DictReader((tmp_path / "env.csv").read_text().splitlines()))
+    assert len(rows) == 2
+    assert rows[0]["decoding"].startswith("beam2-")
+
+
+def test_without_anything_it_shows_its_help() -> None:
+    done = invoke()
+    assert "Usage: batchcap" in done.output
+    assert "Wrong" not in done.output
