@@ -1,7 +1,7 @@
 """Writes the tables of these pages that the code knows better: `make docs`.
 
-`<!-- options: run -->` is followed by all options of that command, `<!-- options: run Captions -->` by those of one
-panel of its help, and `<!-- rooms -->` and `<!-- rooms: export -->` by the rooms; `<!-- end -->` ends each.
+`<!-- options: run -->` is followed by all options of that command, `<!-- options: decoding -->` by those that decide how
+captions are chosen, and `<!-- rooms: batchcap -->` by the rooms of that package; `<!-- end -->` ends each.
 A test compares the pages with what this file would write.
 """
 
@@ -20,7 +20,7 @@ from batchcap.options.table import markdown, options_table
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
-TABLE = re.compile(r"(<!-- (rooms|rooms: export|options: ([^\n]+)) -->\n).*?(<!-- end -->)", re.DOTALL)
+TABLE = re.compile(r"(<!-- (rooms|options): (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def command(name: str) -> Any:
@@ -43,25 +43,18 @@ def cell(text: str) -> str:
     )
 
 
-def rooms() -> str:
-    """Every room of the runtime from the ground up: what it is, and which rooms it may import."""
+def rooms(package: str) -> str:
+    """Every room of a package from the ground up: what it is, and which rooms of the package it may import."""
     sys.path.insert(0, str(ROOT / "tests"))
     try:
-        from test_imports import ROOMS
+        from test_imports import PACKAGES, ROOMS
     finally:
         sys.path.remove(str(ROOT / "tests"))
     lines = ["| room | what it is | may import |\n|---|---|---|\n"]
-    for name, may in ROOMS.items():
-        shown = ", ".join(f"`{other}`" for other in ROOMS if other in may) or "nothing"
-        lines.append(f"| `{name}` | {about(ROOT / 'batchcap' / name)} | {shown} |\n")
+    for name, may in ROOMS[package].items():
+        shown = ", ".join(f"`{other}`" for other in ROOMS[package] if other in may) or "nothing"
+        lines.append(f"| `{name}` | {about(PACKAGES[package].joinpath(*name.split('.')))} | {shown} |\n")
     return "".join(lines)
-
-
-def export_rooms() -> str:
-    """Every room of the export stage, by name."""
-    folders = sorted(path.parent for path in (ROOT / "export" / "batchcap_export").glob("*/__init__.py"))
-    rows = [f"| `{folder.name}` | {about(folder)} |\n" for folder in folders]
-    return "".join(["| room | what it is |\n|---|---|\n", *rows])
 
 
 def about(room: Path) -> str:
@@ -70,13 +63,14 @@ def about(room: Path) -> str:
     return cell((ast.get_docstring(ast.parse(file.read_bytes())) or "").split("\n\n")[0])
 
 
+MAKERS = {"options": options, "rooms": rooms}
+
+
 def rewritten(page: str) -> str:
     """A page with all its tables as they should be."""
 
     def table(match: re.Match[str]) -> str:
-        made = {"rooms": rooms, "rooms: export": export_rooms}.get(match[2])
-        what = made() if made else options(match[3])
-        return f"{match[1]}\n{what}\n{match[4]}"
+        return f"{match[1]}\n{MAKERS[match[2]](match[3])}\n{match[4]}"
 
     return TABLE.sub(table, page)
 

@@ -115,6 +115,7 @@ class Call:
     """One command of batchcap in a line of a shell."""
 
     name: str
+    """Of the command; ``batchcap`` where an option follows at once."""
     arguments: list[str]
     environment: dict[str, str]
     alone: bool
@@ -135,12 +136,13 @@ def calls(line: str) -> Iterator[Call]:
                 break
             arguments.append(each)
         given = dict(each.split("=", 1) for each in words[:place] if _ASSIGNMENT.match(each))
-        alone = len(given) == place and len(arguments) == len(words) - place - 1
-        yield Call(arguments[0], arguments[1:], given, alone)
+        alone = len(given) == place and len(arguments) == len(words) - place - 1 and not arguments[0].startswith("-")
+        name = "batchcap" if arguments[0].startswith("-") else arguments.pop(0)
+        yield Call(name, arguments, given, alone)
 
 
 def commands() -> dict[str, Any]:
-    """Every command of the command line by its name."""
+    """Every command of the command line by its name, and ``batchcap`` itself."""
     group = typer.main.get_command(app)
     context = typer.Context(group)
-    return {name: group.get_command(context, name) for name in group.list_commands(context)}
+    return {"batchcap": group} | {name: group.get_command(context, name) for name in group.list_commands(context)}
