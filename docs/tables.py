@@ -1,7 +1,7 @@
 """Writes the tables of these pages that the code knows better: `make docs`.
 
-`<!-- options: run -->` is followed by all options of that command, `<!-- options: decoding -->` by those that decide how
-captions are chosen, and `<!-- rooms: batchcap -->` by the rooms of that package; `<!-- end -->` ends each.
+`<!-- options: run -->` is followed by all options of that command, `<!-- options: decoding -->` by those that choose
+captions, and `<!-- rooms: batchcap -->` by the rooms of that package; `<!-- end -->` ends each.
 A test compares the pages with what this file would write.
 """
 
@@ -47,12 +47,14 @@ def rooms(package: str) -> str:
     """Every room of a package from the ground up: what it is, and which rooms of the package it may import."""
     sys.path.insert(0, str(ROOT / "tests"))
     try:
-        from test_imports import PACKAGES, ROOMS
+        from test_imports import GROUND, PACKAGES, ROOMS
     finally:
         sys.path.remove(str(ROOT / "tests"))
     lines = ["| room | what it is | may import |\n|---|---|---|\n"]
     for name, may in ROOMS[package].items():
-        shown = ", ".join(f"`{other}`" for other in ROOMS[package] if other in may) or "nothing"
+        ground = ["the ground"] if may >= GROUND else []
+        above = [f"`{other}`" for other in ROOMS[package] if other in may - GROUND]
+        shown = ", ".join(ground + above) or "nothing"
         lines.append(f"| `{name}` | {about(PACKAGES[package].joinpath(*name.split('.')))} | {shown} |\n")
     return "".join(lines)
 
