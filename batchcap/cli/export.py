@@ -34,7 +34,7 @@ def export(
         ),
     ],
     output: Annotated[
-        Path, Option("The bundle folder to make; it must not exist.", short="-o", env=False, readable=True)
+        Path, Option("The bundle folder to make. It must not exist.", short="-o", env=False, readable=True)
     ],
     how: ImportOptions,
     bundle: Annotated[dict[str, Any], Given(fields_of(BundleOptions))],
@@ -43,18 +43,18 @@ def export(
         Path | None,
         Option(
             "Folder of at least 64 images for the comparison.",
-            unset="the dev images of a run; everything else needs it",
+            unset="the dev images of a run folder; other sources need it",
             env=False,
             readable=True,
         ),
     ] = None,
     score: Annotated[
-        bool, Option("Of a run: score the bundle on its dev images.", negative=True, panel=_COMPARED, env=False)
+        bool, Option("For a run folder: score the bundle on its dev images.", negative=True, panel=_COMPARED, env=False)
     ] = True,
     also_score: Annotated[
         tuple[Path, ...],
         Option(
-            "Of a run: folders with other copies of some dev images, scored too. Repeatable.",
+            "For a run folder: folders with other copies of some dev images, scored too. Repeatable.",
             panel=_COMPARED,
             env=False,
             readable=True,
@@ -62,7 +62,7 @@ def export(
     ] = (),
     verbose: VerboseTensorFlow = 0,
 ) -> None:
-    """Turn a captioner into a bundle, proven to say the same words. If it does not, no bundle remains."""
+    """Turn a captioner into a bundle, and check that both give the same captions. If not, no bundle is kept."""
     from batchcap_export.exporting.checks import check_export
     from batchcap_export.options.bundles import BundleOptions
 

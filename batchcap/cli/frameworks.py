@@ -1,4 +1,4 @@
-"""TensorFlow for the commands that need it: whether it is there, and loaded without its chatter."""
+"""TensorFlow for the commands that need it: whether it is there, and loading it without its messages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from batchcap.system.interrupts import Interrupted, InterruptGuard
 
 
 def need_export() -> None:
-    """Raise unless TensorFlow and what converts its graphs are installed; that is seen at once, importing is slow."""
+    """Raise unless TensorFlow and what converts its graphs are installed; nothing is imported, which is slow."""
     from batchcap_export.system.extras import need_modules
 
     need_modules("tensorflow", "keras", "tf2onnx", "onnx")

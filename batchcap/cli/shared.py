@@ -10,7 +10,7 @@ from batchcap.options.field import TERMINAL, Option
 Verbose: TypeAlias = Annotated[
     int,
     Option(
-        "Say more, such as the name of every failed image; -vv adds tracebacks.",
+        "Say more, such as the name of every failed image. -vv adds tracebacks.",
         short="-v",
         panel=TERMINAL,
         count=True,
@@ -18,8 +18,8 @@ Verbose: TypeAlias = Annotated[
 ]
 VerboseTensorFlow: TypeAlias = Annotated[
     int,
-    Option("Show what TensorFlow says too; -vv adds tracebacks.", short="-v", panel=TERMINAL, count=True),
+    Option("Show the messages of TensorFlow too. -vv adds tracebacks.", short="-v", panel=TERMINAL, count=True),
 ]
 RunFolder: TypeAlias = Annotated[
-    Path, Option("Run folder; the same command goes on where it stopped.", short="-o", env=False, readable=True)
+    Path, Option("Run folder. The same command goes on where it stopped.", short="-o", env=False, readable=True)
 ]

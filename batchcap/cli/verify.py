@@ -35,8 +35,8 @@ def verify(
     origin: Annotated[
         str | None,
         Option(
-            "What the bundle was exported from, as `batchcap export` takes it: repeat the comparison over 64 images. "
-            "A bundle holds no paths, so only you can say where it is. Needs TensorFlow.",
+            "What the bundle was exported from, as `batchcap export` takes it: compare the captions of 64 images "
+            "again. A bundle holds no paths, so only you can say where it is. Needs TensorFlow.",
             metavar="SOURCE",
             env=False,
         ),
@@ -46,8 +46,8 @@ def verify(
     """Check that a bundle is whole, keeps its contract, and computes true log-probabilities; on the CPU.
 
     Every check is a line with its figure. --images checks whole captions of
-    your images: the same at other batch sizes and in reverse order, and as
-    likely as they are said to be when every word is scored by itself.
+    your images: the same at other batch sizes and in reverse order, and with
+    the same probability when every word is scored by itself.
 
     Exit codes: 0 all holds; 1 something does not; 2 wrong usage.
     """

@@ -18,11 +18,13 @@ class BenchOptions:
 
     folder: Annotated[
         Path | None,
-        Option("Images to measure with; default: generated 500x375 JPEGs.", metavar="FOLDER", argument=True, env=False),
+        Option(
+            "Images to measure with. Default: generated JPEGs of 500x375.", metavar="FOLDER", argument=True, env=False
+        ),
     ] = None
     model: ModelOption = DEFAULT_MODEL
-    images: Annotated[int, Option("How many images; of a folder the first ones.", low=1, env=False)] = 512
-    repeats: Annotated[int, Option("How often each part is measured; the median counts.", low=1, env=False)] = 3
+    images: Annotated[int, Option("How many images. Of a folder, the first ones.", low=1, env=False)] = 512
+    repeats: Annotated[int, Option("How often each part is measured. The median counts.", low=1, env=False)] = 3
     beam_size: BeamSizeOption | None = None
     device: DeviceOption = "auto"
     precision: PrecisionOption = "auto"

@@ -50,7 +50,14 @@ def largest_penalty(search: Search) -> float:
 
 
 BeamSizeOption: TypeAlias = Annotated[
-    int, Option("Captions followed at once.", low=1, high=256, unset=_MODEL, panel=CAPTIONS)
+    int,
+    Option(
+        "Unfinished captions (hypotheses) that the search keeps at each step.",
+        low=1,
+        high=256,
+        unset=_MODEL,
+        panel=CAPTIONS,
+    ),
 ]
 
 
@@ -87,20 +94,22 @@ class DecodingOptions:
     """Fewest tokens of a caption, without ``<end>``."""
     ban: Annotated[
         tuple[str, ...],
-        Option("A word that no caption holds; give it again for more.", panel=WORDS, metavar="WORD"),
+        Option("A word that no caption may hold. Repeatable.", panel=WORDS, metavar="WORD"),
     ] = ()
     """Kept sorted, each once."""
     allow_unknown: Annotated[
         bool,
         Option(
-            "Let captions hold the mark for words the model does not know; of im2txt the start mark too.", panel=WORDS
+            "Captions may hold the token for words that the model does not know, and with --search im2txt "
+            "the start token.",
+            panel=WORDS,
         ),
     ] = False
     """The token for words that the model does not know is allowed; in the search of the Show and Tell code, which
     forbids nothing, the start token too."""
     no_repeat_ngram: Annotated[
         int,
-        Option("No N words in a row come twice in a caption.", low=0, unset="they may", panel=WORDS, metavar="N"),
+        Option("No N words in a row may come twice in a caption.", low=0, unset="they may", panel=WORDS, metavar="N"),
     ] = 0
     """No caption holds the same row of that many tokens twice; 0: it may."""
     prefix: Annotated[
@@ -108,14 +117,19 @@ class DecodingOptions:
     ] = ""
     """With a space between."""
     temperature: Annotated[
-        float, Option("Sampling: below 1 likely words become likelier.", low=0.01, high=100, panel=SAMPLING)
+        float, Option("Sampling: below 1, likely words become more likely.", low=0.01, high=100, panel=SAMPLING)
     ] = 1.0
     """Log-probabilities are divided by it."""
     top_k: Annotated[int, Option("Sampling: draw from the K best words.", low=0, unset="all", panel=SAMPLING)] = 0
     """0: all."""
     top_p: Annotated[
         float,
-        Option("Sampling: draw from the fewest words that hold this probability.", above=0, high=1, panel=SAMPLING),
+        Option(
+            "Sampling: draw from the most probable words that together have this probability.",
+            above=0,
+            high=1,
+            panel=SAMPLING,
+        ),
     ] = 1.0
     seed: Annotated[
         int,
@@ -127,9 +141,9 @@ class DecodingOptions:
         ),
     ] = 0
     """With an image's name it decides what is drawn."""
-    style: Annotated[Style, Option("How captions are written; sentence: a capital and a full stop.", panel=WORDS)] = (
-        "raw"
-    )
+    style: Annotated[
+        Style, Option("How captions are written. sentence: with a capital letter and a full stop.", panel=WORDS)
+    ] = "raw"
     """``raw`` as the model says them; ``sentence``: with a capital and a full stop."""
 
     def __post_init__(self) -> None:

@@ -82,26 +82,31 @@ class RunOptions:
     ] = False
     limit: Annotated[
         int | None,
-        Option("Caption at most this many images now; what could not be read before is tried besides.", low=1),
+        Option(
+            "Caption at most this many images in this run. Images that could not be read before are tried in addition.",
+            low=1,
+        ),
     ] = None
     overwrite: Annotated[
         bool,
-        Option("Start anew; the old file stays until the new one is complete. Stopped, the same command goes on."),
+        Option(
+            "Make a new file. The old one stays until the new one is complete. After a stop, the same command goes on."
+        ),
     ] = False
     on_mismatch: Annotated[
         OnMismatch,
         Option(
-            "If the output was made with another model or other settings: stop, recaption everything, or keep what is "
-            "there.",
+            "If the output was made with another model or other settings: stop, recaption everything, or keep the old "
+            "records.",
             panel=OUTPUT,
         ),
     ] = "stop"
     retry_errors: Annotated[bool, Option("Try again the images that could not be decoded.")] = False
     accept_damaged: Annotated[
         bool,
-        Option("Caption what can be decoded of truncated and damaged images; their records say damaged.", panel=OUTPUT),
+        Option("Caption what can be decoded of truncated and damaged images. Their records say damaged.", panel=OUTPUT),
     ] = False
-    allow_empty: Annotated[bool, Option("Inputs without any image are no error.", panel=OUTPUT)] = False
+    allow_empty: Annotated[bool, Option("It is no error if the inputs hold no image.", panel=OUTPUT)] = False
 
     def __post_init__(self) -> None:
         take_types(self)

@@ -14,10 +14,10 @@ class TerminalOptions:
 
     progress: Annotated[
         bool | None,
-        Option("A bar on a terminal, a line every 30 s elsewhere.", negative=True, panel=TERMINAL),
+        Option("Show progress: a bar on a terminal, elsewhere a line every 30 s.", negative=True, panel=TERMINAL),
     ] = None
     quiet: Annotated[
-        bool, Option("Print errors that stop the run only; the exit code tells of failed images.", short="-q")
+        bool, Option("Print only errors that stop the run. The exit code tells of failed images.", short="-q")
     ] = False
 
     def __post_init__(self) -> None:

@@ -37,7 +37,7 @@ def test_without_tensorflow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_train_export_run(tmp_path: Path) -> None:
-    """The whole road of a model, from captioned pictures to captions."""
+    """The whole road of a model, from captioned images to captions."""
     pytest.importorskip("tensorflow", reason="the export extra is not installed")
     pytest.importorskip("pycocoevalcap", reason="the eval extra is not installed")
     write_colours(tmp_path, count=112, dev=64)

@@ -35,19 +35,21 @@ class BundleOptions:
     version: Annotated[str, setting("Its version.", name="bundle-version", panel=_BUNDLE)] = "1"
     store: Annotated[
         Storage,
-        setting("Of a run: round the big weights, for a smaller bundle. Arithmetic stays float32.", panel=_BUNDLE),
+        setting(
+            "For a run folder: round the big weights, for a smaller bundle. Arithmetic stays float32.", panel=_BUNDLE
+        ),
     ] = "float32"
     beam_size: Annotated[
         int | None,
-        setting("Its --beam-size where a run names none.", low=1, unset="the model's", panel=_BUNDLE),
+        setting("The --beam-size of a run that names none.", low=1, unset="the model's", panel=_BUNDLE),
     ] = None
     max_length: Annotated[
         int | None,
-        setting("Its --max-length where a run names none.", low=1, unset="the model's", panel=_BUNDLE),
+        setting("The --max-length of a run that names none.", low=1, unset="the model's", panel=_BUNDLE),
     ] = None
     length_penalty: Annotated[
         float | None,
-        setting("Its --length-penalty where a run names none.", low=0.0, unset="the model's", panel=_BUNDLE),
+        setting("The --length-penalty of a run that names none.", low=0.0, unset="the model's", panel=_BUNDLE),
     ] = None
     text: Annotated[
         TextName | None,
@@ -57,8 +59,8 @@ class BundleOptions:
             panel=_BUNDLE,
         ),
     ] = None
-    data: Annotated[str, setting("What the model learnt from, for its card.", panel=_BUNDLE)] = ""
-    terms: Annotated[str, setting("Under which terms it may be used, for its card.", panel=_BUNDLE)] = ""
+    data: Annotated[str, setting("What the model was trained on, for its card.", panel=_BUNDLE)] = ""
+    terms: Annotated[str, setting("The terms under which it may be used, for its card.", panel=_BUNDLE)] = ""
     min_distinct: Annotated[
         float,
         setting("Share of the compared captions that must be different.", low=0.0, high=1.0, panel=_COMPARED),
@@ -91,20 +93,20 @@ class Precisions:
     wanted: Annotated[
         tuple[VariantName, ...],
         setting(
-            "More graphs beside float32, for run --precision; judged by their captions. Repeatable.",
+            "More graphs besides float32, for run --precision. Their captions are compared. Repeatable.",
             name="precision",
             panel=_PRECISIONS,
         ),
     ] = ()
     calibrate: Annotated[
         tuple[Path, ...],
-        setting("Of int8: folders of images like those to be captioned, at least 64. Repeatable.", panel=_PRECISIONS),
+        setting("For int8: folders of at least 64 images like those to be captioned. Repeatable.", panel=_PRECISIONS),
     ] = ()
     """int8 takes its ranges from them."""
     references: Annotated[
         Path | None,
         setting(
-            "Captions (as for train) of at least 500 compared images: another precision may lose 1% of CIDEr.",
+            "Captions (as for train) of at least 500 compared images. A precision may lose 1% of CIDEr.",
             unset="those of a run; without any, 3% of the captions may change",
             panel=_PRECISIONS,
         ),
@@ -112,7 +114,9 @@ class Precisions:
     """File of captions, see `datasets.FORMS`; the images are those of the comparison."""
     force: Annotated[
         bool,
-        setting("Keep a precision that costs too much; int8 then runs only where it is asked for.", panel=_PRECISIONS),
+        setting(
+            "Keep a precision that changes too much. int8 then runs only where it is asked for.", panel=_PRECISIONS
+        ),
     ] = False
     """The manifest says so."""
     cider_limit: float = 0.01

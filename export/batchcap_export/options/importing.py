@@ -21,17 +21,19 @@ class ImportOptions:
     vocabulary: Annotated[
         Path | None,
         setting(
-            "Its words by id: text with one a line (of im2txt word_counts.txt), JSON, or a .keras file with "
-            "TextVectorization.",
+            "Its words in the order of their ids: a text file with one a line (im2txt: word_counts.txt), JSON, or a "
+            ".keras file with TextVectorization.",
             panel=_SAVED,
         ),
     ] = None
-    decoder: Annotated[Path | None, setting("Of a saved encoder: the saved decoder of one step.", panel=_SAVED)] = None
+    decoder: Annotated[
+        Path | None, setting("Where SOURCE is a saved encoder: the saved single-step decoder.", panel=_SAVED)
+    ] = None
     map: Annotated[
         tuple[str, ...] | None,
         setting(
-            "What a tensor is (image, word, logits, attention, state.NAME, memory.NAME, unused) where its name and "
-            "shape do not tell. Repeatable.",
+            "What a tensor is, where its name and shape do not tell: image, word, logits, attention, state.NAME, "
+            "memory.NAME or unused. Repeatable.",
             metavar="TENSOR=ROLE",
             panel=_SAVED,
         ),
@@ -40,8 +42,8 @@ class ImportOptions:
     scale: Annotated[
         Scale | None,
         setting(
-            "The pixels that it wants; caffe and torch as in keras.applications.",
-            unset="0..255 where it begins with a scaling of its own; everything else must say",
+            "The range of its pixels. caffe and torch are those of keras.applications.",
+            unset="0..255 where it begins with a scaling of its own; else it must be given",
             panel=_SAVED,
         ),
     ] = None
@@ -51,14 +53,14 @@ class ImportOptions:
     ] = None
     start: Annotated[
         str | None,
-        setting("The token before the first word.", unset="<start>, of im2txt <S>", panel=_SAVED),
+        setting("The token before the first word.", unset="<start>, for im2txt <S>", panel=_SAVED),
     ] = None
     end: Annotated[
-        str | None, setting("The token after the last word.", unset="<end>, of im2txt </S>", panel=_SAVED)
+        str | None, setting("The token after the last word.", unset="<end>, for im2txt </S>", panel=_SAVED)
     ] = None
     unknown: Annotated[
         str | None,
-        setting("The token for other words.", unset="<unk>, [UNK] or <UNK>", panel=_SAVED),
+        setting("The token for words that the vocabulary lacks.", unset="<unk>, [UNK] or <UNK>", panel=_SAVED),
     ] = None
     padding: Annotated[str | None, setting("The token that fills short captions.", unset="<pad>", panel=_SAVED)] = None
 

@@ -55,27 +55,25 @@ class TrainOptions:
     size: Annotated[
         int | None, setting("Rows and columns of the input.", low=32, unset="the backbone's", panel=_NETWORK)
     ] = None
-    min_count: Annotated[int, setting("A word must occur this often to be learnt.", low=1, panel=_DATA)] = 5
-    max_length: Annotated[int, setting("Words of a caption; longer ones are cut.", low=1, panel=_DATA)] = 20
+    min_count: Annotated[int, setting("A word must occur this often to be in the vocabulary.", low=1, panel=_DATA)] = 5
+    max_length: Annotated[int, setting("Most words of a caption. Longer ones are cut.", low=1, panel=_DATA)] = 20
     units: Annotated[int, setting("Width of embedding, recurrent layer and attention.", low=1, panel=_NETWORK)] = 512
     dropout: Annotated[
-        tuple[float, float, float], setting("On word embeddings, regions and output.", panel=_NETWORK)
+        tuple[float, float, float], setting("Dropout of word embeddings, regions and output.", panel=_NETWORK)
     ] = (0.3, 0.3, 0.5)
-    tied: Annotated[
-        bool, setting("Of attention-gru: one matrix for reading and for choosing words.", panel=_NETWORK)
-    ] = False
-    learned_state: Annotated[
-        bool, setting("Of attention-gru: start from a trained state, not zeros.", panel=_NETWORK)
-    ] = False
+    tied: Annotated[bool, setting("attention-gru: one matrix for word embeddings and output.", panel=_NETWORK)] = False
+    learned_state: Annotated[bool, setting("attention-gru: start from a trained state, not zeros.", panel=_NETWORK)] = (
+        False
+    )
     image_as: Annotated[
         Literal["input", "state"] | None,
-        setting("Of show-and-tell: the LSTM reads the image first, or starts from it.", unset="input", panel=_NETWORK),
+        setting("show-and-tell: the LSTM reads the image first, or starts from it.", unset="input", panel=_NETWORK),
     ] = None
     """None, here and in the next, is the architecture's own choice."""
     doubly_stochastic: Annotated[
         float | None,
         setting(
-            "Of show-attend-tell: weight of the loss that asks for attention to all regions over a caption.",
+            "show-attend-tell: weight of the loss that asks for attention to all regions over a caption.",
             low=0.0,
             unset="1.0",
             panel=_NETWORK,
@@ -99,10 +97,8 @@ class TrainOptions:
         float, setting("This share of the target is spread over all words.", low=0.0, high=0.9, panel=_TRAINING)
     ] = 0.0
     """In the dev loss too, which stops the training."""
-    seed: Annotated[int, setting("Of all that is random.", low=0, panel=_TRAINING)] = 1
-    deterministic: Annotated[
-        bool, setting("The same losses from the same seed, at the price of speed.", panel=_TRAINING)
-    ] = False
+    seed: Annotated[int, setting("Seed of everything that is random.", low=0, panel=_TRAINING)] = 1
+    deterministic: Annotated[bool, setting("The same losses from the same seed. Slower.", panel=_TRAINING)] = False
     beam_size: int = 3
     """For the dev scores."""
     length_penalty: float = 0.7
@@ -137,13 +133,13 @@ class DistillOptions:
     batch_size: Annotated[int, setting("Views a step.", low=1, panel=_TRAINING)] = 128
     learning_rate: Annotated[float, setting("AdamW's highest rate.", low=0.0, panel=_TRAINING)] = 2e-3
     """It warms up over one twentieth of all steps and falls along a cosine to nothing."""
-    weight_decay: Annotated[float, setting("AdamW's, of all weights.", low=0.0, panel=_TRAINING)] = 0.02
+    weight_decay: Annotated[float, setting("AdamW's weight decay, on all weights.", low=0.0, panel=_TRAINING)] = 0.02
     whitening: Annotated[
         float,
-        setting("0: plain squared error; 1: every component counts alike.", low=0.0, high=1.0, panel=_TRAINING),
+        setting("0: plain squared error. 1: every component counts the same.", low=0.0, high=1.0, panel=_TRAINING),
     ] = 0.5
     """A component of variance v weighs v ** -whitening: 0 is the raw squared error, 1 the whitened one."""
-    seed: Annotated[int, setting("Of all that is random.", low=0, panel=_TRAINING)] = 1
+    seed: Annotated[int, setting("Seed of everything that is random.", low=0, panel=_TRAINING)] = 1
     precision: Annotated[
         Literal["mixed_bfloat16", "float32"],
         setting("Arithmetic while training; weights stay float32.", panel=_TRAINING),
@@ -155,24 +151,24 @@ class DistillOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
+class ImageFolders:
     """What to distil from."""
 
     folders: Annotated[
         tuple[Path, ...],
-        setting("Folders of images to learn from; they need no captions.", argument=True, metavar="IMAGES"),
+        setting("Folders of images to learn from. They need no captions.", argument=True, metavar="IMAGES"),
     ]
     """The first one gets ``DistillOptions.views`` views an image, the others ``extra_views``."""
     names: Annotated[
         tuple[Path, ...],
         setting(
-            "Only the images that these split files name (one a line), for the first folder. Repeatable.", unset="all"
+            "Take from the first folder only the images that these files name, one a line. Repeatable.", unset="all"
         ),
     ]
     held_out: Annotated[
         Path,
-        setting("Folder of images that are only measured; where it lies in IMAGES, they are left out there."),
+        setting("Folder of images that are only measured. Where it lies in IMAGES, they are left out there."),
     ]
     held_out_names: Annotated[
-        Path | None, setting("Only the images that this split file names, for --held-out.", unset="all")
+        Path | None, setting("Take from --held-out only the images that this file names.", unset="all")
     ]

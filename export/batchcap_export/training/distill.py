@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from batchcap.reporting import Report, Say
 from batchcap_export.data import images
 from batchcap_export.data.digests import digest
-from batchcap_export.options.training import DistillOptions, Pictures
+from batchcap_export.options.training import DistillOptions, ImageFolders
 from batchcap_export.system.replacing import replace
 from batchcap_export.training.backbone_names import SMALL_SIZE
 from batchcap_export.training.backbones import SMALL_FEATURES, SMALL_GRID, small_backbone
@@ -90,7 +90,7 @@ def distill(
 def distill_folders(
     teacher: Path,
     layer: str,
-    pictures: Pictures,
+    pictures: ImageFolders,
     run: Path,
     options: DistillOptions,
     report: Report,

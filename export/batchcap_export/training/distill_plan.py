@@ -8,7 +8,7 @@ from pathlib import Path
 
 from batchcap.errors import DataError, OptionError, TrainingError
 from batchcap_export.data import datasets, images
-from batchcap_export.options.training import DistillOptions, Pictures
+from batchcap_export.options.training import DistillOptions, ImageFolders
 from batchcap_export.system.places import check_place
 
 
@@ -21,7 +21,7 @@ class DistilledFiles:
     held_out: list[Path]
 
 
-def check_distilling(teacher: Path, pictures: Pictures, run: Path, options: DistillOptions) -> DistilledFiles:
+def check_distilling(teacher: Path, pictures: ImageFolders, run: Path, options: DistillOptions) -> DistilledFiles:
     """Find the images of a distillation, and whatever would end it later.
 
     Raises:

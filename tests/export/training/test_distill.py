@@ -33,9 +33,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _pictures(folder: Path) -> distill.Pictures:
+def _pictures(folder: Path) -> distill.ImageFolders:
     images = folder / "images"
-    return distill.Pictures([images, images], [folder / "train.txt"], images, folder / "dev.txt")
+    return distill.ImageFolders([images, images], [folder / "train.txt"], images, folder / "dev.txt")
 
 
 def test_it_learns_the_teachers_space_and_can_be_used(folder: Path, tmp_path: Path) -> None:
