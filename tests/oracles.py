@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from batchcap.decoding.driver import STRATEGIES, search
 from batchcap.decoding.pruning import prune_at_once, prune_by_halves
 from batchcap.decoding.request import SearchRequest
-from batchcap.decoding.types import Hypothesis, StepOutput
+from batchcap.decoding.types import Hypothesis, StepOutput, Stepper
 from batchcap.options.decoding import DecodingOptions
 
 START, END = 0, 1
 INF = float("inf")
-# Of the oracle's attention: room for the image and for what was said so far.
+# Of the oracle's attention: room for the image and for the tokens so far.
 REGIONS = 12
 
 
@@ -41,8 +41,10 @@ class Model:
     def search(self, options: DecodingOptions, **settings: object) -> list[list[Hypothesis]]:
         return self.watched_search(options, **settings)[0]
 
-    def watched_search(self, options: DecodingOptions, **settings: object) -> tuple[list[list[Hypothesis]], Stepper]:
-        stepper = Stepper(self)
+    def watched_search(
+        self, options: DecodingOptions, **settings: object
+    ) -> tuple[list[list[Hypothesis]], TableStepper]:
+        stepper = TableStepper(self)
         return search(stepper, self.request(options, **settings)), stepper
 
     def request(self, options: DecodingOptions, **settings: object) -> SearchRequest:
@@ -58,14 +60,14 @@ def candidates_needed(options: DecodingOptions, vocabulary_size: int, banned: Se
     return STRATEGIES[options.search](request).candidates
 
 
-class Stepper:
-    """The step protocol over a `Model`. Its attention tells which image a row is of, and all that was said in it."""
+class TableStepper(Stepper):
+    """A stepper over a `Model`. Its attention tells which image a row is of, and all tokens that it was given."""
 
     def __init__(self, model: Model, most: int | None = None) -> None:
         self.model, self.most = model, most
         """It never shows more than ``most`` candidates."""
         self.row = np.array(model.rows)[:, None]
-        self.said = np.arange(len(model.rows))[:, None, None]
+        self.given = np.arange(len(model.rows))[:, None, None]
         self.fed: list[np.ndarray] = []
         self.shown: list[tuple[int, int, int]] = []
         """[B, K, C] of each step."""
@@ -77,30 +79,30 @@ class Stepper:
         log_prob = self.model.log_prob[self.row]
         best = np.argsort(-log_prob, axis=-1, kind="stable")[..., : min(candidates, self.most or candidates)]
         self.shown.append(best.shape)
-        self.said = np.concatenate((np.take_along_axis(self.said, parent[:, :, None], axis=1), token[:, :, None]), 2)
-        looked = None
+        self.given = np.concatenate((np.take_along_axis(self.given, parent[:, :, None], axis=1), token[:, :, None]), 2)
+        weights = None
         if attention:
-            looked = np.full((*token.shape, REGIONS), -1, np.float32)
-            looked[:, :, : self.said.shape[2]] = self.said
-        return StepOutput(np.take_along_axis(log_prob, best, axis=-1), best, looked)
+            weights = np.full((*token.shape, REGIONS), -1, np.float32)
+            weights[:, :, : self.given.shape[2]] = self.given
+        return StepOutput(np.take_along_axis(log_prob, best, axis=-1), best, weights)
 
     def select(self, rows: np.ndarray) -> None:
-        self.row, self.said = self.row[rows], self.said[rows]
+        self.row, self.given = self.row[rows], self.given[rows]
 
 
-def looked(image: int, tokens: tuple[int, ...]) -> list[list[float]]:
-    """What a `Stepper` looks at for each of ``tokens``: all that it heard before."""
+def attention_of(image: int, tokens: tuple[int, ...]) -> list[list[float]]:
+    """The attention of a `TableStepper` for each of ``tokens``: all tokens that it was given before."""
     seen = [[image, START, *tokens[:words]] for words in range(len(tokens))]
     return [line + [-1] * (REGIONS - len(line)) for line in seen]
 
 
-def same_looks(found: list[Hypothesis], image: int) -> None:
+def same_attention(found: list[Hypothesis], image: int) -> None:
     for h in found:
         assert h.attention is not None
         assert h.attention.dtype == np.float32
         assert h.attention.shape == (len(h.tokens), REGIONS)
         assert h.attention.base is None  # its own memory, not the batch's
-        assert h.attention.tolist() == looked(image, h.tokens)
+        assert h.attention.tolist() == attention_of(image, h.tokens)
 
 
 def allowed(model: Model, options: DecodingOptions, tokens: tuple[int, ...], token: int) -> bool:

@@ -9,7 +9,7 @@ from batchcap.decoding.pruning import prune_by_halves
 from batchcap.runtime.decoder import Decoder
 from batchcap.runtime.device import Device
 from batchcap.runtime.device_choice import choose_device, usable_devices
-from batchcap.runtime.onnx_session import open_session
+from batchcap.runtime.onnx_session import OnnxGraph
 
 CPU = choose_device("cpu")
 GPU = Device("cuda", 1, "Card")
@@ -24,5 +24,5 @@ def has_gpu() -> bool:
 def with_select_graph(decoder: Decoder, bundle: Bundle) -> Decoder:
     """As on a GPU: images leave by the graph, by halves; here on the CPU."""
     assert bundle.select_path is not None
-    decoder.select, decoder.pruning = open_session(bundle.select_path, CPU, 1), prune_by_halves
+    decoder.select, decoder.pruning = OnnxGraph.load(bundle.select_path, CPU, 1), prune_by_halves
     return decoder

@@ -1,4 +1,4 @@
-"""What a step of a decoder gives, looked at before a search relies on it: a bundle may come from anyone."""
+"""The check of what a decoder's step gives, before a search relies on it: a bundle may come from anyone."""
 
 from __future__ import annotations
 

@@ -119,8 +119,8 @@ class Captioner:
             OptionError: an option has a value that cannot work.
         """
         batch_size, threads = check_batch_size(batch_size), check_threads(threads)
-        told = check_types(RunOptions, {"model": model, "device": device, "precision": precision})
-        model, device, precision = told.values()
+        checked_options = check_types(RunOptions, {"model": model, "device": device, "precision": precision})
+        model, device, precision = checked_options.values()
         bundle = open_bundle(model)
         decoding = decoding_options(bundle.manifest, **chosen)
         on = choose_device(device)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,43 +13,43 @@ from batchcap.decoding.pruning import PruningPolicy, prune_at_once, prune_by_hal
 from batchcap.decoding.step_check import step_problem
 from batchcap.decoding.types import Ids, StepOutput, Stepper
 from batchcap.errors import BundleError
-from batchcap.runtime.device import Device
 from batchcap.runtime.encoder import Features
-from batchcap.runtime.onnx_session import run_session
+from batchcap.runtime.onnx_session import OnnxGraph
 
 
 class Decoder:
     """The single-step decoder of a bundle.
 
     Attributes:
+        graph: ``decoder.onnx`` or a variant of it.
         has_attention: its steps can give attention weights.
         words: V, which its tokens stay below.
         end: the token that ends captions.
         pruning: when images that are done should leave the batch; None is never: on a GPU without a select graph,
             where the way over the host costs more than it saves.
-        select: the graph that keeps the states of the images that stay; None keeps them on the host.
+        select: the graph that picks the states of the images that stay; None picks them on the host.
     """
 
     pruning: PruningPolicy | None
 
-    def __init__(self, session: Any, device: Device, path: Path, select: Any = None, *, words: int, end: int) -> None:
-        self.session, self.device, self.path, self.words, self.end = session, device, path, words, end
+    def __init__(self, graph: OnnxGraph, select: OnnxGraph | None = None, *, words: int, end: int) -> None:
+        self.graph, self.words, self.end = graph, words, end
         self.select, self.pruning = select, prune_by_halves if select is not None else None
-        self._graph = select
-        if device.kind == "cpu":
+        self._select = select
+        if graph.device.kind == "cpu":
             # NumPy is faster there: the graph takes 1.2 times as long where 48 of 64 images stay, 1.9 times where 4 do
             # (medians; state [64, 3, 512], memory [64, 49, 512], float32, 2 cores).
             self.select, self.pruning = None, prune_at_once
-        names = [tensor.name for tensor in session.get_outputs()]
+        names = [tensor.name for tensor in graph.session.get_outputs()]
         self.has_attention = "attention" in names
         self.states = [name for name in names if name.startswith("next_state.")]
 
     def with_select_graph(self) -> Decoder | None:
         """The same decoder as a GPU would use it, pruned by its select graph; None where the bundle has none."""
-        if self._graph is None:
+        if self._select is None:
             return None
         other = copy.copy(self)
-        other.select, other.pruning = self._graph, prune_by_halves
+        other.select, other.pruning = self._select, prune_by_halves
         return other
 
     def start(self, features: Features) -> OnnxStepper:
@@ -87,24 +86,23 @@ class OnnxStepper(Stepper):
             "candidates": np.array([candidates], np.int64),
             **self._tensors,
         }
-        out = run_session(decoder.session, decoder.device, decoder.path, inputs, outputs)
+        out = decoder.graph.run(inputs, outputs)
         for name in decoder.states:
             self._tensors[name.removeprefix("next_")] = out[name]
         weights = out["attention"].numpy() if "attention" in out else None
         given = StepOutput(out["log_prob"].numpy(), out["next_token"].numpy(), weights)
         problem = step_problem(given, (*token.shape, candidates), decoder.words, decoder.end)
         if problem is not None:
-            raise BundleError(f"{decoder.path}: {problem[0]}", problem[1])
+            raise BundleError(f"{decoder.graph.path}: {problem[0]}", problem[1])
         return given
 
     def select(self, rows: NDArray[np.intp]) -> None:
         """Go on with these images only. Without a select graph the states of a GPU go over the host."""
-        device, graph = self._decoder.device, self._decoder.select
-        if graph is not None:
-            path = self._decoder.path.with_name(self._decoder.path.name.replace("decoder", "select", 1))
+        device, select = self._decoder.graph.device, self._decoder.select
+        if select is not None:
             inputs = {"rows": np.ascontiguousarray(rows, np.int64), **self._tensors}
             outputs = dict.fromkeys((f"selected.{name}" for name in self._tensors), True)
-            out = run_session(graph, device, path, inputs, outputs)
+            out = select.run(inputs, outputs)
             self._tensors = {name: out[f"selected.{name}"] for name in self._tensors}
             return
         for name, value in self._tensors.items():

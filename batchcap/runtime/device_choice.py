@@ -56,7 +56,10 @@ def usable_devices() -> list[Device]:
 
 
 def gpus() -> list[tuple[str, Device | DeviceError]]:
-    """Every GPU of the driver as ``cuda:N (its name)``, and what came of trying it; none where there is no driver."""
+    """Every GPU of the driver as ``cuda:N (its name)``, with the device, or why it does not work.
+
+    Empty where there is no driver.
+    """
     try:
         names = _driver_names()
     except DeviceError:
@@ -65,7 +68,7 @@ def gpus() -> list[tuple[str, Device | DeviceError]]:
 
 
 def _first_gpu() -> Device:
-    """The first that works; where none does, the first says why."""
+    """The first GPU that works; where none does, the error of the first is raised."""
     names = _driver_names()
     failed: list[DeviceError] = []
     for index in range(len(names)):
@@ -132,15 +135,15 @@ def _driver_names() -> list[str]:
 def _loads_cuda() -> bool:
     """Load the libraries of CUDA and cuDNN that pip installs, and say whether all that onnxruntime needs are there.
 
-    It tells by printing alone, and a session that lacks one would print too: so its own ``print`` is caught, for as
-    long as this takes, and no one else's.
+    onnxruntime tells by printing alone, and a session that lacks a library would print too. So the ``print`` of its
+    own module is caught while this runs, and no one else's.
     """
     if not hasattr(ort, "preload_dlls"):
         return True
-    said: list[str] = []
-    ort.print = lambda *words, **_: said.append(" ".join(map(str, words)))
+    printed: list[str] = []
+    ort.print = lambda *words, **_: printed.append(" ".join(map(str, words)))
     try:
         ort.preload_dlls()
     finally:
         del ort.print
-    return not any(line.startswith("Please follow") for line in said)
+    return not any(line.startswith("Please follow") for line in printed)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from batchcap.images.resize import Pixels
-from batchcap.runtime.device import Device
-from batchcap.runtime.onnx_session import run_session
+from batchcap.runtime.onnx_session import OnnxGraph
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +22,11 @@ class Features:
 
 
 class Encoder:
-    """Pixels to what the decoder starts from."""
+    """The encoder of a bundle: pixels to what the decoder starts from."""
 
-    def __init__(self, session: Any, device: Device, path: Path) -> None:
-        self._session, self._device, self._path = session, device, path
-        self._outputs = {tensor.name: True for tensor in session.get_outputs()}
+    def __init__(self, graph: OnnxGraph) -> None:
+        self._graph = graph
+        self._outputs = {tensor.name: True for tensor in graph.session.get_outputs()}
 
     def __call__(self, pixels: Pixels) -> Features:
         """Encode ``pixels`` [B, H, W, 3] of the bundle's pixel type.
@@ -37,6 +35,4 @@ class Encoder:
             DeviceError: too little memory, or the device was lost.
         """
         image = np.ascontiguousarray(pixels)
-        return Features(
-            len(image), run_session(self._session, self._device, self._path, {"image": image}, self._outputs)
-        )
+        return Features(len(image), self._graph.run({"image": image}, self._outputs))

@@ -27,7 +27,7 @@ def check_several(images: object) -> None:
 
 
 def image_ref(index: int, image: object) -> ImageRef:
-    """A reference to an array or a file; with its failure where that is no regular file or cannot be looked at.
+    """A reference to an array or a file; with a failure where it is no regular file or cannot be read.
 
     Args:
         index: its place among the images, which names an array.

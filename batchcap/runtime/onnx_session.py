@@ -1,4 +1,4 @@
-"""One onnxruntime session: opened on a device, run with tensors where they are, and its errors explained."""
+"""One graph in an onnxruntime session: opened on a device, run with tensors where they are, its errors explained."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -74,40 +75,49 @@ def open_session(model: Path | bytes, device: Device, threads: int) -> Any:
     return session
 
 
-def run_session(
-    session: Any, device: Device, path: Path, inputs: Mapping[str, Any], outputs: Mapping[str, bool]
-) -> dict[str, Any]:
-    """Run a graph with its tensors where they are: on the host, or on the device.
+@dataclass(frozen=True, slots=True)
+class OnnxGraph:
+    """A graph of a bundle in a session."""
 
-    Args:
-        session: from `open_session`.
-        device: where it runs.
-        path: the graph's file, for messages.
-        inputs: NumPy arrays (contiguous) and tensors of an earlier run, by name.
-        outputs: names, and whether each stays on the device.
+    path: Path
+    device: Device
+    session: Any
 
-    Raises:
-        DeviceError: too little memory, or the device was lost.
-        BundleError: the graph failed.
-    """
-    try:
-        # A new binding for each run: a used one would hand its old output tensors to the graph to write over.
-        binding = session.io_binding()
-        for name, value in inputs.items():
-            if isinstance(value, np.ndarray):
-                binding.bind_cpu_input(name, value)
-            else:
-                binding.bind_ortvalue_input(name, value)
-        for name, stays in outputs.items():
-            binding.bind_output(name, *((device.kind, device.index) if stays else ("cpu", 0)))
-        if device.kind == "cuda":
-            binding.synchronize_inputs()
-        session.run_with_iobinding(binding)
-        if device.kind == "cuda":
-            binding.synchronize_outputs()
-        return dict(zip(outputs, binding.get_outputs(), strict=True))
-    except _ORT_ERRORS as error:
-        raise _failure(error, device, path, "its graph failed") from error
+    @classmethod
+    def load(cls, path: Path, device: Device, threads: int) -> OnnxGraph:
+        """Open a session; see `open_session`."""
+        return cls(path, device, open_session(path, device, threads))
+
+    def run(self, inputs: Mapping[str, Any], outputs: Mapping[str, bool]) -> dict[str, Any]:
+        """Run with tensors where they are: on the host, or on the device.
+
+        Args:
+            inputs: NumPy arrays (contiguous) and tensors of an earlier run, by name.
+            outputs: names, and whether each stays on the device.
+
+        Raises:
+            DeviceError: too little memory, or the device was lost.
+            BundleError: the graph failed.
+        """
+        device = self.device
+        try:
+            # A new binding for each run: a used one would hand its old output tensors to the graph to write over.
+            binding = self.session.io_binding()
+            for name, value in inputs.items():
+                if isinstance(value, np.ndarray):
+                    binding.bind_cpu_input(name, value)
+                else:
+                    binding.bind_ortvalue_input(name, value)
+            for name, stays in outputs.items():
+                binding.bind_output(name, *((device.kind, device.index) if stays else ("cpu", 0)))
+            if device.kind == "cuda":
+                binding.synchronize_inputs()
+            self.session.run_with_iobinding(binding)
+            if device.kind == "cuda":
+                binding.synchronize_outputs()
+            return dict(zip(outputs, binding.get_outputs(), strict=True))
+        except _ORT_ERRORS as error:
+            raise _failure(error, device, self.path, "its graph failed") from error
 
 
 def _failure(error: Exception, device: Device, model: Path | bytes, what: str) -> BatchcapError:

@@ -8,7 +8,7 @@ from batchcap.options.run import check_threads
 from batchcap.runtime.decoder import Decoder
 from batchcap.runtime.device import Device
 from batchcap.runtime.encoder import Encoder
-from batchcap.runtime.onnx_session import open_session
+from batchcap.runtime.onnx_session import OnnxGraph
 
 
 def open_sessions(bundle: Bundle, device: Device, threads: int = 0) -> tuple[Encoder, Decoder]:
@@ -25,13 +25,12 @@ def open_sessions(bundle: Bundle, device: Device, threads: int = 0) -> tuple[Enc
         DeviceError: the device cannot be used.
     """
     threads = check_threads(threads)
-    encoder = open_session(bundle.encoder_path, device, threads)
-    decoder = open_session(bundle.decoder_path, device, threads)
-    select = None if bundle.select_path is None else open_session(bundle.select_path, device, threads)
-    verify_encoder(bundle, encoder)
-    verify_decoder(bundle, encoder, decoder)
+    encoder = OnnxGraph.load(bundle.encoder_path, device, threads)
+    decoder = OnnxGraph.load(bundle.decoder_path, device, threads)
+    select = None if bundle.select_path is None else OnnxGraph.load(bundle.select_path, device, threads)
+    verify_encoder(bundle, encoder.session)
+    verify_decoder(bundle, encoder.session, decoder.session)
     if select is not None:
-        verify_select(bundle, encoder, select)
+        verify_select(bundle, encoder.session, select.session)
     words, end = len(bundle.vocabulary), bundle.manifest.tokens.end
-    steps = Decoder(decoder, device, bundle.decoder_path, select, words=words, end=end)
-    return Encoder(encoder, device, bundle.encoder_path), steps
+    return Encoder(encoder), Decoder(decoder, select, words=words, end=end)

@@ -28,7 +28,7 @@ from oracles import (
     prefixed_models,
     rescored,
     same,
-    same_looks,
+    same_attention,
     tokens,
 )
 
@@ -45,7 +45,7 @@ def test_equals_the_naive_search(model: Model, options: DecodingOptions, pruning
     model = replace(model, prefix=model.prefix[: options.max_length])
     for image, found in enumerate(model.search(options, pruning=pruning, attention=True)):
         same(found, naive(model, image, options))
-        same_looks(found, image)
+        same_attention(found, image)
 
 
 @settings(deadline=None, max_examples=100)
@@ -179,7 +179,7 @@ def test_adversaries_in_one_batch(beams: int, penalty: float) -> None:
         )
         for image, found in enumerate(model.search(options, pruning=pruning, attention=True)):
             same(found, naive(model, image, options))
-            same_looks(found, image)
+            same_attention(found, image)
 
 
 @pytest.mark.parametrize("penalty", PENALTIES)

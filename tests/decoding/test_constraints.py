@@ -10,7 +10,7 @@ import pytest
 from bundles import build_bundle, random_tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import INF, Model, Stepper, candidates_needed, decodings, model_of, models, naive, same, tokens
+from oracles import INF, Model, TableStepper, candidates_needed, decodings, model_of, models, naive, same, tokens
 
 from batchcap.bundle.bundle import open_bundle
 from batchcap.bundle.token_lookup import banned_tokens
@@ -19,7 +19,7 @@ from batchcap.options.decoding import DecodingOptions, explain_label
 from batchcap.runtime.captioner import Captioner
 from batchcap.runtime.decoding_defaults import decoding_options
 
-PICTURES = [np.full((8, 8, 3), colour, np.uint8) for colour in [(250, 10, 10), (10, 250, 10), (90, 90, 90)]]
+IMAGES = [np.full((8, 8, 3), colour, np.uint8) for colour in [(250, 10, 10), (10, 250, 10), (90, 90, 90)]]
 
 
 @settings(deadline=None, max_examples=200)
@@ -70,7 +70,7 @@ def test_controls_see_only_the_candidates_they_asked_for() -> None:
     options = DecodingOptions(beam_size=2, max_length=6, no_repeat_ngram=2)
     model = model_of([-INF, *np.linspace(-1, -3, 30).tolist()])
     _, stepper = model.watched_search(options)
-    assert isinstance(stepper, Stepper)
+    assert isinstance(stepper, TableStepper)
     assert stepper.shown[0][2] == 2 + 1 + 1 + 5 < 31
 
 
@@ -112,7 +112,7 @@ def test_forced_words_count_among_those_that_do_not_repeat() -> None:
 
 
 def captions(folder: Path, **chosen: object) -> list[str]:
-    found = Captioner.load(folder, "cpu", **chosen).caption(PICTURES)
+    found = Captioner.load(folder, "cpu", **chosen).caption(IMAGES)
     return [caption.caption for image in found for caption in image.captions]
 
 
@@ -136,13 +136,13 @@ def test_unknown_words_are_said_only_where_allowed(tmp_path: Path) -> None:
 
 
 def test_captions_begin_as_told(tiny_bundle: Path) -> None:
-    found = Captioner.load(tiny_bundle, "cpu", prefix="  blue   dog ", num_captions=2, max_length=8).caption(PICTURES)
+    found = Captioner.load(tiny_bundle, "cpu", prefix="  blue   dog ", num_captions=2, max_length=8).caption(IMAGES)
     tables, ids = random_tables(), open_bundle(tiny_bundle).vocabulary.id_of
-    for picture, image in zip(PICTURES, found, strict=True):
+    for array, image in zip(IMAGES, found, strict=True):
         for caption in image.captions:
             said = caption.caption.split()
             assert said[:2] == ["blue", "dog"]
-            expected = tables.log_prob(picture[0, 0], (*map(ids, said), 2))
+            expected = tables.log_prob(array[0, 0], (*map(ids, said), 2))
             assert caption.log_prob == pytest.approx(expected, abs=1e-4)
 
 

@@ -14,9 +14,9 @@ from oracles import (
     INF,
     REGIONS,
     TURNS,
-    Stepper,
+    TableStepper,
     model_of,
-    same_looks,
+    same_attention,
 )
 
 import batchcap
@@ -33,7 +33,7 @@ def test_attention_is_there_only_when_it_was_asked_for() -> None:
         chosen = replace(options, search=search_by, beam_size=1 if search_by == "sample" else 2, num_captions=1)
         assert all(h.attention is None for best in TURNS.search(chosen) for h in best)
         for image, best in enumerate(TURNS.search(chosen, attention=True)):
-            same_looks(best, image)
+            same_attention(best, image)
 
 
 def test_a_caption_without_words_looked_at_nothing() -> None:
@@ -67,7 +67,7 @@ def _instructions(options: DecodingOptions, images: int) -> int:
         count += event == "opcode"
         return trace
 
-    class Marked(Stepper):
+    class Marked(TableStepper):
         def step(self, *arguments: np.ndarray, **settings: object) -> StepOutput:
             marks.append(count)
             return super().step(*arguments, **settings)
@@ -85,4 +85,4 @@ def _instructions(options: DecodingOptions, images: int) -> int:
 def test_too_few_candidates_are_refused() -> None:
     model = model_of([-INF, -1.0, -0.5, -2.0, -3.0])
     with pytest.raises(ValueError, match="3 candidates a beam; this search needs 5"):
-        search(Stepper(model, 3), model.request(DecodingOptions()))
+        search(TableStepper(model, 3), model.request(DecodingOptions()))

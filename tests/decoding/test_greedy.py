@@ -16,7 +16,7 @@ from oracles import (
     policies,
     prefixed_models,
     same,
-    same_looks,
+    same_attention,
     tokens,
 )
 
@@ -33,7 +33,7 @@ def test_greedy_is_the_most_probable_token_at_each_step(
     options = replace(options, search="greedy", beam_size=1, num_captions=1)
     for image, found in enumerate(model.search(options, pruning=pruning, attention=True)):
         same(found, [greedy(model, image, options)])
-        same_looks(found, image)
+        same_attention(found, image)
 
 
 def test_greedy_ends_where_the_end_is_most_probable_whatever_the_penalty() -> None:

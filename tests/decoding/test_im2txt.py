@@ -24,7 +24,7 @@ from oracles import (
     policies,
     prefixed_models,
     same,
-    same_looks,
+    same_attention,
 )
 
 from batchcap.decoding.pruning import PruningPolicy, prune_by_halves
@@ -132,7 +132,7 @@ def test_equals_the_naive_search(
     options = replace(options, search="im2txt", length_penalty=factor)
     for image, best in enumerate(model.search(options, pruning=pruning, attention=True)):
         same(best, naive(model, image, options))
-        same_looks(best, image)
+        same_attention(best, image)
 
 
 @pytest.mark.parametrize("beams", [1, 2, 3, 40])
@@ -149,7 +149,7 @@ def test_adversaries_in_one_batch(beams: int) -> None:
         )
         for image, best in enumerate(model.search(options, pruning=prune_by_halves, attention=True)):
             same(best, naive(model, image, options))
-            same_looks(best, image)
+            same_attention(best, image)
 
 
 @settings(deadline=None)
@@ -170,10 +170,10 @@ def test_words_of_no_chance_are_not_taken() -> None:
 
 
 def test_a_captioner_with_it(tiny_bundle: Path) -> None:
-    pictures = [np.full((8, 8, 3), level, np.uint8) for level in (20, 90, 200)]
+    images = [np.full((8, 8, 3), level, np.uint8) for level in (20, 90, 200)]
     captioner = Captioner.load(tiny_bundle, "cpu", search="im2txt", num_captions=2)
     assert captioner.decoding.label.startswith("im2txt3-lp0.7;num_captions=2;")
-    for image in captioner.caption(pictures):
+    for image in captioner.caption(images):
         assert len(image.captions) == 2
         said = image.captions[0]
         assert said.score == pytest.approx(said.log_prob / (len(said.caption.split()) + 2) ** 0.7)
@@ -182,11 +182,11 @@ def test_a_captioner_with_it(tiny_bundle: Path) -> None:
 def test_a_caption_that_never_ended_is_printed_without_its_last_word(tmp_path: Path) -> None:
     """As the tool's ``sentence[1:-1]``; its p, and so log_prob, is that of all the words."""
     bundle = build_bundle(tmp_path / "b", random_tables(3, 10, 12))
-    pictures = [np.full((8, 8, 3), level, np.uint8) for level in (20, 90, 200)]
+    images = [np.full((8, 8, 3), level, np.uint8) for level in (20, 90, 200)]
     captioner = Captioner.load(bundle, "cpu", search="im2txt", num_captions=3, max_length=2, min_length=2)
-    pixels = np.stack([apply(picture, captioner.bundle.manifest.preprocess) for picture in pictures])
+    pixels = np.stack([apply(image, captioner.bundle.manifest.preprocess) for image in images])
     say = captioner.bundle.vocabulary.detokenize
-    for image, found in zip(captioner.caption(pictures, attention=True), captioner.hypotheses(pixels, 3), strict=True):
+    for image, found in zip(captioner.caption(images, attention=True), captioner.hypotheses(pixels, 3), strict=True):
         assert [(len(h.tokens), h.finished) for h in found] == [(2, False)] * 3
         best = {h.tokens[:1]: h for h in reversed(found)}
         assert len(image.captions) == len(best)
@@ -195,7 +195,7 @@ def test_a_caption_that_never_ended_is_printed_without_its_last_word(tmp_path: P
             assert caption.caption == say(tokens)
             assert (caption.log_prob, caption.score) == (best[tokens].log_prob, best[tokens].score)
     # One word and no end: the tool prints nothing of it, which is no fault of the model.
-    (image,) = Captioner.load(bundle, "cpu", search="im2txt", max_length=1, min_length=1).caption(pictures[:1])
+    (image,) = Captioner.load(bundle, "cpu", search="im2txt", max_length=1, min_length=1).caption(images[:1])
     assert [c.caption for c in image.captions] == [""]
 
 

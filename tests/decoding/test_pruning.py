@@ -14,7 +14,7 @@ from oracles import (
     decodings,
     model_of,
     models,
-    same_looks,
+    same_attention,
     tokens,
 )
 
@@ -48,7 +48,7 @@ def test_a_batch_that_leaves_by_halves_meets_few_sizes() -> None:
         assert [len(fed) for fed in stepper.fed] == sizes
         assert tokens(found) == [[(2, 3)], [()], [(3,)], [()], [()], [()], [()], [(2, 3)], [()], [()]]
         for image, best in enumerate(found):
-            same_looks(best, image)
+            same_attention(best, image)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=70).filter(any))

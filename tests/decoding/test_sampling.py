@@ -23,7 +23,7 @@ from oracles import (
     policies,
     prefixed_models,
     rescored,
-    same_looks,
+    same_attention,
 )
 from PIL import Image
 
@@ -130,7 +130,7 @@ def test_samples_keep_the_rules_and_have_the_models_own_scores(
     )
     model = replace(model, prefix=model.prefix[: options.max_length])
     for image, found in enumerate(model.search(options, pruning=pruning, attention=True)):
-        same_looks(found, image)
+        same_attention(found, image)
         assert 1 <= len(found) <= 4
         assert len({h.tokens for h in found}) == len(found)
         assert [h.score for h in found] == sorted((h.score for h in found), reverse=True)
@@ -178,12 +178,12 @@ def test_samples_do_not_depend_on_the_batch_but_on_the_name(tiny_bundle: Path, t
     assert len({tuple(best) for best in alone}) > 1
     assert sampled(4, files) == alone
     assert sampled(9, files[::-1]) == alone[::-1]
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "broken.png").write_bytes(b"no image")
     assert sampled(4, [files[0], tmp_path / "broken.png", *files[1:]]) == [alone[0], [], *alone[1:]]
     # Arrays have their place for a name, whatever stands between them.
-    picture = np.full((8, 8, 3), (90, 90, 90), np.uint8)
-    arrays = sampled(2, [picture] * 6)
-    assert sampled(5, [picture, files[1], *[picture] * 4]) == [arrays[0], alone[1], *arrays[2:]]
+    grey = np.full((8, 8, 3), (90, 90, 90), np.uint8)
+    arrays = sampled(2, [grey] * 6)
+    assert sampled(5, [grey, files[1], *[grey] * 4]) == [arrays[0], alone[1], *arrays[2:]]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from batchcap.runtime.captioner import CaptionedImage, Captioner
 from batchcap.runtime.device import Device
 from batchcap.runtime.device_choice import choose_device
 from batchcap.runtime.encoder import Features
-from batchcap.runtime.onnx_session import open_session
+from batchcap.runtime.onnx_session import OnnxGraph
 
 TABLES = random_tables()
 
@@ -69,7 +69,7 @@ def test_files_and_arrays_give_the_same_in_any_mixture(captioner: Captioner, fil
 
 def test_a_bad_file_fails_alone(captioner: Captioner, files: list[Path], tmp_path: Path) -> None:
     broken, missing = tmp_path / "broken.jpg", tmp_path / "missing.jpg"
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"no image")
     found = list(captioner.caption([files[0], broken, missing, tmp_path, files[1]]))
     assert [image.path for image in found] == [str(p) for p in (files[0], broken, missing, tmp_path, files[1])]
     assert [image.failure and image.failure.stage for image in found] == [None, "decode", "read", "read", None]
@@ -78,7 +78,7 @@ def test_a_bad_file_fails_alone(captioner: Captioner, files: list[Path], tmp_pat
 
 def test_attention_is_what_the_tables_look_at(captioner: Captioner, files: list[Path], tmp_path: Path) -> None:
     broken = tmp_path / "broken.jpg"
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"no image")
     arrays = [solid(c) for c in COLOURS]
     images = [files[0], broken, arrays[1], files[2], *arrays[3:]]
     found = list(captioner.caption(images, attention=True))
@@ -180,9 +180,9 @@ def test_captions_do_not_depend_on_the_batch(tiny_bundle: Path, colours: list, b
     decoding = DecodingOptions(beam_size=beams, num_captions=beams, max_length=5)
     alone = Captioner(bundle, decoding, device, 1, threads=1)
     together = Captioner(bundle, decoding, device, batch_size, threads=1)
-    pictures = [solid(colour, 8, 8) for colour in colours]
-    expected = [image.captions for image in alone.caption(pictures)]
-    found = [image.captions for image in together.caption(pictures)]
+    images = [solid(colour, 8, 8) for colour in colours]
+    expected = [image.captions for image in alone.caption(images)]
+    found = [image.captions for image in together.caption(images)]
     assert [[c.caption for c in best] for best in found] == [[c.caption for c in best] for best in expected]
     for one, other in zip(sum(found, ()), sum(expected, ()), strict=True):
         assert one.log_prob == pytest.approx(other.log_prob, abs=2e-5)
@@ -224,8 +224,8 @@ def test_images_that_leave_by_the_graph_change_no_caption(tmp_path: Path, chosen
     """The road of a GPU's finished images, here on the CPU."""
     folder = build_bundle(tmp_path / "b", select=True)
     captioner = Captioner.load(folder, "cpu", 16, max_length=12, num_captions=2, **chosen)
-    pictures = [solid(tuple(c), 8, 8) for c in np.random.default_rng(4).integers(0, 256, (16, 3)).tolist()]
-    expected = list(captioner.caption(pictures, attention=True))
+    images = [solid(tuple(c), 8, 8) for c in np.random.default_rng(4).integers(0, 256, (16, 3)).tolist()]
+    expected = list(captioner.caption(images, attention=True))
     sizes: list[int] = []
 
     def pruning(open_: np.ndarray) -> np.ndarray | None:
@@ -234,9 +234,9 @@ def test_images_that_leave_by_the_graph_change_no_caption(tmp_path: Path, chosen
         return keep
 
     assert captioner.bundle.select_path is not None
-    captioner._decoder.select = open_session(captioner.bundle.select_path, captioner.device, 1)
+    captioner._decoder.select = OnnxGraph.load(captioner.bundle.select_path, captioner.device, 1)
     captioner._decoder.pruning = pruning
-    found = list(captioner.caption(pictures, attention=True))
+    found = list(captioner.caption(images, attention=True))
     assert found == expected
     for one, other in zip(found, expected, strict=True):
         assert all(np.array_equal(a, b) for a, b in zip(one.attention, other.attention, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,10 @@ from tiny_sessions import CPU, GPU, LEVELS, PIXELS, has_gpu, with_select_graph
 from batchcap.bundle.bundle import open_bundle
 from batchcap.decoding.pruning import prune_at_once
 from batchcap.decoding.types import StepOutput, Stepper
-from batchcap.runtime import onnx_session
 from batchcap.runtime.captioner import Captioner
 from batchcap.runtime.decoder import Decoder
 from batchcap.runtime.device_choice import choose_device
+from batchcap.runtime.onnx_session import OnnxGraph
 from batchcap.runtime.sessions import open_sessions
 
 KINDS = [
@@ -97,9 +98,7 @@ def test_a_graph_selects_as_numpy_does(tmp_path: Path, kind: dict[str, object]) 
     one = decoder.start(features)
     assert decoder.select is None
     assert decoder.pruning is prune_at_once
-    other = with_select_graph(
-        Decoder(decoder.session, CPU, decoder.path, words=decoder.words, end=decoder.end), bundle
-    ).start(features)
+    other = with_select_graph(Decoder(decoder.graph, words=decoder.words, end=decoder.end), bundle).start(features)
     token, parent = np.full((3, 1), 1), np.zeros((3, 1), np.int64)
     random = np.random.default_rng(3)
     for kept in ([2, 0], [0, 1], [1]):
@@ -140,15 +139,15 @@ class Sizes:
 def test_a_gpu_lets_images_leave_only_by_the_graph(tmp_path: Path) -> None:
     """What a decoder made for a GPU does in a whole search, its graphs here on the CPU."""
     captioner = Captioner.load(build_bundle(tmp_path / "b", select=True), "cpu", 16, max_length=12)
-    pictures = np.random.default_rng(4).integers(0, 256, (16, 1, 1, 3)).astype(np.uint8)
-    session, path = captioner._decoder.session, captioner._decoder.path
-    graph = onnx_session.open_session(captioner.bundle.select_path, CPU, 1)
-    expected = list(captioner.caption(pictures))
-    for select in (None, graph):
-        decoder = Decoder(session, GPU, path, select, words=12, end=2)
-        decoder.device = CPU  # where its tensors lie; what it does with finished images is decided
+    images = np.random.default_rng(4).integers(0, 256, (16, 1, 1, 3)).astype(np.uint8)
+    graph = captioner._decoder.graph
+    by_graph = OnnxGraph.load(captioner.bundle.select_path, CPU, 1)
+    expected = list(captioner.caption(images))
+    for select in (None, by_graph):
+        decoder = Decoder(replace(graph, device=GPU), select, words=12, end=2)
+        decoder.graph = graph  # where its tensors lie; what it does with finished images is decided
         captioner._decoder, captioner.watch = decoder, Sizes()
-        assert list(captioner.caption(pictures)) == expected
+        assert list(captioner.caption(images)) == expected
         sizes = captioner.watch.seen
         if select is None:
             assert set(sizes) == {16}

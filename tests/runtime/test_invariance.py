@@ -1,6 +1,6 @@
-"""A picture's captions are its own: the embedded bundle on the CPU, at any batch size and in any order of pictures.
+"""An image's captions are its own: the embedded bundle on the CPU, at any batch size and in any order of images.
 
-Of generated pictures, and of real photographs where they are at hand.
+Of generated images, and of real photographs where they are at hand.
 
 Where a caption differs, its score may be at most 1e-5 above the second best, and the case is printed. None did when
 this was written.
@@ -57,7 +57,7 @@ def dev() -> Pixels:
 
 @pytest.fixture(scope="module")
 def patches() -> Pixels:
-    """40 generated pictures: some coarse squares of colour each."""
+    """40 generated images: some coarse squares of colour each."""
     how = Captioner.load(NAME, device="cpu").bundle.manifest.preprocess
     random = np.random.default_rng(11)
     return np.stack(
@@ -82,7 +82,7 @@ def _batches(count: int, batch_size: int, order: str) -> Iterator[np.ndarray]:
 
 
 def _caption(captioner: Captioner, pixels: Pixels, batch_size: int, order: str = "given") -> Results:
-    """The captions of every picture, in the order given, whatever the order they were made in."""
+    """The captions of every image, in the order given, whatever the order they were made in."""
     results: Results = [()] * len(pixels)
     for rows in _batches(len(pixels), batch_size, order):
         names = [(f"{row}.jpg", None) for row in rows.tolist()]
@@ -102,7 +102,7 @@ def _close(found: Results, expected: Results) -> None:
 
 
 def _compare(found: Results, expected: Results, pixels: Pixels, say: pytest.CaptureFixture[str]) -> None:
-    """The same best captions, but for pictures where the search had no choice between two; those are printed."""
+    """The same best captions, but for images where the search had no choice between two; those are printed."""
     pairs = zip(_texts(found), _texts(expected), strict=True)
     different = [row for row, (ours, theirs) in enumerate(pairs) if ours != theirs]
     # The runs above search for one caption, as people do; how far off the second is matters for these alone.
@@ -111,7 +111,7 @@ def _compare(found: Results, expected: Results, pixels: Pixels, say: pytest.Capt
         assert two is not None
         best, second = two.caption_pixels(pixels[row : row + 1], 1)[0]
         gap = best.score - second.score
-        line = f"picture {row}: {found[row][0].caption!r}, not {expected[row][0].caption!r}; gap {gap:.2e}"
+        line = f"image {row}: {found[row][0].caption!r}, not {expected[row][0].caption!r}; gap {gap:.2e}"
         with say.disabled():
             print(f"\n{line}")  # noqa: T201 - a tie passes, but never in silence
         assert gap < TIE, f"{line}; {len(different)} of {len(found)} differ"
@@ -131,7 +131,7 @@ def expected_of_dev(captioner: Captioner, dev: Pixels) -> Results:
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
-def test_generated_pictures(
+def test_generated_images(
     batch_size: int, order: str, captioner: Captioner, patches: Pixels, capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected = _caption(captioner, patches, 32)
@@ -140,7 +140,7 @@ def test_generated_pictures(
 
 
 @pytest.mark.parametrize("chosen", [{}, {"search": "sample", "top_k": 10, "seed": 1}])
-def test_several_captions_of_generated_pictures(patches: Pixels, chosen: dict[str, object]) -> None:
+def test_several_captions_of_generated_images(patches: Pixels, chosen: dict[str, object]) -> None:
     captioner = Captioner.load(NAME, device="cpu", num_captions=3, **chosen)
     expected = _caption(captioner, patches, 32)
     assert [len(best) for best in expected].count(3) >= 36
@@ -194,7 +194,7 @@ def test_the_three_best_of_each(photos: Pixels) -> None:
 
 
 @needs_photos
-def test_samples_belong_to_the_picture_and_the_seed(photos: Pixels) -> None:
+def test_samples_belong_to_the_image_and_the_seed(photos: Pixels) -> None:
     def sampled(batch_size: int, order: str, seed: int) -> list[set[str]]:
         captioner = Captioner.load(NAME, device="cpu", search="sample", num_captions=2, top_k=10, seed=seed)
         return [{c.caption for c in best} for best in _caption(captioner, photos, batch_size, order)]

@@ -28,7 +28,7 @@ from batchcap.runtime.precision import in_precision
 
 CPU = Device("cpu", 0, "CPU")
 GPU = Device("cuda", 0, "a GPU")
-PICTURES = [np.full((20, 30, 3), colour, np.uint8) for colour in ((250, 10, 20), (40, 90, 200), (130, 240, 60))]
+IMAGES = [np.full((20, 30, 3), colour, np.uint8) for colour in ((250, 10, 20), (40, 90, 200), (130, 240, 60))]
 
 
 def variant(**changes: Any) -> Variant:
@@ -83,7 +83,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def texts(captioner: Captioner) -> list[str]:
-    return [image.captions[0].caption for image in captioner.caption(PICTURES)]
+    return [image.captions[0].caption for image in captioner.caption(IMAGES)]
 
 
 # Which graphs run
@@ -121,7 +121,7 @@ def test_the_graphs_of_a_precision_are_the_ones_that_run(folder: Path) -> None:
 def test_float16_memories_reach_the_decoder(folder: Path) -> None:
     """The colour shifts all logits: rounded to float16 on its way it moves log_prob, no more than such rounding can."""
     exact, rounded = (
-        [image.captions[0].log_prob for image in Captioner.load(folder, "cpu", precision=name).caption(PICTURES)]
+        [image.captions[0].log_prob for image in Captioner.load(folder, "cpu", precision=name).caption(IMAGES)]
         for name in ("fp32", "fp16")
     )
     assert rounded != exact
