@@ -86,7 +86,7 @@ def test_the_table_of_options() -> None:
     chosen = {row.option: row for row in table.options_table(chosen_fields())}
     assert chosen["--search"].default == "the model's"
     assert chosen["--temperature"].default == "1"
-    assert table.markdown([rows["-o, --output"], chosen["--style"]]).splitlines()[2:] == [
+    assert table.markdown([rows["-o, --output"], chosen["--ban-file"]]).splitlines()[2:] == [
         "| `-o`, `--output` | A .jsonl or .csv file, or - for JSON lines on standard output. |  | required |",
-        "| `--style` | How captions are written; sentence: a capital and a full stop. | raw, sentence | raw |",
+        "| `--ban-file` | A file of words to ban, one a line. |  |  |",
     ]
