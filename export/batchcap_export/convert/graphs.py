@@ -12,6 +12,7 @@ import tf2onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from batchcap.bundle.files import LOOPS
 from batchcap.errors import ExportError
 from batchcap_export.convert.rounding import pack
 from batchcap_export.model.beams import next_words
@@ -19,7 +20,6 @@ from batchcap_export.model.captioner import CaptionModel
 
 Array = NDArray[Any]
 OPSET = 18
-_LOOPS = frozenset({"Loop", "Scan", "If"})
 # Smaller tensors are kept as they are: shapes, biases, scales of a layer.
 _STORED_BELOW = 4096
 
@@ -140,7 +140,7 @@ def finish(model: onnx.ModelProto, axes: Mapping[str, tuple[str, ...]]) -> onnx.
         axes: for each input and output the names of its first axes; further unknown axes stay unnamed.
     """
     _order(model)
-    loops = sorted({f"{node.op_type} ({node.name})" for node in model.graph.node if node.op_type in _LOOPS})
+    loops = sorted({f"{node.op_type} ({node.name})" for node in model.graph.node if node.op_type in LOOPS})
     if loops:
         raise ExportError(
             f"The converted graph holds {', '.join(loops)}: the name tells the layer.",

@@ -1,4 +1,4 @@
-"""What `train`, `distill` and `export` can know before TensorFlow is loaded: missing files, data that does not fit."""
+"""What `export` and `verify --origin` can know before TensorFlow is loaded: missing files, options that do not fit."""
 
 from __future__ import annotations
 
@@ -8,21 +8,14 @@ from pathlib import Path
 from batchcap.bundle.manifest import Generation
 from batchcap.errors import DataError, ExportError, OptionError
 from batchcap_export.data import datasets, images
+from batchcap_export.data.comparison import MIN_IMAGES
 from batchcap_export.importers.keras.vocabulary import read_vocabulary
 from batchcap_export.importers.sources import hook_of, source_kind, take_only
-from batchcap_export.options.bundles import MIN_IMAGES, BundleOptions, Precisions
+from batchcap_export.options.bundles import BundleOptions, Precisions
 from batchcap_export.options.importing import ImportOptions
 from batchcap_export.system.extras import need_modules
 from batchcap_export.system.places import check_place
 from batchcap_export.training.recipes import dev_images, is_run, read_recipe
-
-# Training
-
-
-# Distilling
-
-
-# Exporting
 
 
 def check_export(
@@ -36,7 +29,8 @@ def check_export(
     *,
     precisions: Precisions,
 ) -> None:
-    """Find whatever would end an export later; the arguments are those of `bundling.export_run` and `export_source`.
+    """Find whatever would end an export later; the arguments are those of `export.export_run` and
+    `export.export_source`.
 
     Raises:
         OptionError: options that do not go together, or defaults that no run would take.

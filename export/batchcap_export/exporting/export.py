@@ -9,7 +9,7 @@ from batchcap.errors import ExportError
 from batchcap.reporting import Say
 from batchcap_export.data import datasets, images
 from batchcap_export.importers.sources import open_source
-from batchcap_export.options.bundles import MIN_IMAGES, BundleOptions, Precisions
+from batchcap_export.options.bundles import BundleOptions, Precisions
 from batchcap_export.options.importing import ImportOptions
 from batchcap_export.packaging.bundling import Check, export_model
 from batchcap_export.proof.evaluate import (
@@ -72,13 +72,9 @@ def export_source(
         folder: pictures for parity.
     """
     model = open_source(source, how)
-    if folder is None:
-        raise ExportError(
-            f"{source}: there are no pictures to compare with.", f"Name a folder of at least {MIN_IMAGES}: --images."
-        )
-    pictures, prove = images.find_images(folder), model.prove
-    checks: list[Check] = [] if prove is None else [lambda bundle: prove(bundle, pictures, say)]
-    return export_model(model, output, options, pictures, say, checks=checks, precisions=precisions)[1]
+    files, prove = [] if folder is None else images.find_images(folder), model.prove
+    checks: list[Check] = [] if prove is None else [lambda bundle: prove(bundle, files, say)]
+    return export_model(model, output, options, files, say, checks=checks, precisions=precisions)[1]
 
 
 def _copies(folder: Path, dev: datasets.CaptionedImages) -> list[Evaluation]:

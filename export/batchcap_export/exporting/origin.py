@@ -14,10 +14,11 @@ from batchcap.errors import ExportError
 from batchcap.reporting import Say
 from batchcap.tools.verify import Check
 from batchcap_export.data import images
+from batchcap_export.data.comparison import MIN_IMAGES, check_count
 from batchcap_export.importers.sources import is_im2txt, is_keras, open_source, take_only
 from batchcap_export.model.captioner import CaptionModel
 from batchcap_export.model.check import check_model
-from batchcap_export.options.bundles import MIN_IMAGES, Storage
+from batchcap_export.options.bundles import Storage
 from batchcap_export.options.importing import ImportOptions
 from batchcap_export.proof.parity import check_parity
 from batchcap_export.training.finished import load_run, trained_model
@@ -41,8 +42,7 @@ def compare(model: str | Path, source: str, how: ImportOptions, folder: Path | N
     bundle = open_bundle(model)
     known = _with_own_words(bundle, source, how)
     origin, files = _open(source, known, folder)
-    if len(files) < MIN_IMAGES:
-        raise ExportError(f"The comparison needs {MIN_IMAGES} images, not {len(files)}.", "Name a folder: --images.")
+    check_count(len(files))
     check_model(origin)
     said = _said_otherwise(bundle, origin)
     same = "the same words, special tokens and pixels"

@@ -44,24 +44,23 @@ def caption_model(
     """A captioner from two functions of TensorFlow.
 
     Args:
-        encode: pixels [B, H, W, 3] of ``preprocess``'s type, 0..255 -> ({state: [B, ...]}, {memory: [B, ...]}): what
-            the first step starts from, and what all steps look at. Whatever precedes the first word belongs here.
+        encode: pixels [B, H, W, 3] of ``preprocess``'s type, 0..255 -> ({state: [B, ...]}, {memory: [B, ...]}): the
+            states before the first word, and what every step reads. What comes before the first word belongs here.
         step: (tokens int64 [N], {state: [N, ...]}, {memory: [N, ...]}) -> (logits [N, V], {state: [N, ...]}) and, as
-            a third, attention [N, R] if there is one. It must be one step: no loop over a sequence. Recurrent layers of
-            Keras may be called on sequences of one word.
-        vocabulary: the word of every id, special tokens included; an empty text for padding becomes ``<pad>``.
-        preprocess: how a picture becomes pixels: what the model was trained with.
+            a third value, attention [N, R] if there is any. One step, without a loop over a sequence; recurrent layers
+            of Keras may be called on sequences of one word.
+        vocabulary: the token of every id, special tokens included; an empty text for padding becomes ``<pad>``.
+        preprocess: how an image becomes pixels: as the model was trained.
         start, end: the tokens before the first word and after the last.
-        unknown, padding: tokens that no caption holds; those that the vocabulary lacks do not matter.
-        beams: ``step`` takes tokens [B, K], states [B, K, ...] and memories [B, ...] by itself, and returns three.
-            Without it the memory is copied for every beam, which costs time where there is any.
+        unknown, padding: tokens that no caption holds; the vocabulary may lack them.
+        beams: ``step`` takes tokens [B, K], states [B, K, ...] and memories [B, ...], and returns three values. Without
+            it the memory is copied for every beam, which costs time.
         grid: rows and columns of the regions that the attention weighs.
         generation: how the model captions best.
-        text: how its words are written; None is with a blank between.
-        architecture, recipe: what the manifest says of the model.
-        parameters: its weights, all together.
-        original: what a bundle is compared with, where ``encode`` and ``step`` are rewritten; None: themselves, as
-            Keras runs them.
+        text: how its words are written; None: with a space between.
+        architecture, recipe: for the manifest.
+        parameters: how many weights it has.
+        original: what the bundle is compared with; None: ``encode`` and ``step`` as Keras runs them.
 
     Raises:
         ExportError: the vocabulary lacks a token, or holds a word twice.
@@ -93,7 +92,7 @@ def _vocabulary(words: Sequence[str]) -> Vocabulary:
 def special_tokens(
     vocabulary: Vocabulary, start: str, end: str, unknown: str | None = None, padding: str | None = None
 ) -> Tokens:
-    """The ids of the tokens that are no words; ``unknown`` and ``padding`` may be missing.
+    """The ids of the special tokens; ``unknown`` and ``padding`` may be missing.
 
     Raises:
         ExportError: there is no ``start`` or ``end``.

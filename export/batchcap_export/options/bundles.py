@@ -17,8 +17,6 @@ from batchcap.options.precision import VariantName
 from batchcap_export.data.texts import TextName
 from batchcap_export.options.setting import setting
 
-MIN_IMAGES = 64
-"""So many images the original and the bundle caption, to be compared."""
 Storage = Literal["float32", "float16", "int8"]
 
 

@@ -74,13 +74,11 @@ def make_manifest(model: CaptionModel, options: BundleOptions) -> Manifest:
     )
 
 
-def finish_bundle(
-    bundle: Bundle, metrics: list[Metric], options: BundleOptions, weights: int, parity: Parity
-) -> Bundle:
-    """The manifest once more, with what was measured, and the card."""
+def finish_bundle(bundle: Bundle, metrics: list[Metric], options: BundleOptions, weights: int, parity: Parity) -> None:
+    """Write the manifest once more, with what was measured, and the card; the bundle must still open."""
     provenance = structs.replace(bundle.manifest.provenance, metrics=metrics)
     manifest = structs.replace(bundle.manifest, provenance=provenance)
     card = model_card(manifest, weights, parity, asdict(options))
     (bundle.folder / CARD_FILE).write_text(card, encoding="utf-8")
     write_manifest(bundle.folder, manifest)
-    return open_bundle(bundle.folder)
+    open_bundle(bundle.folder)

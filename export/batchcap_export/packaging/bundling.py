@@ -14,12 +14,14 @@ from batchcap.bundle.manifest import (
 from batchcap.errors import ExportError
 from batchcap.reporting import Say
 from batchcap_export.data import images
+from batchcap_export.data.comparison import MIN_IMAGES, check_count
 from batchcap_export.model.captioner import CaptionModel
 from batchcap_export.model.check import check_model
-from batchcap_export.options.bundles import MIN_IMAGES, BundleOptions, Precisions
+from batchcap_export.options.bundles import BundleOptions, Precisions
 from batchcap_export.packaging.bundle_files import finish_bundle, write_bundle
-from batchcap_export.packaging.precision import add_variants, prepare_trial
+from batchcap_export.packaging.precision import add_variants
 from batchcap_export.packaging.scoring import scored
+from batchcap_export.packaging.trial import prepare_trial
 from batchcap_export.proof.copying import copying_cost, copying_warning
 from batchcap_export.proof.evaluate import (
     Evaluation,
@@ -27,7 +29,7 @@ from batchcap_export.proof.evaluate import (
 )
 from batchcap_export.proof.parity import Parity, check_parity
 from batchcap_export.system.places import check_place
-from batchcap_export.system.staging import move, workshop
+from batchcap_export.system.staging import move, staging_folder
 
 Check: TypeAlias = Callable[[Bundle], Sequence[Metric]]
 """Measures a finished bundle before it moves to its place, or raises."""
@@ -59,8 +61,7 @@ def export_model(
         OutputError: ``output`` exists, or cannot be written.
     """
     check_place(output)
-    if len(parity_images) < MIN_IMAGES:
-        raise ExportError(f"Parity needs {MIN_IMAGES} images, not {len(parity_images)}.", "Name a folder: --images.")
+    check_count(len(parity_images))
     model = replace(model, generation=options.generation(model.generation))
     if options.store != "float32" and model.rounded is None:
         raise ExportError(
@@ -69,29 +70,27 @@ def export_model(
         )
     trial = prepare_trial(precisions or Precisions(), parity_images, evaluations)
     check_model(model)
-    with workshop(output, say) as shop:
+    with staging_folder(output, say) as staging:
         plain: list[str] | None = None
         if model.rounded is not None and options.store != "float32":
             if evaluations:
                 say("converting the unrounded model, to count what rounding changes")
-                plain = caption_files(write_bundle(model, shop / "unrounded", options, "float32"), evaluations[0].files)
+                unrounded = write_bundle(model, staging / "unrounded", options, "float32")
+                plain = caption_files(unrounded, evaluations[0].files)
             model = replace(model.rounded(options.store), generation=model.generation)
         say("converting")
-        folder = shop / "bundle"
-        bundle = write_bundle(model, folder, options, options.store)
+        bundle = write_bundle(model, staging / "bundle", options, options.store)
         say("comparing with the original")
         pixels = images.read_pixels(parity_images[:MIN_IMAGES], model.preprocess)
         parity = check_parity(model, bundle, pixels, say, options.min_distinct)
         say(parity.summary())
-        if model.repeats_memory:
-            cost = copying_cost(bundle, pixels)
-            if warning := copying_warning(cost):
-                say(warning)
+        if model.repeats_memory and (warning := copying_warning(copying_cost(bundle, pixels))):
+            say(warning)
         metrics = [Metric(name="parity", value=parity.identical / parity.images, signature=parity.summary())]
         metrics += scored(bundle, evaluations, plain, options.store, say)
         for check in checks:
             metrics += check(bundle)
         bundle = add_variants(bundle, trial, say)
-        bundle = finish_bundle(bundle, metrics, options, model.parameters, parity)
-        move(folder, output)
+        finish_bundle(bundle, metrics, options, model.parameters, parity)
+        move(bundle.folder, output)
     return open_bundle(output), parity

@@ -19,9 +19,9 @@ from batchcap.runtime.captioner import Captioner
 from batchcap.runtime.decoding_defaults import decoding_options
 from batchcap.runtime.device_choice import choose_device
 from batchcap.runtime.sessions import open_sessions
+from batchcap_export.data.comparison import check_count
 from batchcap_export.model.beams import gather_beams
 from batchcap_export.model.captioner import CaptionModel, Runnable
-from batchcap_export.options.bundles import MIN_IMAGES
 from batchcap_export.proof.reference import ReferenceCaption, reference_captions
 
 TIE = 1e-4
@@ -83,8 +83,7 @@ def check_parity(
         ExportError: fewer images, too few different captions, a tensor too far off, or a caption that differs without
             a tie.
     """
-    if len(pixels) < MIN_IMAGES:
-        raise ExportError(f"Parity needs {MIN_IMAGES} images, not {len(pixels)}.", "Name a folder with more: --images.")
+    check_count(len(pixels))
     original = model.original or model
     tensors = _compare_tensors(original, bundle, pixels[:8])
     for difference in tensors:

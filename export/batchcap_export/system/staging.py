@@ -19,7 +19,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @contextmanager
-def workshop(output: Path, say: Say) -> Iterator[Path]:
+def staging_folder(output: Path, say: Say) -> Iterator[Path]:
     """A hidden folder beside ``output``, gone at the end: a failed export leaves nothing, a good one moves at once.
 
     The folders above are made where they are missing.
@@ -34,12 +34,12 @@ def workshop(output: Path, say: Say) -> Iterator[Path]:
     for other in sorted(output.parent.glob(f".{glob.escape(output.name)}-????????/")):
         say(f"{other}: belongs to an export that was killed, unless one is at work now; if not, it can be removed")
     try:
-        shop = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+        staging = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     except OSError as error:
         remove_empty(made)
         raise OutputError(f"{output.parent}: cannot be written: {error.strerror or error}.") from error
     try:
-        yield shop
+        yield staging
     except OSError as error:
         nothing = "Nothing of the bundle remains."
         if error.errno in _FULL:
@@ -47,7 +47,7 @@ def workshop(output: Path, say: Say) -> Iterator[Path]:
             raise OutputError(f"{output}: cannot be written: {error.strerror}.", fix) from error
         raise OutputError(f"{output}: cannot be written: {error}.", nothing) from error
     finally:
-        shutil.rmtree(shop, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
         remove_empty(made)
 
 

@@ -14,7 +14,7 @@ from colours import write_colours
 from batchcap.errors import DataError, ExportError, MissingExtraError, OptionError, OutputError, TrainingError
 from batchcap_export.importers.sources import hook_of
 from batchcap_export.system import extras, places
-from batchcap_export.system.staging import workshop
+from batchcap_export.system.staging import staging_folder
 from batchcap_export.training import backbone_names
 
 pytest.importorskip("tensorflow", reason="the export extra is not installed")
@@ -206,11 +206,11 @@ def test_folders_above_a_bundle_are_made_and_go_again_if_it_fails(tmp_path: Path
     output = tmp_path / "bundles" / "of mine" / "one"
     places.check_place(output)
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(KeyError), workshop(output, print) as shop:
+    with pytest.raises(KeyError), staging_folder(output, print) as shop:
         assert shop.parent == output.parent
         raise KeyError
     assert list(tmp_path.iterdir()) == []
-    with workshop(output, print) as shop:
+    with staging_folder(output, print) as shop:
         (shop / "bundle").mkdir()
         (shop / "bundle").rename(output)
     assert list(output.parent.iterdir()) == [output]
@@ -220,7 +220,7 @@ def test_folders_above_a_bundle_are_made_and_go_again_if_it_fails(tmp_path: Path
 
 
 def test_what_others_put_there_stays(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), workshop(tmp_path / "bundles" / "one", print):
+    with pytest.raises(KeyError), staging_folder(tmp_path / "bundles" / "one", print):
         (tmp_path / "bundles" / "two").mkdir()
         raise KeyError
     assert (tmp_path / "bundles" / "two").is_dir()

@@ -32,7 +32,8 @@ from batchcap.runtime.precision import in_precision
 from batchcap_export.convert.lowering import in_float16
 from batchcap_export.options.bundles import BundleOptions, Precisions
 from batchcap_export.packaging.bundling import export_model
-from batchcap_export.packaging.precision import add_variants, prepare_trial
+from batchcap_export.packaging.precision import add_variants
+from batchcap_export.packaging.trial import prepare_trial
 from batchcap_export.proof.evaluate import Evaluation, caption_files
 
 SOURCE = TESTS / "tiny_captioner.py"

@@ -29,7 +29,7 @@ from batchcap_export.importers.sources import open_source
 from batchcap_export.options.bundles import BundleOptions
 from batchcap_export.options.importing import ImportOptions
 from batchcap_export.packaging.bundling import export_model
-from batchcap_export.system.staging import workshop
+from batchcap_export.system.staging import staging_folder
 
 SOURCE = TESTS / "tiny_captioner.py"
 FILES = {"MODEL_CARD.md", "bundle.json", "vocabulary.txt"} | {
@@ -183,9 +183,9 @@ def test_a_disk_that_is_full_leaves_nothing(photos: Path, tmp_path: Path, size: 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from batchcap_export.system.staging import workshop
+from batchcap_export.system.staging import staging_folder
 
-with workshop(Path(sys.argv[1]), print) as shop:
+with staging_folder(Path(sys.argv[1]), print) as shop:
     (shop / "encoder.onnx").write_bytes(b"half")
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -201,12 +201,12 @@ def test_a_killed_export_leaves_a_hidden_folder_alone(tmp_path: Path) -> None:
     assert len(left) == 2
     assert all(folder.name.startswith(".made-") for folder in left)
     said: list[str] = []
-    with workshop(tmp_path / "made", said.append) as shop:
+    with staging_folder(tmp_path / "made", said.append) as shop:
         (shop / "bundle").mkdir()
         (shop / "bundle").rename(tmp_path / "made")
     # Whose they are cannot be known: they are named, not touched.
     assert [line.split(": ")[0] for line in said] == [str(folder) for folder in left]
     assert sorted(tmp_path.iterdir()) == [*left, tmp_path / "made"]
-    with workshop(tmp_path / "other", said.append):
+    with staging_folder(tmp_path / "other", said.append):
         pass
     assert len(said) == 2

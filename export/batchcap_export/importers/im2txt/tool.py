@@ -26,17 +26,18 @@ from batchcap.bundle.detokenizer import Text
 from batchcap.bundle.manifest import Metric
 from batchcap.errors import ExportError
 from batchcap.images.decode import orientation
+from batchcap.options.decoding import DecodingOptions
 from batchcap.reporting import Say
 from batchcap.runtime.captioner import Captioner
 from batchcap.runtime.decoding_defaults import decoding_options
 from batchcap.runtime.device_choice import choose_device
 from batchcap_export.data import images
+from batchcap_export.data.comparison import MIN_IMAGES
 from batchcap_export.importers.im2txt import frozen
 
 _BEAMS = 3
 _LONGEST = 20
 _LEAST = 1e-12
-_MIN_PHOTOS = 64
 _MOST_PHOTOS = 512
 _IDENTICAL = 0.98
 _LOG_PROB = 1e-3
@@ -136,6 +137,19 @@ def _keep_best(kept: list[_Caption], caption: _Caption) -> None:
         heapq.heappushpop(kept, caption)
 
 
+def _tool_decoding(bundle: Bundle) -> DecodingOptions:
+    """How the original tool decodes, whatever the bundle's own defaults are."""
+    return decoding_options(
+        bundle.manifest,
+        search="im2txt",
+        beam_size=_BEAMS,
+        num_captions=_BEAMS,
+        max_length=_LONGEST - 1,
+        length_penalty=0.0,
+        allow_unknown=True,
+    )
+
+
 def prove(tool: Tool, bundle: Bundle, files: Sequence[Path], say: Say) -> list[Metric]:
     """The finished bundle, run by the runtime, must print what the original tool prints for the same JPEG files.
 
@@ -148,25 +162,16 @@ def prove(tool: Tool, bundle: Bundle, files: Sequence[Path], say: Say) -> list[M
             are further apart than 1e-3 at the median. Where outputs without a word can be the cause, it says so.
     """
     photos = list(islice(filter(_upright_jpeg, files), _MOST_PHOTOS))
-    if len(photos) < _MIN_PHOTOS:
+    if len(photos) < MIN_IMAGES:
         raise ExportError(
-            f"The comparison with the original tool needs {_MIN_PHOTOS} JPEG files that stand upright, "
+            f"The comparison with the original tool needs {MIN_IMAGES} JPEG files that stand upright, "
             f"not {len(photos)} of {len(files)} pictures.",
             "Name a folder with more: --images.",
         )
     say(f"comparing with the original tool on {len(photos)} JPEG files")
     expected = tool.captions(photos)
-    # Whatever the bundle's own defaults are, and however it writes its words.
-    search = decoding_options(
-        bundle.manifest,
-        search="im2txt",
-        beam_size=_BEAMS,
-        num_captions=_BEAMS,
-        max_length=_LONGEST - 1,
-        length_penalty=0.0,
-        allow_unknown=True,
-    )
-    runtime = Captioner(bundle.with_text(Text()), search, choose_device("cpu"))
+    # However the bundle writes its words.
+    runtime = Captioner(bundle.with_text(Text()), _tool_decoding(bundle), choose_device("cpu"))
     apart, same = [], 0
     for file, want, image in zip(photos, expected, runtime.caption(photos), strict=True):
         got = image.captions

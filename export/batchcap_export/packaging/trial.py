@@ -1,0 +1,119 @@
+"""Which images judge a variant, and what it costs against float32."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from batchcap.bundle.bundle import Bundle
+from batchcap.bundle.manifest import Variant
+from batchcap.errors import ExportError
+from batchcap.runtime.decoding_defaults import decoding_options
+from batchcap_export.data import datasets, images
+from batchcap_export.data.comparison import MIN_IMAGES
+from batchcap_export.options.bundles import Precisions
+from batchcap_export.proof.evaluate import Evaluation, caption_files, score
+
+MIN_REFERENCES = 500
+_MOST_CALIBRATED = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What is wanted, the pictures that calibrate, and those that judge."""
+
+    how: Precisions
+    calibration: tuple[Path, ...] = ()
+    name: str = ""
+    """Of the pictures that judge."""
+    files: tuple[Path, ...] = ()
+    references: tuple[tuple[str, ...], ...] | None = None
+    plain: dict[str, list[str]] = field(default_factory=dict)
+    """Captions of fp32, by device; filled where they are needed."""
+
+    def judge(self, bundle: Bundle, device: str, graphs: str) -> Variant:
+        """Caption with ``bundle``, which is in another precision, and compare.
+
+        Args:
+            graphs: what they are, for the signature.
+        """
+        if device not in self.plain:
+            self.plain[device] = caption_files(bundle.at("fp32"), self.files, device)
+        before, after = self.plain[device], caption_files(bundle, self.files, device)
+        changed = sum(a != b for a, b in zip(before, after, strict=True))
+        signature = f"{self.name}; {decoding_options(bundle.manifest).label}; {device}; {graphs}"
+        if self.references is None:
+            small = changed <= self.how.changed_limit * len(self.files)
+            return Variant(images=len(self.files), changed=changed, equivalent=small, signature=signature)
+        scores, fp32 = score(after, self.references, signature), score(before, self.references).cider
+        return Variant(
+            images=len(self.files),
+            changed=changed,
+            cider=scores.cider,
+            cider_fp32=fp32,
+            equivalent=scores.cider >= fp32 * (1 - self.how.cider_limit),
+            signature=scores.signature,
+        )
+
+
+def prepare_trial(how: Precisions, pictures: Sequence[Path], evaluations: Sequence[Evaluation]) -> Trial:
+    """Choose the pictures to judge with: those of the references, else the first evaluation's, else ``pictures``.
+
+    Args:
+        pictures: what is compared with the original.
+        evaluations: photographs with references; the first are taken where ``how`` names no others.
+
+    Raises:
+        ExportError: too few pictures to calibrate, or to judge once those that calibrate are left out.
+    """
+    if not how.wanted:
+        return Trial(how)
+    calibration = _calibration(how.calibrate)
+    used = {_digest(file) for file in calibration}
+    if how.references is not None:
+        known = datasets.read_captions(how.references)
+        by_stem = {Path(name).stem: texts for name, texts in known.items()}
+        offered = dict.fromkeys([*pictures, *(file for e in evaluations for file in e.files)])
+        found = ((file, known.get(file.name) or by_stem.get(file.stem, ())) for file in offered)
+        judging = _unused(((file, texts) for file, texts in found if texts), used)
+        if len(judging) < MIN_REFERENCES:
+            raise ExportError(
+                f"--references {how.references}: has captions of {len(judging)} of the compared pictures that "
+                f"calibrate nothing; {MIN_REFERENCES} are needed.",
+                "Name a folder with more of them (--images), or leave --references out.",
+            )
+        return Trial(how, calibration, how.references.stem, tuple(judging), tuple(judging.values()))
+    for evaluation in evaluations[:1]:
+        judging = _unused(zip(evaluation.files, evaluation.references, strict=True), used)
+        if len(judging) >= MIN_REFERENCES:
+            return Trial(how, calibration, evaluation.name, tuple(judging), tuple(judging.values()))
+    files = tuple(_unused(((file, ()) for file in pictures), used))
+    if len(files) < MIN_IMAGES:
+        raise ExportError(
+            f"{len(files)} of the compared pictures calibrate nothing; {MIN_IMAGES} are needed to judge.",
+            "Name other folders: --images for the comparison, --calibrate for int8.",
+        )
+    return Trial(how, calibration, "the compared pictures", files)
+
+
+def _calibration(folders: Sequence[Path]) -> tuple[Path, ...]:
+    """At most 512 pictures from all over the folders."""
+    found = [file for folder in folders for file in images.find_images(folder)]
+    if folders and len(found) < MIN_IMAGES:
+        raise ExportError(f"--calibrate: {len(found)} pictures are too few.", f"Give at least {MIN_IMAGES}.")
+    return tuple(found[:: max(1, -(-len(found) // _MOST_CALIBRATED))])
+
+
+def _unused(judging: Iterable[tuple[Path, tuple[str, ...]]], used: set[bytes]) -> dict[Path, tuple[str, ...]]:
+    """Those that calibrate nothing, under whatever name."""
+    return {file: texts for file, texts in judging if not used or _digest(file) not in used}
+
+
+def _digest(file: Path) -> bytes:
+    """A copy under another name is the same picture."""
+    try:
+        return hashlib.sha256(file.read_bytes()).digest()
+    except OSError as error:
+        raise ExportError(f"{file}: {error.strerror or error}", "Only whole pictures can be compared.") from error
