@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from collections.abc import Iterator
@@ -25,13 +26,18 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MAX_BYTES = 25_000_000
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+def build(kind: str, folder: Path) -> Path:
+    """Build the ``wheel`` or ``sdist`` of this working tree."""
+    command = [sys.executable, "-m", "build", f"--{kind}", "--no-isolation", "--outdir", str(folder), str(ROOT)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    (path,) = folder.glob("*.whl")
+    (path,) = folder.iterdir()
+    return path
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
+    path = build("wheel", tmp_path_factory.mktemp("wheel"))
     assert path.stat().st_size < MAX_BYTES
     with zipfile.ZipFile(path) as opened:
         yield opened
@@ -92,6 +98,16 @@ def test_wheel_describes_itself_without_the_repository(wheel: zipfile.ZipFile) -
     assert (ROOT / "examples" / "run.txt").read_text() in text
     for kept in ("# batchcap", "## Two commands", "docs/captioning.md", "non-commercial"):
         assert kept in text
+
+
+def test_source_archive_holds_the_pages_and_what_they_lead_to(tmp_path: Path) -> None:
+    with tarfile.open(build("sdist", tmp_path)) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    pages = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+    for page in [*pages, *(ROOT / "docs").glob("*.md")]:
+        targets = re.findall(r"\]\(((?!https?://)[^)#]+)", page.read_text("utf-8"))
+        for file in (page, *(page.parent / target for target in targets)):
+            assert file.resolve().relative_to(ROOT).as_posix() in names
 
 
 def requirements() -> list[Requirement]:
