@@ -258,6 +258,8 @@ def _stored(
     if scale is None:
         return [helper.make_node("Cast", [f"{name}.{storage}"], [name], f"{name}.cast", to=TensorProto.FLOAT)]
     initializers.append(numpy_helper.from_array(scale, f"{name}.scale"))
+    # Not DequantizeLinear: onnxruntime computes it anew in every run, or joins it with a product whose other factor it
+    # rounds to 8 bits too: 1.5 times as slow, other captions (benchmarks/results/stored-int8-flickr8k-small.json).
     return [
         helper.make_node("Cast", [f"{name}.{storage}"], [f"{name}.wide"], f"{name}.cast", to=TensorProto.FLOAT),
         helper.make_node("Mul", [f"{name}.wide", f"{name}.scale"], [name], f"{name}.mul"),

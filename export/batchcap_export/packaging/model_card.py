@@ -15,7 +15,7 @@ An image captioner as a batchcap bundle (format {format_version}, opset {opset})
 
 | | |
 |---|---|
-| architecture | {architecture}, {weights:,} weights, stored as {store} |
+| architecture | {architecture}, {weights:,} weights, {stored} |
 | input | {pixels}, {width}x{height}, `{method}`, `{fit}` |
 | vocabulary | {vocabulary_size:,} tokens |
 | attention | {grid} |
@@ -50,6 +50,12 @@ An image captioner as a batchcap bundle (format {format_version}, opset {opset})
 {tools}
 """
 
+_STORED: dict[str, str] = {
+    "float32": "stored as float32",
+    "float16": "the big ones stored as float16 (Cast makes them float32)",
+    "int8": "the big ones stored as int8 with one scale an output channel or word (Cast and Mul make them float32)",
+}
+
 
 def model_card(manifest: Manifest, weights: int, parity: Parity, options: dict[str, Any]) -> str:
     """The card as Markdown, from the manifest and what was measured at export."""
@@ -61,7 +67,7 @@ def model_card(manifest: Manifest, weights: int, parity: Parity, options: dict[s
         opset=manifest.opset,
         architecture=provenance.architecture,
         weights=weights,
-        store=options["store"],
+        stored=_STORED[options["store"]],
         pixels=how.pixels,
         width=how.width,
         height=how.height,
