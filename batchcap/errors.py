@@ -69,6 +69,12 @@ class DeviceError(BatchcapError, RuntimeError):
     title = "Device not available"
 
 
+class EngineError(BatchcapError, ImportError):
+    """onnxruntime cannot be loaded: it is not installed, or two builds of it were installed over each other."""
+
+    title = "onnxruntime cannot be used"
+
+
 class OutputError(BatchcapError, OSError):
     """The output cannot be created, read or written."""
 

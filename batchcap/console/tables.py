@@ -119,6 +119,9 @@ def show_diagnosis(diagnosis: Diagnosis) -> None:
     console.print(_facts("Devices, each tried with one image", rows))
     console.print()
     print_line(console, diagnosis.gpu)
+    if diagnosis.clash:
+        console.print()
+        print_line(console, diagnosis.clash)
 
 
 def show_check(check: Check) -> None:

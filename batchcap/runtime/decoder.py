@@ -6,7 +6,6 @@ import copy
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from batchcap.decoding.pruning import PruningPolicy, prune_at_once, prune_by_halves
@@ -14,6 +13,7 @@ from batchcap.decoding.step_check import step_problem
 from batchcap.decoding.types import Ids, StepOutput, Stepper
 from batchcap.errors import BundleError
 from batchcap.runtime.encoder import Features
+from batchcap.runtime.engine import ort
 from batchcap.runtime.onnx_session import OnnxGraph
 
 

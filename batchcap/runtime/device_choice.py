@@ -9,10 +9,9 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-import onnxruntime as ort
-
 from batchcap.errors import BundleError, DeviceError, OptionError
 from batchcap.runtime.device import Device
+from batchcap.runtime.engine import ONE_BUILD, engine, ort
 from batchcap.runtime.onnx_session import CUDA, GPU_FIX, NO_CUDA, open_session
 from batchcap.system.cores import usable_cores
 
@@ -95,7 +94,7 @@ def _cuda(index: int, names: Sequence[str]) -> Device:
         listed = ", ".join(f"cuda:{i} ({name})" for i, name in enumerate(names))
         raise DeviceError(f"--device cuda:{index}: there is no such GPU.", f"There are: {listed}.")
     if CUDA not in ort.get_available_providers():
-        raise DeviceError("The installed onnxruntime cannot use a GPU.", GPU_FIX)
+        raise _built_without_cuda()
     if not _loads_cuda():
         raise DeviceError(NO_CUDA, GPU_FIX)
     device = Device("cuda", index, names[index])
@@ -105,6 +104,14 @@ def _cuda(index: int, names: Sequence[str]) -> Device:
         what = f"{device.name} ({device.description}) does not work: {error.message}"
         raise DeviceError(what, "See what nvidia-smi says, or use --device cpu.") from error
     return device
+
+
+def _built_without_cuda() -> DeviceError:
+    here = engine()
+    what = f"The installed {here.distribution} {here.version} cannot use a GPU."
+    if here.clash:
+        return DeviceError(f"{what} {here.clash}", ONE_BUILD)
+    return DeviceError(what, 'Take the other build: pip uninstall -y onnxruntime, then pip install "batchcap[cuda]".')
 
 
 def _driver_names() -> list[str]:

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import onnxruntime as ort
-from onnxruntime.capi import onnxruntime_pybind11_state
 
 from batchcap.errors import BatchcapError, BundleError, DeviceError
 from batchcap.runtime.device import Device
+from batchcap.runtime.engine import onnxruntime_pybind11_state, ort
 from batchcap.system import process
 from batchcap.system.cores import usable_cores
 

@@ -11,6 +11,7 @@ import numpy as np
 from batchcap.errors import BatchcapError, DeviceError
 from batchcap.runtime.captioner import Captioner
 from batchcap.runtime.device_choice import choose_device, gpus
+from batchcap.runtime.engine import ONE_BUILD, engine
 from batchcap.tools.machine import versions
 
 
@@ -31,6 +32,8 @@ class Diagnosis:
     devices: tuple[DeviceCheck, ...]
     gpu: str
     """Whether a GPU can be used; if not, what is missing and what to do."""
+    clash: str = ""
+    """Builds of onnxruntime that are installed over each other, and what to do; empty where there is one."""
 
 
 def examine(model: str | Path) -> Diagnosis:
@@ -42,7 +45,8 @@ def examine(model: str | Path) -> Diagnosis:
         for name, found in gpus()
     ]
     cpu = choose_device("cpu")
-    return Diagnosis(versions(), (*checks, _try(cpu.name, cpu.description, model)), _gpu())
+    clash = f"{found} {ONE_BUILD}" if (found := engine().clash) else ""
+    return Diagnosis(versions(), (*checks, _try(cpu.name, cpu.description, model)), _gpu(), clash)
 
 
 def _try(device: str, description: str, model: str | Path) -> DeviceCheck:

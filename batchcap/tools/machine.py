@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from batchcap import __version__
+from batchcap.runtime.engine import engine
 from batchcap.system.cores import usable_cores
 
 _PARTS: Final = (
@@ -22,7 +23,7 @@ _PARTS: Final = (
 
 
 def versions() -> tuple[tuple[str, str], ...]:
-    """Name and version of batchcap, Python, the machine and every part that matters."""
+    """Name and version of batchcap, Python, the machine, every part that matters, and the build of onnxruntime."""
     rows = [
         ("batchcap", __version__),
         ("python", platform.python_version()),
@@ -33,6 +34,7 @@ def versions() -> tuple[tuple[str, str], ...]:
             rows.append((part, metadata.version(part)))
         except metadata.PackageNotFoundError:
             rows.append((part, "not installed"))
+    rows.append(("engine", engine().description))
     return tuple(rows)
 
 
