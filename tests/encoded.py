@@ -11,6 +11,7 @@ from PIL import Image
 
 from batchcap.errors import ImageError
 from batchcap.images.decode import decode_image
+from batchcap.images.opening import PARSE_ERRORS, open_image, size_of
 
 
 def scene(height: int = 200, width: int = 260) -> Image.Image:
@@ -33,6 +34,15 @@ def encode(image: Image.Image, format: str, **options: object) -> bytes:
     stream = io.BytesIO()
     image.save(stream, format, **options)
     return stream.getvalue()
+
+
+def stored_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height by the header alone; None where it does not say."""
+    try:
+        with open_image(data) as image:
+            return size_of(data, image)
+    except PARSE_ERRORS:
+        return None
 
 
 def kind_of(data: bytes) -> str:

@@ -194,20 +194,6 @@ def _check_memory(width: int, height: int, form: str, needed: int) -> None:
         raise ImageError("decode", "too-large", what)
 
 
-def peek_size(data: bytes | memoryview) -> tuple[int, int] | None:
-    """Width and height as stored, from the header alone; None where that does not say."""
-    try:
-        height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=False)
-        return width, height
-    except (ValueError, KeyError):
-        pass
-    try:
-        with open_image(data) as image:
-            return size_of(data, image)
-    except PARSE_ERRORS:
-        return None
-
-
 def peek_cost(data: bytes | memoryview) -> int:
     """Bytes that `decode_image` takes at its peak; 0 where it will refuse the image without decoding."""
     try:  # most images by far are small JPEGs: no need to look closer

@@ -135,10 +135,6 @@ def _ready_batches(captioner: Captioner, refs: list[ImageRef], options: BenchOpt
     return ready
 
 
-def _rate(images: int, started: float) -> float:
-    return images / (time.perf_counter() - started)
-
-
 def _end_to_end(options: BenchOptions, folder: Path, temporary: Path) -> Figures:
     """Images/s of `pipeline.run` into a new file: all of it, and without the start up to the first written batch."""
     output = temporary / "captions.jsonl"

@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from encoded import FORMATS, encode, kind_of, scene
+from encoded import FORMATS, encode, kind_of, scene, stored_size
 from PIL import Image, ImageFile
 
 from batchcap.images.decode import decode_image
-from batchcap.images.opening import peek_cost, peek_size
+from batchcap.images.opening import peek_cost
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:::PIL\.")
 
@@ -50,7 +50,7 @@ def test_a_png_with_broken_metadata(name: str, behind: bool, mode: str) -> None:
     at = data.index(b"IEND") - 4 if behind else data.index(b"IHDR") + 21
     broken = data[:at] + CHUNKS[name] + data[at:]
     np.testing.assert_array_equal(decode_image(broken), decode_image(data))
-    assert peek_size(broken) == (80, 60)
+    assert stored_size(broken) == (80, 60)
     assert peek_cost(broken) == pytest.approx(peek_cost(data), abs=len(broken) + 1)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simplejpeg
-from encoded import encode, noise, smooth
+from encoded import encode, noise, smooth, stored_size
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 
 from batchcap.errors import ImageError
 from batchcap.images.decode import decode_image
-from batchcap.images.opening import peek_size
+from batchcap.images.opening import peek_cost
 
 ORIENTATION = 0x0112
 # The command line silences Pillow's warnings for its process.
@@ -234,7 +234,7 @@ def test_no_picture(data: bytes, kind: str) -> None:
         decode_image(data)
     assert (caught.value.stage, caught.value.kind) == ("decode", kind)
     assert caught.value.message
-    assert peek_size(data) is None
+    assert stored_size(data) is None
 
 
 def test_a_damaged_tiff_is_named_in_words_and_nothing_is_printed() -> None:
@@ -299,7 +299,8 @@ def test_damaged_files_give_a_picture_or_an_image_error(samples: list[bytes], da
     for _ in range(data.draw(st.integers(0, 6))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     cut = bytes(damaged[: data.draw(st.integers(0, len(damaged)))])
-    peek_size(cut)
+    stored_size(cut)
+    peek_cost(cut)
     with suppress(ImageError):
         image = decode_image(cut)
         assert image.dtype == np.uint8
@@ -307,8 +308,8 @@ def test_damaged_files_give_a_picture_or_an_image_error(samples: list[bytes], da
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
-def test_peek_size_is_the_stored_size(format: str) -> None:
-    assert peek_size(encode(smooth(20, 30), format)) == (30, 20)
+def test_the_size_is_known_before_decoding(format: str) -> None:
+    assert stored_size(encode(smooth(20, 30), format)) == (30, 20)
 
 
 def test_nothing_reaches_standard_error(tmp_path: Path) -> None:

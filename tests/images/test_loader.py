@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from encoded import stored_size
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -20,7 +21,6 @@ from PIL import Image
 from batchcap.images import discovery, files, loader
 from batchcap.images.decode import decode_image
 from batchcap.images.loader import Batch, Loaded, load
-from batchcap.images.opening import peek_size
 from batchcap.images.preprocess import Preprocess, apply
 from batchcap.images.resize import PixelType
 from batchcap.records import Failure, ImageRef
@@ -271,13 +271,13 @@ def huge(side: int) -> bytes:
 
 def test_huge_pictures_are_decoded_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     side = 9000  # 650 MB by the estimate: over the budget of two threads
-    assert peek_size(huge(side)) == (side, side)
+    assert stored_size(huge(side)) == (side, side)
     refs = planted(tmp_path, [huge(side) if n % 3 else picture(n) for n in range(24)])
     alone = threading.Lock()
     decode = decode_image
 
     def watched(data: bytes, dct: str) -> np.ndarray:
-        if peek_size(data) != (side, side):
+        if stored_size(data) != (side, side):
             return decode(data, dct)
         assert alone.acquire(blocking=False), "two huge pictures at once"
         try:
@@ -295,7 +295,7 @@ def test_closing_while_threads_wait_for_memory(tmp_path: Path, monkeypatch: pyte
     decode, close = decode_image, loader._Budget.close
 
     def held_up(data: bytes, dct: str) -> np.ndarray:
-        if len(data) and peek_size(data) == (9000, 9000):
+        if len(data) and stored_size(data) == (9000, 9000):
             decoding.set()
             assert closing.wait(30)
         return decode(picture(0), dct)
