@@ -82,3 +82,34 @@ def python(code: str, *arguments: str | Path) -> subprocess.Popen[str]:
 def names(folder: Path) -> list[str]:
     """What lies in a folder, sorted."""
     return sorted(path.name for path in folder.iterdir())
+
+
+# What another program may do to an output.
+
+
+def shorten(out: Path) -> None:
+    out.write_bytes(out.read_bytes()[:30])
+
+
+def lengthen(out: Path) -> None:
+    with out.open("ab") as file:
+        file.write(b"# a note\n")
+
+
+def replace(out: Path) -> None:
+    out.with_name("copy").write_bytes(out.read_bytes())
+    out.with_name("copy").rename(out)
+
+
+def rename(out: Path) -> None:
+    out.rename(out.with_name("rotated"))
+
+
+KILLED = """
+    out, format = t.Path(sys.argv[1]), sys.argv[2]
+    with t.Journal.open(out, format, t.FIRST) as journal:
+        for batch in range(10**9):
+            named = [f"{batch}-{number} é" for number in range(7)]
+            journal.append([t.captioned(t.ref(name), "two\\nlines") for name in named])
+            print(batch, flush=True)
+    """
