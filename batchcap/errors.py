@@ -133,7 +133,7 @@ class ExportError(BatchcapError, ValueError):
 
 
 class DataError(ExportError):
-    """Images, captions or splits that a model shall learn from, or be compared on, are missing or do not fit."""
+    """Images, captions or splits to train a model on, or to compare it on, are missing or do not fit."""
 
     title = "Images or captions cannot be used"
 

@@ -50,7 +50,7 @@ class Failure(msgspec.Struct, frozen=True):
 
     @property
     def of_folder(self) -> bool:
-        """No image failed, but a whole folder: how many images are in it nobody knows."""
+        """No image failed, but a whole folder: how many images it holds is not known."""
         return self.stage == "read" and self.message.startswith(_NOT_LISTED)
 
 

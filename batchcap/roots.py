@@ -28,7 +28,7 @@ class Root:
         return root_text(self.folder)
 
     def names_alike(self, other: str) -> bool:
-        """Whether all inputs have the same paths under another root: absolute ones, since they are far from both."""
+        """Whether all inputs have the same paths under another root: absolute ones, as they lie in neither."""
         roots = _spellings(self.folder) | _spellings(root_folder(other))
         files = set().union(*map(_spellings, self.inputs))
         return not any(is_within(file, root) or is_within(root, file) for file in files for root in roots)

@@ -2,7 +2,7 @@
 
 A bundle may come from anyone. Every byte that is used is listed with its sum in ``bundle.json``; nothing outside the
 folder is opened by a name that stands in a file. A listed file may be a link, as package managers and caches lay them:
-what it leads to must be a plain file with the listed sum, so it can smuggle nothing in. `write_manifest` takes none.
+it must lead to a plain file with the listed sum. `write_manifest` takes no links.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _AGAIN: Final = "Copy the bundle again, or export the model again."
 
 
 class LoopError(BundleError):
-    """A graph is not straight: it holds what could run for ever."""
+    """A graph holds an operator that could run for ever."""
 
 
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -124,7 +124,7 @@ def verify_references(path: Path, names: Collection[str]) -> None:
     loops = sorted(found.nodes & LOOPS)
     if loops:
         raise LoopError(
-            f"{path} holds {', '.join(loops)}: a graph must be straight, since a loop can run for ever.",
+            f"{path} holds {', '.join(loops)}: a graph of a bundle has no loops, since one can run for ever.",
             "Export the model again: a recurrent layer is called by its cell, one step at a time.",
         )
 

@@ -31,7 +31,7 @@ class Graph(Protocol):
 
 
 _FREE: Final = -1
-# 1 GiB of float32 an image: a tensor that is declared larger asks for memory, not for captions.
+# 1 GiB of float32 an image: no captioner needs a larger tensor, and it would only take memory.
 _MAX_NUMBERS: Final = 2**28
 
 

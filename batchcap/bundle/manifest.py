@@ -26,7 +26,7 @@ CARD_FILE: Final = "MODEL_CARD.md"
 BUNDLE_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._+-]*"
 """What a bundle may be called, as a regular expression: it becomes part of file names and of every record."""
 _VARIANT_FILE: Final = re.compile(r"(?:encoder|decoder|select)\.(.+)\.onnx")
-# Far above any captioner; what is larger asks for memory, not for captions.
+# Far above any captioner: larger numbers would only take memory.
 _MAX_WORDS: Final = 1_000_000
 _MAX_SIDE: Final = 8192
 

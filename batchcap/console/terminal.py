@@ -35,7 +35,7 @@ class _Piped(Console):
 
 
 def err() -> Console:
-    """A console on today's standard error: tests and callers may have replaced it."""
+    """A console on the present standard error: tests and callers may have replaced it."""
     return Console(stderr=True, highlight=False)
 
 
@@ -58,7 +58,7 @@ def plain(text: str, style: str = "") -> Text:
 
 
 def show_error(error: BatchcapError, verbosity: int = 0) -> None:
-    """One panel, or plain lines where nobody watches: what is wrong, where, and the fix."""
+    """One panel, or plain lines where standard error is no terminal: what is wrong, where, and the fix."""
     console = err()
     if verbosity > 1:
         _show_traceback(error)
@@ -81,7 +81,7 @@ def show_error(error: BatchcapError, verbosity: int = 0) -> None:
 
 
 def show_bug(error: Exception, verbosity: int = 0) -> None:
-    """An error nobody foresaw."""
+    """An error that batchcap did not expect."""
     if verbosity > 1:
         _show_traceback(error)
         return

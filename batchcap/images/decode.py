@@ -14,7 +14,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from batchcap.errors import ImageError
 from batchcap.images import kinds
 from batchcap.images.formats import damage, metadata, tiff
-from batchcap.images.formats.jpeg import TRUNCATED, NotReadableError, decode_anyhow, decode_strictly
+from batchcap.images.formats.jpeg import TRUNCATED, NotReadableError, decode_leniently, decode_strictly
 from batchcap.images.opening import PARSE_ERRORS, check_size, load_strictly, open_image
 
 JpegDct: TypeAlias = Literal["accurate", "fast"]
@@ -99,7 +99,7 @@ def _decode(
     except Image.DecompressionBombError as error:
         raise ImageError("decode", "too-large", str(error)) from None
     except PARSE_ERRORS as error:
-        for copy in metadata.without(data):
+        for copy in metadata.without_metadata(data):
             with suppress(*PARSE_ERRORS):
                 return _decode_file(copy, jpeg_dct, salvage=salvage)
         if salvage:
@@ -148,11 +148,11 @@ def _unidentified(data: bytes | memoryview, *, salvage: bool) -> ImageError:
 
 
 def _decode_jpeg(data: bytes | memoryview, image: Image.Image, *, fast: bool, salvage: bool) -> NDArray[np.uint8]:
-    """libjpeg-turbo without Pillow's detour; what it cannot read goes to Pillow, which reads it or says why not."""
+    """By libjpeg-turbo, which is faster than Pillow; what it cannot read is left to Pillow."""
     colours = "CMYK" if image.mode == "CMYK" else "RGB"
     try:
         if salvage:
-            decoded = decode_anyhow(data, colours, fast=fast)
+            decoded = decode_leniently(data, colours, fast=fast)
         else:
             decoded, _ = decode_strictly(data, colours, fast=fast)
     except NotReadableError:
@@ -181,7 +181,7 @@ def _decode_plainly(data: bytes | memoryview, image: Image.Image, *, salvage: bo
     except PARSE_ERRORS:
         if not salvage or not _is_begun(image):
             raise
-        image.tile = []  # type: ignore[attr-defined]  # the rows so far stay, and nobody asks for more
+        image.tile = []  # type: ignore[attr-defined]  # keep the rows that are decoded, and decode no more
     if image.mode == "F":
         raise kinds.unsupported(data, tiff.name_pixels(data) or "an image of floating-point numbers")
     if image.mode == "LAB":
@@ -215,7 +215,7 @@ def orientation(image: Image.Image) -> int:
         value = image.getexif().get(_EXIF_ORIENTATION, 1)
     except PARSE_ERRORS:
         exif = image.info.get("exif")
-        return metadata.turn_of(exif) if isinstance(exif, bytes) else 1
+        return metadata.orientation_of(exif) if isinstance(exif, bytes) else 1
     return value if isinstance(value, int) else 1
 
 

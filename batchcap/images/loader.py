@@ -31,7 +31,7 @@ from batchcap.system.cores import usable_cores
 # What the threads may hold of decoded images, and of files, a thread. An image over the whole budget goes alone.
 _DECODED_BYTES_A_WORKER: Final = 256 * 2**20
 _FILE_BYTES_A_WORKER: Final = 64 * 2**20
-# From here on the C library is asked to let go of what an image took, before others may take as much.
+# From here on the C library is asked to return the memory of an image before others may take as much.
 _LARGE: Final = 64 * 2**20
 # Batches that are being filled while the consumer works on one: one may finish while the next is not yet asked for.
 _BATCHES_AHEAD: Final = 2
@@ -96,7 +96,7 @@ class _Draft:
 
 
 class _ClosedError(Exception):
-    """The consumer went away while a thread waited for memory. Nobody sees it."""
+    """The consumer closed the loader while a thread waited for memory. Its result is not read."""
 
 
 class _Budget:

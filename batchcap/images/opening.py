@@ -78,7 +78,7 @@ _CMYK: Final = 14
 _COSTS: Final = {"PNG": 8, "BMP": 8, "GIF": 8, "PPM": 8, "TIFF": 14, "AVIF": 16, "WEBP": 20, "JPEG2000": 26, "ICO": 26}
 # Pillow's pointers to rows, and the tables of the resize: bytes a row or column.
 _ROW: Final = 32
-# Pixels up to which a JPEG is taken for a progressive one, so that nobody has to look.
+# Pixels up to which a JPEG is charged as a progressive one without a look into it.
 _SMALL: Final = 4_000_000
 
 PARSE_ERRORS: Final = (
@@ -96,7 +96,7 @@ PARSE_ERRORS: Final = (
     zlib.error,
     Warning,  # where the host makes errors of them
 )
-"""What Pillow's parsers raise when they stumble over bytes that are no image."""
+"""What Pillow's parsers raise for bytes that are no image."""
 
 
 def open_image(data: bytes | memoryview) -> ImageFile.ImageFile:
@@ -112,7 +112,7 @@ def open_image(data: bytes | memoryview) -> ImageFile.ImageFile:
     try:
         return _open(data)
     except PARSE_ERRORS:
-        for copy in metadata.without(data):
+        for copy in metadata.without_metadata(data):
             with suppress(*PARSE_ERRORS):
                 return _open(copy)
         raise

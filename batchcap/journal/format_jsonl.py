@@ -71,7 +71,7 @@ class Jsonl:
         if not text:
             return not first
         if first and not text.startswith(self.start) and text != line:
-            return False  # a few bytes and a line end: nobody's torn write, but perhaps somebody's file
+            return False  # a few bytes and a line end: no write of ours, but perhaps a file of the user
         if not text.startswith(self.start[: len(text)]) or self.start in text[1:]:  # the second: a record joined on
             return False
         try:

@@ -25,7 +25,7 @@ from batchcap.system.output_files import own_file
 LARGE: Final = 256 * 2**20
 """Bytes of memory from which on an image is noted before it is decoded."""
 _MOST_TRIES: Final = 2
-_PATIENCE: Final = 0.2
+_LOCK_SECONDS: Final = 0.2
 
 
 class _Note(msgspec.Struct, frozen=True):
@@ -109,7 +109,7 @@ class LargeImages:
 
     def _forget_all(self) -> None:
         """The user ends the process: no image killed it. The lock may be held for ever by then."""
-        is_locked = self._lock.acquire(timeout=_PATIENCE)
+        is_locked = self._lock.acquire(timeout=_LOCK_SECONDS)
         for note in tuple(self._under_way.values()):
             self._write(msgspec.structs.replace(note, ended=True))
             self._fatal.pop((note.key, note.member), None)

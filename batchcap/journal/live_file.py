@@ -105,7 +105,7 @@ class LiveFile:
             lacks_end: the last of them has no line end.
 
         Returns:
-            How many bytes were cut, and the beginning of what they said.
+            How many bytes were cut, and their beginning as text.
         """
         self._committed = whole
         cut, said = os.fstat(self._file.fileno()).st_size - whole, ""

@@ -219,7 +219,7 @@ class ResumeIndex:
         """Whether writing an error would say nothing of the image.
 
         The journal's record of it is the very same error; or it is a caption of this very file, which just cannot be
-        read now: a disk that was away for a night takes no caption out of force.
+        read now: a caption stays valid while its disk is not mounted.
         """
         if record.error is None:
             return False

@@ -45,7 +45,7 @@ class StreamJournal:
         """Write whole lines.
 
         Raises:
-            BrokenPipeError: nobody reads any more.
+            BrokenPipeError: the reader has closed the pipe.
             OutputError: the stream cannot be written for any other reason.
         """
         if not records:

@@ -44,7 +44,7 @@ class Start:
     model: str
     """The bundle's label, with its precision."""
     terms: str
-    """Under which terms the model may be used; empty where nobody said."""
+    """Under which terms the model may be used; empty where the bundle does not say."""
     device: str
     """The device in words."""
     fresh: bool
@@ -103,7 +103,7 @@ class Summary:
     cut: int = 0
     """Bytes of a torn last line that were cut from the output."""
     cut_text: str = ""
-    """What they said, as far as it is not too long."""
+    """Their beginning, as text."""
     live: Path | None = None
     """The file that was written, links resolved: with ``overwrite`` the new one. None before it was opened."""
     unfinished: Path | None = None

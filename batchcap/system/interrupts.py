@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, Final, Self
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-# Signals that come closer are one: `timeout` and process managers signal the process and then its group.
+# Signals within so many seconds are one: `timeout` and process managers signal the process and then its group.
 _ONE_SECONDS: Final = 0.5
 _SHOW_CURSOR: Final = b"\x1b[?25h\n"
 
@@ -69,7 +69,7 @@ class InterruptGuard:
         if _watch.started:
             # Never back to the system's own handlers: Python complains of a signal that comes in between.
             for other in self._previous:
-                signal.signal(other, _leave_it)
+                signal.signal(other, _do_nothing)
             self._previous = {}
         else:
             self._restore()
@@ -94,31 +94,31 @@ _watch: Final = _Watch()
 
 
 # What is still to be done before a second signal ends the process.
-_last_acts: Final[dict[object, Callable[[], None]]] = {}
-_LAST_ACTS_SECONDS: Final = 1.0
+_final_actions: Final[dict[object, Callable[[], None]]] = {}
+_FINAL_SECONDS: Final = 1.0
 
 
 @contextmanager
 def before_forced_end(act: Callable[[], None]) -> Iterator[None]:
     """Within, a second signal has this done before it ends the process: by another thread, and not waited for long."""
     token = object()
-    _last_acts[token] = act
+    _final_actions[token] = act
     try:
         yield
     finally:
-        del _last_acts[token]
+        del _final_actions[token]
 
 
-def _act_a_last_time() -> None:
+def _run_final_actions() -> None:
     def act() -> None:
-        for each in tuple(_last_acts.values()):
+        for each in tuple(_final_actions.values()):
             each()
 
-    if _last_acts:
+    if _final_actions:
         with suppress(RuntimeError):  # Python starts no thread any more
             thread = threading.Thread(target=act, name="batchcap-last-acts", daemon=True)
             thread.start()
-            thread.join(_LAST_ACTS_SECONDS)
+            thread.join(_FINAL_SECONDS)
 
 
 def end_on_second_signal() -> None:
@@ -134,7 +134,7 @@ def end_on_second_signal() -> None:
     signal.set_wakeup_fd(into, warn_on_full_buffer=False)
     threading.Thread(target=_end_on_second, args=(out,), name="batchcap-signals", daemon=True).start()
     _watch.started = True
-    atexit.register(_fade)
+    atexit.register(_ignore_at_exit)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _first_ctrl_c)
 
@@ -149,7 +149,7 @@ def _end_on_second(out: int) -> None:
             if first is None:
                 first = now
             elif now - first >= _ONE_SECONDS:
-                _act_a_last_time()
+                _run_final_actions()
                 with suppress(OSError, ValueError):
                     if sys.stderr is not None and sys.stderr.isatty():  # a bar that is left behind has hidden it
                         os.write(sys.stderr.fileno(), _SHOW_CURSOR)
@@ -158,17 +158,17 @@ def _end_on_second(out: int) -> None:
 
 def _first_ctrl_c(number: int, frame: FrameType | None) -> None:
     """Python's usual handler, once: a second KeyboardInterrupt would break into the handling of the first."""
-    signal.signal(signal.SIGINT, _leave_it)
+    signal.signal(signal.SIGINT, _do_nothing)
     signal.default_int_handler(number, frame)
 
 
-def _leave_it(_number: int, _frame: FrameType | None) -> None:
+def _do_nothing(_number: int, _frame: FrameType | None) -> None:
     """The process is ending; if it hangs, the thread ends it at the next signal."""
 
 
-def _fade() -> None:
+def _ignore_at_exit() -> None:
     """Registered first, run last, when no thread is left to wait for: Python takes its handlers away from here on."""
     for number in _SIGNALS:
-        if signal.getsignal(number) is _leave_it:
+        if signal.getsignal(number) is _do_nothing:
             sys.unraisablehook = lambda _: None  # it complains of a signal that comes in between
             signal.signal(number, signal.SIG_IGN)

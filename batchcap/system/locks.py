@@ -1,7 +1,6 @@
 """A lock on a file itself, held as long as the file is open: the system frees it however the process ends.
 
-A lock file beside the output would look like litter after a kill, and whoever removes one that is in use lets a second
-run in.
+A lock file beside the output would stay after a kill, and removing one that is in use would let a second run in.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a program may do to its process, and a library to that of its host may not: streams, and noise of libraries."""
+"""What the command line changes in its process, and a library must not: standard streams, messages of libraries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final, TextIO, cast
 
 
 class _Process:
-    """Whose this process is."""
+    """Whether the command line began this process."""
 
     ours = False
 
@@ -23,7 +23,7 @@ def is_ours() -> bool:
 
 
 def take_over() -> None:
-    """Begin a program: `secure` its streams, and have no library but ours speak on standard error.
+    """Begin a program: `secure` its streams, and keep other libraries from writing to standard error.
 
     Pillow warns about broken metadata and large images. What matters of that becomes an `ImageError`. libtiff and
     onnxruntime print what they raise as well: `images.opening` and `runtime.onnx_session` silence them as they load.
@@ -36,8 +36,8 @@ def take_over() -> None:
 def secure() -> None:
     """Make standard error a stream that takes everything, and let no file get the number of a closed stream.
 
-    What is said there is for whoever looks; that nobody can is no reason to fail. A file that is opened while a stream
-    is closed gets the stream's number, and libraries in C that complain on "standard error" would write into it.
+    A run must not fail because nobody can read its messages. A file that is opened while a stream is closed gets the
+    stream's number, and libraries in C that write to "standard error" would write into it.
     """
     for number in (0, 1, 2):
         try:

@@ -30,7 +30,7 @@ from batchcap.tools.generated_images import HEIGHT, WIDTH, make_images
 from batchcap.tools.machine import machine
 from batchcap.tools.step_clock import StepClock
 
-# Batches that the parts with ready input go round.
+# Batches of ready pixels that the model is measured with, again and again.
 _READY_BATCHES: Final = 4
 
 IMAGES: Final = "images/s"

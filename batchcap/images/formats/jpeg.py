@@ -1,10 +1,10 @@
-"""JPEG by libjpeg-turbo, and which of its complaints mean that pixels are wrong.
+"""JPEG by libjpeg-turbo, and which of its warnings mean that pixels are wrong.
 
-The decoder says its last complaint only. So a harmless one (a missing end marker, padding) is mended in a copy, and the
+The decoder says its last warning only. So a harmless one (a missing end marker, padding) is repaired in a copy, and the
 copy is decoded again: what is left over then is damage. Harmless: bytes between the segments of the header, a few
 zeros of padding behind the pixels, a missing end marker behind complete pixels, anything behind the end marker.
 
-JPEG has no checksum. A hole of zeros can decode without a complaint, so runs of zeros are looked for as well.
+JPEG has no checksum. A hole of zeros can decode without a warning, so runs of zeros are looked for as well.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PROGRESSIVE: Final = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
 _MARKER: Final = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 _EXTRANEOUS: Final = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
 _CUT_SHORT: Final = "Premature end of JPEG file"
-# Complaints about the header. As it is the last one that is told, all behind it was in order.
+# Warnings about the header. As it is the last one that is told, all behind it was in order.
 _HARMLESS: Final = ("Unknown Adobe color transform", "Warning: unknown JFIF revision", "Invalid SOS parameters")
 _MOST_MENDS: Final = 8
 
@@ -43,7 +43,7 @@ class NotReadableError(Exception):
 
 
 def decode_strictly(data: Bytes, colours: str, *, fast: bool) -> tuple[NDArray[np.uint8], Bytes]:
-    """The pixels of a JPEG of which nothing is missing, and the bytes they came from: mended where that was needed.
+    """The pixels of a JPEG of which nothing is missing, and the bytes they came from: repaired where that was needed.
 
     Args:
         data: the file.
@@ -54,31 +54,31 @@ def decode_strictly(data: Bytes, colours: str, *, fast: bool) -> tuple[NDArray[n
         ImageError: stage ``decode``, kind ``truncated`` or ``damaged``.
         NotReadableError: the decoder cannot read it at all.
     """
-    whole, mended_end = data, False
+    whole, repaired_end = data, False
     for _ in range(_MOST_MENDS):
         try:
             decoded = simplejpeg.decode_jpeg(whole, colours, fastdct=fast, strict=True)
         except KeyError as error:  # a subsampling without a name
             raise NotReadableError from error
         except ValueError as error:
-            complaint = str(error)
+            warning = str(error)
         else:
-            _check_whole(bytes(whole), mended_end)
+            _check_whole(bytes(whole), repaired_end)
             return decoded, whole
-        if _is_harmless(bytes(whole), complaint):
-            return decode_anyhow(whole, colours, fast=fast), whole
-        mended = _mended(bytes(whole), complaint)
-        if mended is None:
-            if mended_end:
+        if _is_harmless(bytes(whole), warning):
+            return decode_leniently(whole, colours, fast=fast), whole
+        repaired = _repaired(bytes(whole), warning)
+        if repaired is None:
+            if repaired_end:
                 raise ImageError("decode", "truncated", TRUNCATED)
-            decode_anyhow(whole, colours, fast=fast)  # an error of its own, where it is more than a complaint
-            raise ImageError("decode", "damaged", _in_words(complaint))
-        mended_end |= complaint == _CUT_SHORT
-        whole = mended
-    raise ImageError("decode", "damaged", _in_words(complaint))
+            decode_leniently(whole, colours, fast=fast)  # an error of its own, where it is more than a warning
+            raise ImageError("decode", "damaged", _in_words(warning))
+        repaired_end |= warning == _CUT_SHORT
+        whole = repaired
+    raise ImageError("decode", "damaged", _in_words(warning))
 
 
-def decode_anyhow(data: bytes | memoryview, colours: str, *, fast: bool) -> NDArray[np.uint8]:
+def decode_leniently(data: bytes | memoryview, colours: str, *, fast: bool) -> NDArray[np.uint8]:
     """What can be decoded; the rest is grey or wrong. Raises NotReadableError where that is nothing."""
     try:
         decoded: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colours, fastdct=fast, strict=False)
@@ -87,28 +87,28 @@ def decode_anyhow(data: bytes | memoryview, colours: str, *, fast: bool) -> NDAr
     return decoded
 
 
-def _in_words(complaint: str) -> str:
-    text = complaint.removeprefix("Corrupt JPEG data: ")
+def _in_words(warning: str) -> str:
+    text = warning.removeprefix("Corrupt JPEG data: ")
     return f"bytes inside are wrong ({text})"
 
 
-def _is_harmless(data: bytes, complaint: str) -> bool:
-    """Whether the last complaint is of the header: then all behind it was in order."""
-    if any(harmless in complaint for harmless in _HARMLESS):
+def _is_harmless(data: bytes, warning: str) -> bool:
+    """Whether the last warning is of the header: then all behind it was in order."""
+    if any(harmless in warning for harmless in _HARMLESS):
         return True
-    found = _EXTRANEOUS.search(complaint)
+    found = _EXTRANEOUS.search(warning)
     gap = (int(found[1]), int(found[2], 16)) if found else None
     return any(not is_coded and gap == (count, code) for _, code, count, is_coded in _markers(data))
 
 
-def _mended(data: bytes, complaint: str) -> bytes | None:
+def _repaired(data: bytes, warning: str) -> bytes | None:
     """A copy without what the decoder complains of, if that is harmless; else None."""
-    if complaint == _CUT_SHORT:
+    if warning == _CUT_SHORT:
         zeros = len(data) - len(data.rstrip(b"\0"))
         if zeros >= HOLE:
             raise ImageError("decode", "damaged", f"its last {zeros:,} bytes are zeros")
         return data + _END
-    if (found := _EXTRANEOUS.search(complaint)) is None:
+    if (found := _EXTRANEOUS.search(warning)) is None:
         return None
     count, code = int(found[1]), int(found[2], 16)
     for at, marker, _, is_coded in reversed(list(_markers(data))):
@@ -130,9 +130,9 @@ def _markers(data: bytes) -> Iterator[tuple[int, int, int, bool]]:
         is_coded = code == _SOS
 
 
-def _check_whole(data: bytes, mended_end: bool) -> None:
+def _check_whole(data: bytes, repaired_end: bool) -> None:
     """Raise ImageError for what the decoder cannot notice: a hole of zeros, scans that are missing with the end."""
-    if mended_end and not _has_all_scans(data):
+    if repaired_end and not _has_all_scans(data):
         raise ImageError("decode", "truncated", TRUNCATED)
     if _has_zero_divisor(data):
         raise ImageError("decode", "damaged", "bytes inside are wrong (a quantisation table holds a zero)")

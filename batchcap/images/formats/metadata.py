@@ -11,13 +11,13 @@ PNG_PIXELS: Final = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
 """The chunks that decide pixels."""
 
 # Where the orientation may stand.
-_PNG_TURN: Final = (b"XML:com.adobe.xmp\0", b"Raw profile type ")
+_PNG_ORIENTATION: Final = (b"XML:com.adobe.xmp\0", b"Raw profile type ")
 _MOST_TEXT: Final = 1 << 18
 _SOI: Final = b"\xff\xd8"
 _COM, _APP0, _APP1, _ADOBE, _SOS, _EOI = 0xFE, 0xE0, 0xE1, 0xEE, 0xDA, 0xD9
 _EXIF_HEAD: Final = b"Exif\0\0"
 _ORIENTATION: Final = 0x0112
-_MOST_TURNS: Final = 8
+_MOST_ORIENTATION: Final = 8
 _WIDTHS: Final = {1: 1, 3: 2, 4: 4}
 # An EXIF segment of a JPEG that holds an orientation of one byte, and nothing else.
 _EXIF: Final = "\xff\xe1\0\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0{:c}\0\0\0\0\0\0"
@@ -25,24 +25,24 @@ _EXIF: Final = "\xff\xe1\0\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\
 _COLOURS: Final = {_APP0: (b"JFIF\0", 14), _ADOBE: (b"Adobe", 12)}
 
 
-def without(data: bytes | memoryview) -> Iterator[bytes]:
+def without_metadata(data: bytes | memoryview) -> Iterator[bytes]:
     """Copies of a file with ever less metadata; none where it is no PNG or JPEG, or has no metadata.
 
     The first keeps what says how the image is turned, the second has pixels only.
     """
     view, start = memoryview(data), bytes(data[: len(PNG)])
-    for keep_turn in (True, False):
+    for keep_orientation in (True, False):
         if start == PNG:
-            copy = _png(view, keep_turn=keep_turn)
+            copy = _png(view, keep_orientation=keep_orientation)
         elif start[:2] == _SOI:
-            copy = _jpeg(view, keep_turn=keep_turn)
+            copy = _jpeg(view, keep_orientation=keep_orientation)
         else:
             return
         if len(copy) < len(data):
             yield copy
 
 
-def _png(view: memoryview, *, keep_turn: bool) -> bytes:
+def _png(view: memoryview, *, keep_orientation: bool) -> bytes:
     """The chunks of pixels as they are, broken or cut ones too; others only if their checksum is right."""
     kept, at = [view[: len(PNG)]], len(PNG)
     while at + 8 <= len(view):
@@ -50,7 +50,7 @@ def _png(view: memoryview, *, keep_turn: bool) -> bytes:
         if not name.isalpha():
             break
         end = at + 12 + size
-        if name in (*PNG_PIXELS, b"IEND") or (keep_turn and _is_turn(name, view[at + 4 : end])):
+        if name in (*PNG_PIXELS, b"IEND") or (keep_orientation and _holds_orientation(name, view[at + 4 : end])):
             kept.append(view[at:end])
         at = end
         if name == b"IEND":
@@ -58,14 +58,14 @@ def _png(view: memoryview, *, keep_turn: bool) -> bytes:
     return b"".join(kept)
 
 
-def _is_turn(name: bytes, chunk: memoryview) -> bool:
+def _holds_orientation(name: bytes, chunk: memoryview) -> bool:
     """Whether a chunk of PNG, from its name to its checksum, may say how the image is turned, and is in order."""
     if zlib.crc32(chunk[:-4]) != int.from_bytes(chunk[-4:], "big"):
         return False
-    return name == b"eXIf" or (len(chunk) < _MOST_TEXT and bytes(chunk[4:40]).startswith(_PNG_TURN))
+    return name == b"eXIf" or (len(chunk) < _MOST_TEXT and bytes(chunk[4:40]).startswith(_PNG_ORIENTATION))
 
 
-def turn_of(exif: bytes) -> int:
+def orientation_of(exif: bytes) -> int:
     """The orientation in EXIF data, cut or broken ones too; 1 where they say none. Pillow may stop at other tags."""
     body = exif.removeprefix(_EXIF_HEAD)
     order: Literal["little", "big"] = "little" if body[:2] == b"II" else "big"
@@ -84,7 +84,7 @@ def _says_colours(code: int, body: bytes) -> bool:
     return body.startswith(start) and len(body) >= least
 
 
-def _jpeg(view: memoryview, *, keep_turn: bool) -> bytes:
+def _jpeg(view: memoryview, *, keep_orientation: bool) -> bytes:
     """The segments before the pixels, less comments and what applications wrote; all from the pixels on."""
     kept, at = [view[:2]], 2
     while at + 4 <= len(view) and view[at] == 0xFF and view[at + 1] not in (_SOS, _EOI):
@@ -96,7 +96,7 @@ def _jpeg(view: memoryview, *, keep_turn: bool) -> bytes:
             break
         end = at + 2 + size
         body = bytes(view[at + 4 : end])
-        if code == _APP1 and keep_turn and 1 < (turn := turn_of(body)) <= _MOST_TURNS:
+        if code == _APP1 and keep_orientation and 1 < (turn := orientation_of(body)) <= _MOST_ORIENTATION:
             kept.append(memoryview(_EXIF.format(turn).encode("latin-1")))
         elif not (code == _COM or _APP0 <= code < _APP0 + 16) or _says_colours(code, body):
             kept.append(view[at:end])
