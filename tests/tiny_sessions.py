@@ -8,13 +8,18 @@ from batchcap.bundle.bundle import Bundle
 from batchcap.decoding.pruning import prune_by_halves
 from batchcap.runtime.decoder import Decoder
 from batchcap.runtime.device import Device
-from batchcap.runtime.device_choice import choose_device, usable_devices
+from batchcap.runtime.device_choice import choose_device, gpus
 from batchcap.runtime.onnx_session import OnnxGraph
 
 CPU = choose_device("cpu")
 GPU = Device("cuda", 1, "Card")
 LEVELS = np.array([[10, 200, 30], [250, 0, 90], [130, 130, 130]], np.uint8)
 PIXELS = np.broadcast_to(LEVELS[:, None, None, :], (3, 8, 8, 3))
+
+
+def usable_devices() -> list[Device]:
+    """Everything `choose_device` would accept, GPUs first."""
+    return [*(found for _, found in gpus() if isinstance(found, Device)), choose_device("cpu")]
 
 
 def has_gpu() -> bool:

@@ -49,11 +49,6 @@ def choose_device(name: str) -> Device:
         return _cpu(error.message)
 
 
-def usable_devices() -> list[Device]:
-    """Everything `choose_device` would accept, GPUs first."""
-    return [*(found for _, found in gpus() if isinstance(found, Device)), _cpu()]
-
-
 def gpus() -> list[tuple[str, Device | DeviceError]]:
     """Every GPU of the driver as ``cuda:N (its name)``, with the device, or why it does not work.
 

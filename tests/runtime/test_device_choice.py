@@ -6,11 +6,11 @@ import ctypes
 
 import onnx
 import pytest
-from tiny_sessions import CPU, has_gpu
+from tiny_sessions import CPU, has_gpu, usable_devices
 
 from batchcap.errors import DeviceError, OptionError
 from batchcap.runtime import device_choice
-from batchcap.runtime.device_choice import choose_device, usable_devices
+from batchcap.runtime.device_choice import choose_device
 
 
 @pytest.mark.parametrize("name", ["gpu", "", "cuda:", "cuda:x", "cuda:-1", "CPU", "cuda0"])

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from photos import write_photos
 from PIL import Image
+from tiny_sessions import usable_devices
 
 from batchcap import Captioner
 from batchcap.bundle.bundle import open_bundle
 from batchcap.errors import BundleError, DeviceError, OptionError
 from batchcap.runtime import device_choice
 from batchcap.runtime.device import Device
-from batchcap.runtime.device_choice import choose_device, usable_devices
+from batchcap.runtime.device_choice import choose_device
 from batchcap.runtime.sessions import open_sessions
 from batchcap.tools import doctor
 
