@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -20,11 +21,15 @@ from oracles import (
 )
 
 import batchcap
-from batchcap.decoding.driver import search
+from batchcap.decoding.driver import STRATEGIES, search
 from batchcap.decoding.types import StepOutput
-from batchcap.options.decoding import DecodingOptions
+from batchcap.options.decoding import DecodingOptions, Search
 
 ROOM = Path(batchcap.__file__).parent / "decoding"
+
+
+def test_every_search_that_can_be_chosen_is_in_the_table() -> None:
+    assert set(STRATEGIES) == set(get_args(Search))
 
 
 def test_attention_is_there_only_when_it_was_asked_for() -> None:
