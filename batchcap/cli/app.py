@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
 from typing import Annotated, Any, Final
 
@@ -37,7 +39,7 @@ class GuardedGroup(TyperGroup):
         self.commands: Any = Commands(COMMANDS)
 
     def make_context(self, *arguments: Any, **settings: Any) -> Any:
-        with usage_explained():
+        with _errors_shown(None), usage_explained():
             return super().make_context(*arguments, **settings)
 
     def get_params(self, ctx: Any) -> list[Any]:
@@ -54,31 +56,45 @@ class GuardedGroup(TyperGroup):
         TyperGroup.format_help(listing, ctx, formatter)
 
     def invoke(self, ctx: Any) -> Any:
-        try:
-            with usage_explained():
-                return super().invoke(ctx)
-        except (typer.Exit, typer.Abort):
-            raise
-        except BatchcapError as error:
-            from batchcap.console.terminal import show_error
+        with _errors_shown(ctx), usage_explained():
+            return super().invoke(ctx)
 
-            show_error(error, ctx.obj or 0)
-            forget_stdout()
-            raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
+
+@contextmanager
+def _errors_shown(ctx: Any) -> Iterator[None]:
+    """Shows an error, and ends with its exit code.
+
+    Args:
+        ctx: of the running command; None while the command line is read.
+    """
+
+    def verbosity() -> int:  # an option of the command sets it
+        return (ctx.obj if ctx is not None else 0) or 0
+
+    try:
+        yield
+    except (typer.Exit, typer.Abort):
+        raise
+    except BatchcapError as error:
+        from batchcap.console.terminal import show_error
+
+        show_error(error, verbosity())
+        forget_stdout()
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except Interrupted as stop:
+        raise typer.Exit(128 + stop.signum) from None
+    except BrokenPipeError:  # the reader of our output has seen enough; of `verify` not whether all holds
+        forget_stdout()
+        raise typer.Exit(1 if ctx is not None and ctx.invoked_subcommand == "verify" else 0) from None
+    except Exception as error:
+        if hasattr(error, "exit_code"):  # of typer; no wrong usage, which was explained
+            raise
+        if isinstance(error.__cause__, KeyboardInterrupt):  # C extensions call it a failed import
             raise typer.Exit(130) from None
-        except Interrupted as stop:
-            raise typer.Exit(128 + stop.signum) from None
-        except BrokenPipeError:  # the reader of our output has seen enough; of `verify` not whether all holds
-            forget_stdout()
-            raise typer.Exit(1 if ctx.invoked_subcommand == "verify" else 0) from None
-        except Exception as error:
-            if hasattr(error, "exit_code"):  # of typer; no wrong usage, which was explained
-                raise
-            if isinstance(error.__cause__, KeyboardInterrupt):  # C extensions call it a failed import
-                raise typer.Exit(130) from None
-            _show_unforeseen(error, ctx.obj or 0)
-            raise typer.Exit(1) from None
+        _show_unforeseen(error, verbosity())
+        raise typer.Exit(1) from None
 
 
 def _show_unforeseen(error: Exception, verbosity: int) -> None:

@@ -309,3 +309,13 @@ def test_a_bug_is_one_panel_too(call: Callable[..., Result], monkeypatch: pytest
     assert "-vv" in done.stderr
     assert "Traceback" not in done.stderr
     assert "Traceback" in call("-vv").stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a stream that is always full")
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_a_full_standard_output_is_told_before_a_command_too(option: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "batchcap", option]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "Output cannot be used: Standard output cannot be written: No space left on device.\n"
