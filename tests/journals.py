@@ -1,4 +1,4 @@
-"""What the tests of the journal share: pictures, records, and a second process."""
+"""What the tests of the journal share: images, records, and a second process."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ def ref(name: str, size: int = 1, mtime_us: int = 1, failure: Failure | None = N
     return ImageRef(path=name, file=f"/photos/{name}", size=size, mtime_us=mtime_us, failure=failure)
 
 
-def captioned(picture: ImageRef, text: str = "a dog", fingerprint: Fingerprint = FIRST) -> Record:
+def captioned(image: ImageRef, text: str = "a dog", fingerprint: Fingerprint = FIRST) -> Record:
     return Record(
-        path=picture.path,
-        member=picture.member,
-        path_b64=picture.path_b64,
+        path=image.path,
+        member=image.member,
+        path_b64=image.path_b64,
         caption=text,
         log_prob=-8.31,
         score=-1.17,
         width=640,
         height=480,
-        bytes=picture.size,
-        mtime_us=picture.mtime_us,
+        bytes=image.size,
+        mtime_us=image.mtime_us,
         model=fingerprint.model,
         preprocess=fingerprint.preprocess,
         decoding=fingerprint.decoding,
     )
 
 
-def failed(picture: ImageRef, stage: str = "decode", message: str = "no", fingerprint: Fingerprint = FIRST) -> Record:
+def failed(image: ImageRef, stage: str = "decode", message: str = "no", fingerprint: Fingerprint = FIRST) -> Record:
     error = Failure("read" if stage == "read" else "decode", "corrupt", message)
     fields = {"caption": None, "log_prob": None, "score": None, "width": None, "height": None}
-    return msgspec.structs.replace(captioned(picture, fingerprint=fingerprint), error=error, **fields)
+    return msgspec.structs.replace(captioned(image, fingerprint=fingerprint), error=error, **fields)
 
 
 def write(path: Path, records: Sequence[Record], format: Format = "jsonl", **options: Any) -> None:
@@ -69,7 +69,7 @@ def read(path: Path, format: Format = "jsonl", num_captions: int = 1) -> list[Re
 
 def todo(path: Path, refs: Iterable[ImageRef], format: Format = "jsonl", **options: Any) -> list[str]:
     with Journal.open(path, format, options.pop("fingerprint", FIRST), **options) as journal:
-        return [picture.path for picture in journal.pending(refs)]
+        return [image.path for image in journal.pending(refs)]
 
 
 def python(code: str, *arguments: str | Path) -> subprocess.Popen[str]:

@@ -52,6 +52,9 @@ class Codec(Protocol):
     header: bytes
     """The first line, with its end; empty where the format has none."""
 
+    def __init__(self, num_captions: int = 1) -> None:
+        """For records with up to ``num_captions`` captions."""
+
     def encode(self, records: Sequence[Record]) -> bytes:
         """One line a record, each ended by LF.
 

@@ -9,7 +9,7 @@ from batchcap.journal.format_csv import Csv
 from batchcap.journal.format_jsonl import Jsonl
 from batchcap.options.output import Format
 
-_CODECS: Final[dict[Format, type[Csv | Jsonl]]] = {"jsonl": Jsonl, "csv": Csv}
+_CODECS: Final[dict[Format, type[Codec]]] = {"jsonl": Jsonl, "csv": Csv}
 
 
 def make_codec(name: Format, num_captions: int = 1) -> Codec:

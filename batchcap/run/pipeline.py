@@ -82,6 +82,13 @@ class _Job:
     found: Iterator[ImageRef]
     """The images of the inputs."""
 
+    @property
+    def starts_anew(self) -> bool:
+        """Whether there is surely no record to go on from."""
+        # Not Path.exists, which raises for a name that is too long or hidden: opening the output explains that.
+        output = self.options.output
+        return output is None or self.options.overwrite or not os.path.exists(output)  # noqa: PTH110
+
     def load_model(self) -> Captioner:
         return Captioner(self.bundle, self.decoding, self.device, self.options.batch_size)
 
@@ -121,9 +128,7 @@ def _check(options: RunOptions, overrides: Mapping[str, Any], summary: Summary) 
 def _run(job: _Job, summary: Summary, watcher: Watcher, guard: InterruptGuard) -> None:
     """Leave out the images that are done, caption the others, write their records, and commit."""
     options = job.options
-    # Not Path.exists, which raises for a name that is too long or hidden: opening the output explains that.
-    starts_anew = options.output is None or options.overwrite or not os.path.exists(options.output)  # noqa: PTH110
-    captioner = job.load_model() if starts_anew else None
+    captioner = job.load_model() if job.starts_anew else None
     with open_output(options, job.fingerprint, job.root, job.decoding.num_captions) as output:
         summary.note_opened(output)
         large = LargeImages(output.path if isinstance(output, Journal) else None, retry=options.retry_errors)
@@ -143,14 +148,17 @@ def _run(job: _Job, summary: Summary, watcher: Watcher, guard: InterruptGuard) -
                     watcher.report(summary)
         summary.note_output(output)
         summary.limited = not pending.reached_end
-        # Only a new output of all images replaces the old one: not where a disk is not mounted just now.
-        poorer = output.replaces and (summary.unreadable > 0 or summary.done + summary.skipped == 0)
-        complete = pending.reached_end and not poorer
         with guard.shielded():
             if pending.reached_end:
                 large.finish()
+            complete = pending.reached_end and not _would_lose_captions(output, summary)
             output.commit(complete=complete)
-            summary.safe, summary.committed = output.done, complete
+            summary.committed = complete
+
+
+def _would_lose_captions(output: Output, summary: Summary) -> bool:
+    """Whether the new output would replace an old one without all of its images: perhaps a disk is not mounted now."""
+    return output.replaces and (summary.unreadable > 0 or summary.done + summary.skipped == 0)
 
 
 def _captioned(

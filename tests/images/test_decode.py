@@ -70,7 +70,7 @@ def test_upright_by_exif(format: str, orientation: int) -> None:
     np.testing.assert_array_equal(got, pillow(data))
 
 
-def test_every_orientation_gives_the_same_upright_picture() -> None:
+def test_every_orientation_gives_the_same_upright_image() -> None:
     upright = noise(5, 8)
     # How a camera that was held in each way stores the scene.
     stored = {
@@ -213,7 +213,7 @@ def test_the_bytes_decide_not_the_name() -> None:
     assert decode_image(encode(Image.fromarray(noise(3, 4)), "GIF")).shape == (3, 4, 3)
 
 
-# --- what is no picture -----------------------------------------------------------------------------------------------
+# --- what is no image -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_the_bytes_decide_not_the_name() -> None:
         (b"BM1234", "corrupt"),
     ],
 )
-def test_no_picture(data: bytes, kind: str) -> None:
+def test_no_image(data: bytes, kind: str) -> None:
     with pytest.raises(ImageError) as caught:
         decode_image(data)
     assert (caught.value.stage, caught.value.kind) == ("decode", kind)
@@ -294,7 +294,7 @@ def samples() -> list[bytes]:
 
 
 @given(data=st.data())
-def test_damaged_files_give_a_picture_or_an_image_error(samples: list[bytes], data: st.DataObject) -> None:
+def test_damaged_files_give_an_image_or_an_image_error(samples: list[bytes], data: st.DataObject) -> None:
     damaged = bytearray(data.draw(st.sampled_from(samples)))
     for _ in range(data.draw(st.integers(0, 6))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))

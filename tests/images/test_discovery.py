@@ -1,4 +1,4 @@
-"""Every picture under the inputs comes out once, in a stable order, and what cannot be read is not swallowed."""
+"""Every image under the inputs comes out once, in a stable order, and what cannot be read is not swallowed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_folders_depth_first_names_by_bytes(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_only_pictures_in_folders_but_any_file_that_is_named(tmp_path: Path) -> None:
+def test_only_images_in_folders_but_any_file_that_is_named(tmp_path: Path) -> None:
     fill(tmp_path, "a.JPG", "b.Tiff", "notes.txt", "jpg", "c.jpg.part", "scan", "d.jpg/e.png")
     assert paths(tmp_path) == ["a.JPG", "b.Tiff", "d.jpg/e.png"]
     assert paths(tmp_path / "scan", tmp_path, root=tmp_path) == ["scan", "a.JPG", "b.Tiff", "d.jpg/e.png"]
@@ -72,7 +72,7 @@ TREES = st.recursive(
 
 
 def plant(folder: Path, tree: dict[str, dict | None]) -> list[str]:
-    """Make the tree; the paths of its pictures in the order that is promised."""
+    """Make the tree; the paths of its images in the order that is promised."""
     made: list[tuple[bytes, list[str]]] = []
     for name, below in tree.items():
         if below is None:
@@ -92,7 +92,7 @@ def test_any_tree_comes_out_in_order(tmp_path_factory: pytest.TempPathFactory, t
 
 
 @given(tree=TREES, seed=st.integers(0, 2**32))
-def test_any_inputs_give_each_picture_once(
+def test_any_inputs_give_each_image_once(
     tmp_path_factory: pytest.TempPathFactory, tree: dict[str, dict | None], seed: int
 ) -> None:
     """Inputs that repeat, nest and overlap in any order: the union, each once, and none lost."""
@@ -107,7 +107,7 @@ def test_any_inputs_give_each_picture_once(
     assert set(got) == reached
 
 
-def test_the_first_input_that_reaches_a_picture_has_it(tmp_path: Path) -> None:
+def test_the_first_input_that_reaches_an_image_has_it(tmp_path: Path) -> None:
     fill(tmp_path, "a/1.jpg", "b/2.jpg", "b/c/3.jpg")
     b, c, two = tmp_path / "b", tmp_path / "b" / "c", tmp_path / "b" / "2.jpg"
     assert paths(b, c, root=tmp_path) == ["b/2.jpg", "b/c/3.jpg"]

@@ -77,7 +77,7 @@ CONTENTS = st.lists(st.sampled_from(["good"] * 6 + ["gone", "empty", "text", "cu
     held=st.integers(0, 2),
     pixels=st.sampled_from(["uint8", "float32"]),
 )
-def test_any_mix_of_pictures(
+def test_any_mix_of_images(
     tmp_path_factory: pytest.TempPathFactory,
     contents: list[str],
     batch_size: int,
@@ -133,7 +133,7 @@ def test_any_mix_of_pictures(
             assert isinstance(outcome, Loaded)
 
 
-def test_size_is_that_of_the_upright_picture(tmp_path: Path) -> None:
+def test_size_is_that_of_the_upright_image(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (40, 30)).save(tmp_path / "a.jpg", exif=exif)
@@ -156,7 +156,7 @@ def test_jpegs_are_decoded_as_the_bundle_says(tmp_path: Path) -> None:
     assert (rows["accurate"] != rows["fast"]).any()
 
 
-def test_no_pictures_no_batches() -> None:
+def test_no_images_no_batches() -> None:
     with no_thread_left():
         assert list(load(iter(()), SMALL, 3)) == []
 
@@ -177,7 +177,7 @@ def test_a_folder_in_a_files_place_is_a_failure(tmp_path: Path) -> None:
     assert (outcome.stage, outcome.kind) == ("read", "io")
 
 
-def test_a_file_too_large_to_be_a_picture_is_not_read(tmp_path: Path) -> None:
+def test_a_file_too_large_to_be_an_image_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "a.png").open("wb") as stream:
         stream.truncate(files.MAX_FILE_BYTES + 1)  # sparse: no such space is used
     (batch,) = load(discovery.discover([tmp_path]), SMALL, 1)
@@ -254,7 +254,7 @@ def test_an_exception_in_the_source_ends_the_threads(tmp_path: Path) -> None:
 
 
 def test_a_bug_in_a_thread_surfaces(tmp_path: Path) -> None:
-    """An impossible bundle size is no fault of a picture: it must stop the run, not become a record."""
+    """An impossible bundle size is no fault of an image: it must stop the run, not become a record."""
     refs = planted(tmp_path, [picture(n) for n in range(30)])
     broken = Preprocess(6, 5, 7, 5)  # "stretch" to another size than the graph's
     with no_thread_left(), pytest.raises(ValueError, match="broadcast"):
@@ -269,7 +269,7 @@ def huge(side: int) -> bytes:
     return bytes(data)
 
 
-def test_huge_pictures_are_decoded_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_huge_images_are_decoded_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     side = 9000  # 650 MB by the estimate: over the budget of two threads
     assert stored_size(huge(side)) == (side, side)
     refs = planted(tmp_path, [huge(side) if n % 3 else picture(n) for n in range(24)])

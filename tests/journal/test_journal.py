@@ -50,7 +50,7 @@ def test_pending_is_lazy_and_keeps_the_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("changed", [ref("a", size=2), ref("a", mtime_us=2), ref("a", mtime_us=-5)])
 @both
-def test_a_changed_picture_is_captioned_again_and_its_last_line_counts(
+def test_a_changed_image_is_captioned_again_and_its_last_line_counts(
     tmp_path: Path, format: Format, changed: ImageRef
 ) -> None:
     out = tmp_path / "out"
@@ -80,7 +80,7 @@ def test_the_last_of_many_lines_of_a_key_is_its_record(tmp_path: Path) -> None:
         assert list(journal.pending([ref("a", 200), ref("b", 199)])) == [ref("b", 199)]
 
 
-def test_done_counts_the_pictures_that_need_no_work(tmp_path: Path) -> None:
+def test_done_counts_the_images_that_need_no_work(tmp_path: Path) -> None:
     out = tmp_path / "out"
     write(out, [failed(ref("read"), "read"), failed(ref("decode")), captioned(ref("a")), captioned(ref("a", 2))])
     with Journal.open(out, "jsonl", FIRST) as journal:
@@ -89,7 +89,7 @@ def test_done_counts_the_pictures_that_need_no_work(tmp_path: Path) -> None:
         assert journal.done == 1
 
 
-def test_done_follows_what_is_written_and_counts_a_picture_once(tmp_path: Path) -> None:
+def test_done_follows_what_is_written_and_counts_an_image_once(tmp_path: Path) -> None:
     out = tmp_path / "out"
     write(out, [captioned(ref("a")), failed(ref("read"), "read"), failed(ref("decode"))])
     with Journal.open(out, "jsonl", FIRST) as journal:
@@ -102,7 +102,7 @@ def test_done_follows_what_is_written_and_counts_a_picture_once(tmp_path: Path) 
         assert journal.done == 4
 
 
-def test_only_a_picture_that_could_not_be_read_is_a_retry(tmp_path: Path) -> None:
+def test_only_an_image_that_could_not_be_read_is_a_retry(tmp_path: Path) -> None:
     out = tmp_path / "out"
     write(out, [captioned(ref("a")), failed(ref("read"), "read"), failed(ref("decode"))])
     with Journal.open(out, "jsonl", FIRST) as journal:
@@ -122,7 +122,7 @@ def test_a_retried_error_is_written_again_only_if_it_says_something_else(tmp_pat
     assert read(out) == [first, second, failed(ref("b")), captioned(ref("a"))]
 
 
-def test_a_picture_that_cannot_be_looked_at_is_never_taken_for_unchanged(tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_looked_at_is_never_taken_for_unchanged(tmp_path: Path) -> None:
     out = tmp_path / "out"
     write(out, [captioned(ref("a"))])
     assert todo(out, [ref("a", failure=Failure("read", "permission", "no"))]) == ["a"]
@@ -213,7 +213,7 @@ def test_recaption_does_again_what_another_fingerprint_did(tmp_path: Path, forma
     assert todo(out, refs, format, fingerprint=SECOND) == []  # nothing of the first is left: it needs no option
 
 
-def test_old_captions_beside_new_ones_may_be_of_pictures_that_are_gone(tmp_path: Path) -> None:
+def test_old_captions_beside_new_ones_may_be_of_images_that_are_gone(tmp_path: Path) -> None:
     out = tmp_path / "out"
     write(out, [captioned(ref("a")), captioned(ref("deleted"))])
     with pytest.raises(MismatchError) as caught:

@@ -274,7 +274,7 @@ def test_a_run_that_wrote_nothing_leaves_no_file(tmp_path: Path) -> None:
         assert names(tmp_path) == []
 
 
-def test_a_run_that_finished_without_pictures_leaves_an_empty_output(tmp_path: Path) -> None:
+def test_a_run_that_finished_without_images_leaves_an_empty_output(tmp_path: Path) -> None:
     write(tmp_path / "out.csv", [], "csv")
     assert (tmp_path / "out.csv").read_bytes() == make_codec("csv").header
 

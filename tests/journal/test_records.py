@@ -47,7 +47,7 @@ def test_an_error_and_a_member_stand_where_the_contract_puts_them() -> None:
         ("\ufffd.jpg", None, "/y5qcGc=", ("/y5qcGc=", None)),
     ],
 )
-def test_a_record_has_the_key_of_the_picture_it_is_about(
+def test_a_record_has_the_key_of_the_image_it_is_about(
     path: str, member: str | None, path_b64: str | None, key: tuple[str, str | None]
 ) -> None:
     ref = ImageRef(path=path, file="file", size=1, mtime_us=2, member=member, path_b64=path_b64)

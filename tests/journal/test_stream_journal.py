@@ -23,7 +23,7 @@ class _Pipe(io.BytesIO):
         self.flushes += 1
 
 
-def test_a_stream_gets_every_picture_once_and_a_flush_a_batch() -> None:
+def test_a_stream_gets_every_image_once_and_a_flush_a_batch() -> None:
     pipe = _Pipe()
     refs = [ref("a"), ref("b"), ref("a")]
     with StreamJournal(pipe) as journal:

@@ -146,13 +146,13 @@ def unnormalised(model: onnx.ModelProto) -> None:
 
 
 def neighbourly(model: onnx.ModelProto) -> None:
-    """The mean over the pictures of the batch is part of every picture's logits."""
+    """The mean over the images of the batch is part of every image's logits."""
     mean = helper.make_node("ReduceMean", ["old"], ["mean"], axes=[0], keepdims=1)
     insert(model, "all", mean, helper.make_node("Add", ["old", "mean"], ["all"]))
 
 
 def accumulating(model: onnx.ModelProto) -> None:
-    """A picture's logits depend on the pictures before it."""
+    """An image's logits depend on the images before it."""
     sums = helper.make_node("CumSum", ["old", "zeroth"], ["all"])
     insert(model, "all", sums, zeroth=np.array(0, np.int64))
 
@@ -200,7 +200,7 @@ def branching(model: onnx.ModelProto) -> None:
 
 
 def blind(model: onnx.ModelProto) -> None:
-    """Every picture is black."""
+    """Every image is black."""
     insert(model, "mean", helper.make_node("Mul", ["old", "black"], ["mean"]), black=np.array(0, np.float32))
 
 
@@ -209,7 +209,7 @@ def unnamed(model: onnx.ModelProto) -> None:
 
 
 def staying_put(model: onnx.ModelProto) -> None:
-    """Whoever leaves, the first pictures stay."""
+    """Whoever leaves, the first images stay."""
     sorted_ = helper.make_node("Mul", ["rows", "nothing"], ["own_rows"])
     for node in model.graph.node:
         node.input[1] = "own_rows"
@@ -271,7 +271,7 @@ def test_a_missing_folder_of_images(whole: Path, tmp_path: Path) -> None:
     assert done.stdout == ""
 
 
-def test_no_picture_that_can_be_decoded(whole: Path, tmp_path: Path) -> None:
+def test_no_image_that_can_be_decoded(whole: Path, tmp_path: Path) -> None:
     write_photos(tmp_path / "photos", 1)
     break_photo(tmp_path / "photos" / "0000.jpg")
     with pytest.raises(NoImagesError, match="none of the images can be decoded"):
