@@ -70,7 +70,7 @@ class AttentionGRU(keras.Model):
     def begin(self, features: Any, training: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
         """Features [B, R, F] -> {"gru": [B, D]}, {"regions": [B, R, D]}."""
         regions = self.regions(self.region_dropout(features, training=training))
-        # Built from the regions, so that the batch size of the zeros is the batch size of the pictures.
+        # Built from the regions, so that the batch size of the zeros is the batch size of the images.
         state = ops.zeros_like(regions[:, 0])
         if self.learned_state:
             state = state + self.first_state

@@ -1,7 +1,7 @@
 """``show-and-tell``: Vinyals et al. 2015, "Show and Tell: A Neural Image Caption Generator".
 
 The mean of the feature map, projected, is what an LSTM (Hochreiter and Schmidhuber 1997) reads before the first word;
-from then on it reads words, and a Dense projects its output on the vocabulary. Nothing looks at the picture again.
+from then on it reads words, and a Dense projects its output on the vocabulary. Nothing looks at the image again.
 """
 
 from __future__ import annotations
@@ -68,12 +68,12 @@ class ShowAndTell(keras.Model):
 
     def begin(self, features: Any, training: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
         """Features [B, R, F] -> {"h": [B, D], "c": [B, D]}: the state before the first word; no memory."""
-        # Before the mean: behind it a lost channel would be lost for the whole picture.
+        # Before the mean: behind it a lost channel would be lost for the whole image.
         mean = ops.mean(self.region_dropout(features, training=training), axis=1)
         if self.image_as == "state":
             return {"h": self.first_output(mean), "c": self.first_cell(mean)}, {}
         image = self.image(mean)
-        # Built from the image, so that the batch size of the zeros is the batch size of the pictures.
+        # Built from the image, so that the batch size of the zeros is the batch size of the images.
         zeros = ops.zeros_like(image)
         _, (h, c) = self.lstm.cell(image, [zeros, zeros])
         return {"h": h, "c": c}, {}

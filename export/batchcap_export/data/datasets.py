@@ -1,4 +1,4 @@
-"""Captioned photographs for training: files of captions, splits, and the text that becomes words."""
+"""Captioned images for training: files of captions, splits, and the words of a caption."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def standardize(text: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class CaptionedImages:
-    """One split: images in a stable order and what people said of them."""
+    """One split: images in a stable order, and their references."""
 
     files: tuple[Path, ...]
     references: tuple[tuple[str, ...], ...]
@@ -99,7 +99,7 @@ def _csv_columns(text: str) -> tuple[int, int] | None:
 def _csv_pairs(path: Path, text: str, columns: tuple[int, int]) -> Iterator[tuple[int, str, str]]:
     """Line, image name and caption of a CSV file; the first row is its header.
 
-    Where the caption is the last column, commas that nobody quoted belong to it.
+    Where the caption is the last column, commas without quotation marks belong to it.
     """
     rows = csv.reader(io.StringIO(text.lstrip(), newline=""), strict=True)
     width, number = len(next(rows)), 1
@@ -166,7 +166,7 @@ def read_names(file: Path) -> list[str]:
 
 
 def keep_apart(learn: CaptionedImages, dev: CaptionedImages, learn_split: Path, dev_split: Path) -> None:
-    """Refuse splits that share images: figures on what was learnt mean nothing, and would stop the training too late.
+    """Refuse splits that share images: scores on learnt images mean nothing, and training would stop too late.
 
     Raises:
         DataError: they name the same images, or some are in both; at most five are named.

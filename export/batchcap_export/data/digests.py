@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def digest(parts: Iterable[str]) -> str:
-    """First 16 hex digits of SHA-256 over some texts: names and captions of a data set, say."""
+    """First 16 hex digits of SHA-256 over some texts: such as the names and captions of a data set."""
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""Pictures for training: found, decoded and cropped with the runtime's own functions, in threads."""
+"""Images for training and comparison: found, decoded and cropped with the runtime's own functions, in threads."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def find_images(folder: Path, most: int | None = None) -> list[Path]:
     """Every image below ``folder``, or the first ``most``, as a run finds them and in its order.
 
     Raises:
-        DataError: the folder is missing, holds no picture, or one that cannot be read.
+        DataError: the folder is missing, holds no image, or one that cannot be read.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of images.", "Give a folder that exists.")
@@ -42,21 +42,25 @@ def find_images(folder: Path, most: int | None = None) -> list[Path]:
 
 
 def read_image(path: Path, jpeg_dct: Literal["accurate", "fast"] = "accurate") -> NDArray[np.uint8]:
-    """One picture, upright RGB uint8 [h, w, 3]. A broken one is an error that names it: training data must be whole."""
+    """One image, upright RGB uint8 [h, w, 3].
+
+    Raises:
+        DataError: it cannot be read or decoded: training data must be whole.
+    """
     try:
         return decode_image(path.read_bytes(), jpeg_dct)
     except (ImageError, OSError) as error:
-        raise DataError(f"{path}: {error}", "Remove or repair the picture.") from error
+        raise DataError(f"{path}: {error}", "Remove or repair the image.") from error
 
 
 def read_pixels(files: Sequence[Path], how: Preprocess) -> NDArray[Any]:
-    """Pictures as the runtime feeds them to an encoder: [N, H, W, 3] of ``how``'s size and pixel type."""
+    """Images as the runtime feeds them to an encoder: [N, H, W, 3] of ``how``'s size and pixel type."""
     return np.stack([apply(read_image(file, how.jpeg_dct), how) for file in files])
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A crop of a picture, in shares of its size, perhaps mirrored. `WHOLE` is the picture as it is."""
+    """A crop of an image, in shares of its size, perhaps mirrored. `WHOLE` is the image as it is."""
 
     left: float
     top: float
@@ -65,7 +69,7 @@ class View:
     mirrored: bool
 
     def render(self, image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-        """The view at [height, width, 3], antialiased; the whole picture is exactly what the runtime makes of it."""
+        """The view at [height, width, 3], antialiased; the whole image is exactly what the runtime makes of it."""
         if self == WHOLE:
             return np.asarray(resize(image, height, width, "bilinear-antialias"))
         rows, columns = image.shape[:2]
@@ -78,9 +82,9 @@ WHOLE = View(0.0, 0.0, 1.0, 1.0, False)
 
 
 def views(index: int, count: int, seed: int, min_area: float = 0.35) -> list[View]:
-    """``count`` views of picture ``index``: first the whole picture, then random crops, every second one mirrored.
+    """``count`` views of image ``index``: first the whole image, then random crops, every second one mirrored.
 
-    A crop takes ``min_area``..1 of the area at an aspect of 3/4..4/3 relative to the picture (the recipe of Szegedy et
+    A crop takes ``min_area``..1 of the area at an aspect of 3/4..4/3 relative to the image (the recipe of Szegedy et
     al. 2014). The views depend on ``seed`` and ``index`` alone, so a restart makes the same ones.
     """
     random = np.random.default_rng([seed, index])

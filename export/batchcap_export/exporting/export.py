@@ -34,10 +34,10 @@ def export_run(
     """Export the run folder of a training.
 
     Args:
-        folder: pictures for parity; None takes the run's dev pictures.
-        scored: score the bundle on the run's dev pictures.
-        copies: folders with other copies of some dev pictures (the originals of reduced ones, say): each is scored, and
-            beside it the same pictures as the run has them.
+        folder: images for the comparison; None: the run's dev images.
+        scored: score the bundle on the run's dev images.
+        copies: folders with other copies of some dev images, such as the originals of reduced ones. Each is scored, and
+            beside it the same images as the run has them.
     """
     captioner, trained, recipe = load_run(run)
     dev = None
@@ -66,10 +66,10 @@ def export_source(
     *,
     precisions: Precisions | None = None,
 ) -> Parity:
-    """Export a captioner that was made elsewhere: see `importers.open_source`.
+    """Export a captioner that was made elsewhere; see `importers.open_source`.
 
     Args:
-        folder: pictures for parity.
+        folder: images for the comparison.
     """
     model = open_source(source, how)
     files, prove = [] if folder is None else images.find_images(folder), model.prove
@@ -81,7 +81,7 @@ def _copies(folder: Path, dev: datasets.CaptionedImages) -> list[Evaluation]:
     there = {file.stem: file for file in images.find_images(folder)}
     both = [i for i, file in enumerate(dev.files) if file.stem in there]
     if not both:
-        raise ExportError(f"--also-score {folder}: none of its pictures is named as a dev picture.")
+        raise ExportError(f"--also-score {folder}: none of its images is named as a dev image.")
     references = tuple(dev.references[i] for i in both)
     return [
         Evaluation(folder.name, tuple(there[dev.files[i].stem] for i in both), references),

@@ -10,7 +10,7 @@ from batchcap.bundle.bundle import Bundle
 from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.images.preprocess import Preprocess
 from batchcap.reporting import Say
-from batchcap_export.data import images as pictures
+from batchcap_export.data.images import find_images
 from batchcap_export.model.captioner import (
     Encode,
     RowStep,
@@ -35,25 +35,25 @@ def export_captioner(
     say: Say = print,
     **more: Any,
 ) -> Bundle:
-    """Export a captioner of your own as a bundle that is proven to say the same words.
+    """Export a captioner of your own as a bundle, and prove that its captions are the same.
 
     Args:
         encode, step, vocabulary, preprocess: see `caption_model`.
         output: the folder to make.
-        images: a folder of at least 64 pictures, which the functions themselves and the bundle caption.
+        images: a folder of at least 64 images; the functions and the bundle caption the first 64.
         name: the bundle's; None is the folder's.
         data, terms: what it learnt from and who may use it, for its card.
-        say: hears what is going on.
+        say: gets a line for each stage.
         more: what else `caption_model` takes.
 
     Returns:
         The bundle.
 
     Raises:
-        ExportError: something does not fit, or the bundle does not say the same words: then there is none.
+        ExportError: something does not fit, or the captions differ; then there is no bundle.
         OutputError: ``output`` exists, or cannot be written.
     """
     output = Path(output)
     model = caption_model(encode, step, vocabulary, preprocess, **more)
     options = BundleOptions(name=name or output.name, data=data, terms=terms)
-    return export_model(model, output, options, pictures.find_images(Path(images)), say)[0]
+    return export_model(model, output, options, find_images(Path(images)), say)[0]

@@ -1,4 +1,4 @@
-"""``batchcap verify --origin``: a finished bundle beside what it was exported from, once more."""
+"""``batchcap verify --origin``: a finished bundle compared again with what it was exported from."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ def compare(model: str | Path, source: str, how: ImportOptions, folder: Path | N
         model: the bundle, which is in order.
         source: a run folder, or what `importers.open_source` takes.
         how: what the source does not say of itself; without words those of the bundle are taken, if it holds none.
-        folder: the first 64 pictures here are captioned by both, more where the origin has a proof of its own; None
-            takes a run's dev pictures.
+        folder: both caption the first 64 images here, more where the origin has a proof of its own; None: a run's dev
+            images.
         say: gets a line for every caption that differs by a tie.
 
     Raises:
-        ExportError: the source cannot be opened, or there are too few pictures.
+        ExportError: the source cannot be opened, or there are too few images.
     """
     bundle = open_bundle(model)
     known = _with_own_words(bundle, source, how)
     origin, files = _open(source, known, folder)
     check_count(len(files))
     check_model(origin)
-    said = _said_otherwise(bundle, origin)
+    difference = _difference(bundle, origin)
     same = "the same words, special tokens and pixels"
     if known is not how:
         same = "the same pixels; no --vocabulary was named, so the words are the bundle's own"
-    yield Check("origin", not said, said or f"{source}: {same}")
-    if said:
+    yield Check("origin", not difference, difference or f"{source}: {same}")
+    if difference:
         return
     store = _stored_as(bundle)
     if store != "float32":
@@ -74,7 +74,7 @@ def compare(model: str | Path, source: str, how: ImportOptions, folder: Path | N
 
 
 def _with_own_words(bundle: Bundle, source: str, how: ImportOptions) -> ImportOptions:
-    """Where the origin holds no words and none are named, those of the bundle, and its special tokens."""
+    """The options with the bundle's words and special tokens where the origin holds none and none are named."""
     if how.vocabulary is not None or not (is_im2txt(source) or is_keras(Path(source))):
         return how
     tokens, words = bundle.manifest.tokens, bundle.vocabulary.words
@@ -86,7 +86,7 @@ def _with_own_words(bundle: Bundle, source: str, how: ImportOptions) -> ImportOp
 
 
 def _open(source: str, how: ImportOptions, folder: Path | None) -> tuple[CaptionModel, list[Path]]:
-    """The captioner, and the pictures to compare on."""
+    """The captioner, and the images to compare on."""
     found = images.find_images(folder) if folder is not None else []
     if not is_run(source):
         return open_source(source, how), found
@@ -97,8 +97,8 @@ def _open(source: str, how: ImportOptions, folder: Path | None) -> tuple[Caption
     return trained_model(captioner, trained, {}), found
 
 
-def _said_otherwise(bundle: Bundle, origin: CaptionModel) -> str:
-    """What the bundle says of itself that the origin says otherwise; empty: nothing."""
+def _difference(bundle: Bundle, origin: CaptionModel) -> str:
+    """The first difference of words, special tokens or pixels between a bundle and its origin; empty: none."""
     manifest, words = bundle.manifest, bundle.vocabulary.words
     if len(words) != len(origin.vocabulary):
         return f"the bundle has {len(words)} words, the origin {len(origin.vocabulary)}"
@@ -113,7 +113,7 @@ def _said_otherwise(bundle: Bundle, origin: CaptionModel) -> str:
 
 
 def _stored_as(bundle: Bundle) -> Storage:
-    """How `graphs.compact` laid the big weights down: the name of each says it."""
+    """How `graphs.compact` stored the big weights: their names tell."""
     names = [tensor.name for tensor in onnx.load(bundle.decoder_path).graph.initializer]
     if any(name.endswith(".int8") for name in names):
         return "int8"

@@ -1,4 +1,4 @@
-"""A captioner by a Python file of the user's: its function returns what `batchcap_export.caption_model` makes."""
+"""A captioner from a Python file of the user: a function in it returns what `batchcap_export.caption_model` makes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def load(file: Path, function: str) -> CaptionModel:
         model = make()
     except ExportError:
         raise
-    except Exception as error:  # somebody's own code, which may raise anything
+    except Exception as error:  # the user's code, which may raise anything
         raise ExportError(f"{file}: {type(error).__name__}: {error}", _FIX) from error
     finally:
         sys.path.remove(str(file.parent.resolve()))

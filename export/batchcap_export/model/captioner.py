@@ -25,7 +25,7 @@ RowStep: TypeAlias = Callable[[Any, Tensors, Tensors], tuple[Any, ...]]
 """Tokens int64 [N], states [N, ...], memories [N, ...] -> logits [N, V], next states [N, ...] and, if it has one,
 attention [N, R]: a step that knows no beams."""
 Proof: TypeAlias = Callable[[Bundle, Sequence[Path], Say], Sequence[Metric]]
-"""Measures a finished bundle on the pictures of the comparison, or raises."""
+"""Measures a finished bundle on the images of the comparison, or raises."""
 
 
 class Runnable(Protocol):
@@ -61,13 +61,13 @@ class CaptionModel:
     grid: tuple[int, int] | None = None
     """Rows and columns of the regions that ``step`` weighs; None where it returns no attention."""
     generation: Generation = field(default_factory=Generation)
-    """How it captions best, unless the export is told otherwise."""
+    """Its default decoding, unless the export names another."""
     text: Text = field(default_factory=Text)
-    """How its words are written, unless the export is told otherwise."""
+    """How its words are written, unless the export names another way."""
     parameters: int = 0
-    """Weights, all together."""
+    """How many weights it has."""
     recipe: Mapping[str, Any] = field(default_factory=dict)
-    """How it came to be, for the manifest: plain values, no paths."""
+    """How it was made, for the manifest: plain values, no paths."""
     original: Runnable | None = None
     """What parity compares the bundle with; None: ``encode`` and ``step``, which are then the original themselves.
     States and memories of the same name are compared too."""
@@ -76,4 +76,4 @@ class CaptionModel:
     rounded: Callable[[str], CaptionModel] | None = None
     """Gives the model with weights rounded to a `rounding.Storage`; None where it cannot be rounded."""
     prove: Proof | None = None
-    """What must hold of the finished bundle besides parity."""
+    """A proof of the finished bundle besides parity."""

@@ -13,7 +13,7 @@ from batchcap_export.model.captioner import CaptionModel
 
 
 def check_model(model: CaptionModel) -> None:
-    """Run a model on two pictures and one step, before anything is converted.
+    """Run a model on two images and one step, before anything is converted.
 
     Raises:
         ExportError: a function fails, or what it returns has not the shapes that the contract asks for.
@@ -67,7 +67,7 @@ def _tried(name: str, call: Callable[[], Any]) -> Any:
         return call()
     except ExportError:
         raise
-    except Exception as error:  # somebody's own code, which may raise anything
+    except Exception as error:  # the user's code, which may raise anything
         raise ExportError(f"{name}: fails on {_PROBED} images: {type(error).__name__}: {error}") from error
 
 

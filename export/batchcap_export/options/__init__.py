@@ -1,1 +1,1 @@
-"""What the commands of the export stage are told. Nothing here loads TensorFlow."""
+"""The options of the commands of the export stage. Nothing here loads TensorFlow."""

@@ -1,4 +1,4 @@
-"""What `export` is told: a bundle's name and defaults, its storage and precisions. Nothing here loads TensorFlow."""
+"""The options of `export`: a bundle's name and defaults, its storage and precisions. Nothing here loads TensorFlow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `export` and `verify --origin` are told of a saved model that the model does not say of itself."""
+"""The options of `export` and `verify --origin` about a saved model: what the model itself does not tell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `train` and `distill` are told, and what a run folder says of itself. Nothing here loads TensorFlow."""
+"""The options of `train` and `distill`. Nothing here loads TensorFlow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``batchcap export``: a trained captioner in, a verified bundle out, or nothing at all."""
+"""From a captioner to a verified bundle; where something fails there is no bundle at all."""
 
 from __future__ import annotations
 

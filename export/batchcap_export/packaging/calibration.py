@@ -1,4 +1,4 @@
-"""What the graphs of a bundle are fed while images are captioned: int8 takes its ranges from it."""
+"""The inputs that the graphs of a bundle get while images are captioned: int8 takes its ranges from them."""
 
 from __future__ import annotations
 

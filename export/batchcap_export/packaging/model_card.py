@@ -1,4 +1,4 @@
-"""``MODEL_CARD.md``: what a bundle is, what it learnt from, what it can do, and under which terms."""
+"""``MODEL_CARD.md``: what a bundle is, its training data, its scores, and the terms of its use."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _precisions(manifest: Manifest) -> str:
 
 
 def _figures(metrics: list[Metric]) -> str:
-    """A table for each signature: a figure without its settings says nothing."""
+    """A table for each signature: a figure means nothing without its settings."""
     parts = []
     for signature in dict.fromkeys(m.signature for m in metrics if m.name != "parity"):
         rows = [f"| {m.name} | {m.value:.4g} |" for m in metrics if m.signature == signature]

@@ -30,7 +30,7 @@ def add_variants(bundle: Bundle, trial: Trial, say: Say) -> Bundle:
     """Write the wanted variants into the bundle's folder, each compared with fp32.
 
     Returns:
-        The bundle with a manifest that tells of them; whoever called writes it.
+        The bundle with the variants in its manifest, which the caller writes.
 
     Raises:
         ExportError: a variant that costs too much.
@@ -43,7 +43,7 @@ def add_variants(bundle: Bundle, trial: Trial, say: Say) -> Bundle:
         say(f"{name}: {_cost(variant)}")
         if not variant.equivalent and not trial.how.force:
             alone = ": it then runs only where it is asked for" if name == "int8" else ""
-            more = "More, and more fitting, pictures for --calibrate may help; or leave" if name == "int8" else "Leave"
+            more = "More, and more fitting, images for --calibrate may help; or leave" if name == "int8" else "Leave"
             raise ExportError(
                 f"--precision {name}: {_cost(variant)}; {_limit(variant, trial.how)}.",
                 f"{more} {name} out, or keep it with --force{alone}.",
@@ -62,7 +62,7 @@ def _float16(bundle: Bundle, trial: Trial) -> Variant:
 
 def _int8(bundle: Bundle, trial: Trial, say: Say) -> Variant:
     """Both graphs in int8; where that costs too much, the encoder alone, which does most of the work."""
-    made_of = f"calibrated with {len(trial.calibration)} pictures"
+    made_of = f"calibrated with {len(trial.calibration)} images"
     # Float32 stay the projection to the memory and the layer before it, and the projection to the words.
     plain = bundle.at("fp32")
     encoder, decoder = plain.encoder_path, plain.decoder_path

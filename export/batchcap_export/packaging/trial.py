@@ -22,12 +22,12 @@ _MOST_CALIBRATED = 512
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What is wanted, the pictures that calibrate, and those that judge."""
+    """Which variants are wanted, the images that calibrate them, and the images that judge them."""
 
     how: Precisions
     calibration: tuple[Path, ...] = ()
     name: str = ""
-    """Of the pictures that judge."""
+    """Of the images that judge."""
     files: tuple[Path, ...] = ()
     references: tuple[tuple[str, ...], ...] | None = None
     plain: dict[str, list[str]] = field(default_factory=dict)
@@ -58,15 +58,15 @@ class Trial:
         )
 
 
-def prepare_trial(how: Precisions, pictures: Sequence[Path], evaluations: Sequence[Evaluation]) -> Trial:
-    """Choose the pictures to judge with: those of the references, else the first evaluation's, else ``pictures``.
+def prepare_trial(how: Precisions, compared: Sequence[Path], evaluations: Sequence[Evaluation]) -> Trial:
+    """Choose the images that judge: those with references, else the first evaluation's, else ``compared``.
 
     Args:
-        pictures: what is compared with the original.
+        compared: the images of the comparison with the original.
         evaluations: photographs with references; the first are taken where ``how`` names no others.
 
     Raises:
-        ExportError: too few pictures to calibrate, or to judge once those that calibrate are left out.
+        ExportError: too few images to calibrate, or to judge once those that calibrate are left out.
     """
     if not how.wanted:
         return Trial(how)
@@ -75,12 +75,12 @@ def prepare_trial(how: Precisions, pictures: Sequence[Path], evaluations: Sequen
     if how.references is not None:
         known = datasets.read_captions(how.references)
         by_stem = {Path(name).stem: texts for name, texts in known.items()}
-        offered = dict.fromkeys([*pictures, *(file for e in evaluations for file in e.files)])
+        offered = dict.fromkeys([*compared, *(file for e in evaluations for file in e.files)])
         found = ((file, known.get(file.name) or by_stem.get(file.stem, ())) for file in offered)
         judging = _unused(((file, texts) for file, texts in found if texts), used)
         if len(judging) < MIN_REFERENCES:
             raise ExportError(
-                f"--references {how.references}: has captions of {len(judging)} of the compared pictures that "
+                f"--references {how.references}: has captions of {len(judging)} of the compared images that "
                 f"calibrate nothing; {MIN_REFERENCES} are needed.",
                 "Name a folder with more of them (--images), or leave --references out.",
             )
@@ -89,20 +89,20 @@ def prepare_trial(how: Precisions, pictures: Sequence[Path], evaluations: Sequen
         judging = _unused(zip(evaluation.files, evaluation.references, strict=True), used)
         if len(judging) >= MIN_REFERENCES:
             return Trial(how, calibration, evaluation.name, tuple(judging), tuple(judging.values()))
-    files = tuple(_unused(((file, ()) for file in pictures), used))
+    files = tuple(_unused(((file, ()) for file in compared), used))
     if len(files) < MIN_IMAGES:
         raise ExportError(
-            f"{len(files)} of the compared pictures calibrate nothing; {MIN_IMAGES} are needed to judge.",
+            f"{len(files)} of the compared images calibrate nothing; {MIN_IMAGES} are needed to judge.",
             "Name other folders: --images for the comparison, --calibrate for int8.",
         )
-    return Trial(how, calibration, "the compared pictures", files)
+    return Trial(how, calibration, "the compared images", files)
 
 
 def _calibration(folders: Sequence[Path]) -> tuple[Path, ...]:
-    """At most 512 pictures from all over the folders."""
+    """At most 512 images from all over the folders."""
     found = [file for folder in folders for file in images.find_images(folder)]
     if folders and len(found) < MIN_IMAGES:
-        raise ExportError(f"--calibrate: {len(found)} pictures are too few.", f"Give at least {MIN_IMAGES}.")
+        raise ExportError(f"--calibrate: {len(found)} images are too few.", f"Give at least {MIN_IMAGES}.")
     return tuple(found[:: max(1, -(-len(found) // _MOST_CALIBRATED))])
 
 
@@ -112,8 +112,8 @@ def _unused(judging: Iterable[tuple[Path, tuple[str, ...]]], used: set[bytes]) -
 
 
 def _digest(file: Path) -> bytes:
-    """A copy under another name is the same picture."""
+    """SHA-256 of the file: a copy under another name is the same image."""
     try:
         return hashlib.sha256(file.read_bytes()).digest()
     except OSError as error:
-        raise ExportError(f"{file}: {error.strerror or error}", "Only whole pictures can be compared.") from error
+        raise ExportError(f"{file}: {error.strerror or error}", "Only whole images can be compared.") from error

@@ -1,4 +1,4 @@
-"""What it costs that a step copies the memory for every beam."""
+"""How much slower a step is that copies the memory for every beam."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def copying_cost(bundle: Bundle, pixels: NDArray[Any]) -> float:
         token = np.full((len(images), beams), bundle.manifest.tokens.start, np.int64)
         stepper.step(token[:, :1], np.zeros_like(token[:, :1]), candidates=shown)
         steps.append(partial(stepper.step, token, np.zeros_like(token), candidates=shown))
-    # In turn, and the quickest of each: what else the machine does must not look like a cost.
+    # In turn, and the fastest of each: other work on the machine must not look like a cost.
     copied, shared = np.min([[_seconds(step) for step in steps] for _ in range(_TIMED)], axis=0)
     return float(copied / shared)
 

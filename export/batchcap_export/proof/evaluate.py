@@ -36,14 +36,14 @@ def caption_files(bundle: Bundle, files: Sequence[Path], device: str = "cpu") ->
     """The runtime's captions of these files, with the bundle's defaults, as the words that scores are made of.
 
     Raises:
-        ExportError: a picture cannot be read.
+        ExportError: an image cannot be read.
     """
     words = bundle.with_text(Text(subwords=bundle.manifest.text.subwords))
     captioned = Captioner(words, decoding_options(bundle.manifest), choose_device(device)).caption(files)
     captions = []
     for image in captioned:
         if image.failure is not None:
-            raise ExportError(f"{image.path}: {image.failure.message}", "Only whole pictures can be scored.")
+            raise ExportError(f"{image.path}: {image.failure.message}", "Only whole images can be scored.")
         captions.append(image.captions[0].caption)
     return captions
 

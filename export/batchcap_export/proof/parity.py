@@ -1,4 +1,4 @@
-"""Proof that a bundle says what the Keras model says: tensors within rounding, whole captions token for token."""
+"""Proof that a bundle computes what its original computes: tensors within rounding, captions token for token."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Parity:
     decoding: str
 
     def summary(self) -> str:
-        """One line for people."""
+        """One line for a person."""
         worst = max(self.tensors, key=lambda d: d.relative)
         return (
             f"{self.identical} of {self.images} captions identical token for token ({self.distinct} distinct, "
@@ -76,8 +76,8 @@ def check_parity(
 
     Args:
         pixels: [N, H, W, 3] as the bundle's preprocessing makes them; N >= 64.
-        say: gets a line for every caption that differs.
-        min_distinct: this share of the captions must be different, or equality proves too little.
+        say: gets a line for every caption that differs by a tie.
+        min_distinct: this share of the captions must differ from each other, or their equality proves too little.
 
     Raises:
         ExportError: fewer images, too few different captions, a tensor too far off, or a caption that differs without

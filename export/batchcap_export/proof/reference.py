@@ -22,7 +22,7 @@ _ENCODED = 16
 
 @dataclass(frozen=True, slots=True)
 class ReferenceCaption:
-    """What the oracle says of one image."""
+    """The oracle's caption of one image."""
 
     tokens: tuple[int, ...]
     """Without ``<start>`` and ``<end>``."""
@@ -48,7 +48,7 @@ def reference_captions(
     end: int,
     banned: Sequence[int],
 ) -> list[ReferenceCaption]:
-    """Caption pictures [N, H, W, 3], each by itself."""
+    """Caption images [N, H, W, 3], each by itself."""
     encode = tf.function(original.encode, reduce_retracing=True)
     out = []
     for first in range(0, len(pixels), _ENCODED):
@@ -68,7 +68,7 @@ def _caption(
     end: int,
     banned: Sequence[int],
 ) -> ReferenceCaption:
-    """Caption one picture by the definition of the design, without any shortcut but early stopping.
+    """Caption one image by the definition of the design, without any shortcut but early stopping.
 
     Every step ranks all extensions of the living hypotheses by log-probability (ties: lower token, then lower beam) and
     walks down: ``<end>`` met before the K-th living one is finished, the others live, and it stops at K living. After

@@ -1,4 +1,4 @@
-"""Downloads that somebody else's code makes, without its patience: a machine that is offline hears of it in seconds."""
+"""A time limit for downloads that other libraries make: an offline machine gets its error in seconds."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ SECONDS = 10.0
 
 
 @contextmanager
-def impatient(seconds: float = SECONDS) -> Iterator[None]:
+def download_timeout(seconds: float = SECONDS) -> Iterator[None]:
     """While entered, no look-up of a name, no connection and no silence of a server lasts longer than ``seconds``.
 
     It is for the whole process: nothing else may use the network meanwhile. Of each family of addresses only the first
-    is tried: a wall that swallows everything would cost ``seconds`` for each of a dozen.
+    is tried: behind a firewall that drops packets each of a dozen would take ``seconds``.
     """
     look_up, timeout = socket.getaddrinfo, socket.getdefaulttimeout()
 
@@ -30,7 +30,7 @@ def impatient(seconds: float = SECONDS) -> Iterator[None]:
             except OSError as error:
                 answer.put(error)
 
-        # A resolver cannot be interrupted: the thread is left to itself, and a daemon delays no exit.
+        # A look-up cannot be interrupted: its thread is left running, and a daemon thread delays no exit.
         threading.Thread(target=ask, daemon=True).start()
         try:
             found = answer.get(timeout=seconds)

@@ -1,4 +1,4 @@
-"""Where `train`, `distill` and `export` write. One rule: folders above are made, and what cannot work is said first."""
+"""Where `train`, `distill` and `export` write: missing folders above are made; what cannot work is an error at once."""
 
 from __future__ import annotations
 
@@ -49,5 +49,5 @@ def remove_empty(folders: list[Path]) -> None:
     for folder in folders:
         try:
             folder.rmdir()
-        except OSError:  # somebody uses it by now
+        except OSError:  # another process uses it by now
             return

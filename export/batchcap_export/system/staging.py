@@ -1,4 +1,4 @@
-"""Where a bundle is made: beside its place, so that it comes there at once and whole, or not at all."""
+"""The staging folder of a bundle, beside its place: a finished bundle is moved there in one step."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 @contextmanager
 def staging_folder(output: Path, say: Say) -> Iterator[Path]:
-    """A hidden folder beside ``output``, gone at the end: a failed export leaves nothing, a good one moves at once.
+    """A hidden folder beside ``output``, removed at the end: a failed export leaves nothing behind.
 
     The folders above are made where they are missing.
 
-    Only a process that is killed (kill -9, a power cut) leaves its folder. Nothing here removes another one's: whether
-    somebody is still at work there cannot be known for certain, on a network drive least of all. It is named instead.
+    Only a process that is killed (kill -9, a power cut) leaves its folder. Such folders are named and never removed:
+    whether one is still in use cannot be known for certain, least of all on a network drive.
 
     Raises:
         OutputError: it cannot be made, or something could not be written: the disk is full, say.

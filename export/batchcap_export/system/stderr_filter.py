@@ -1,7 +1,7 @@
-"""TensorFlow's chatter, kept off the terminal: a small process reads standard error and drops it, line by line.
+"""Keeps TensorFlow's log off the terminal: a small process reads standard error and drops its lines.
 
 TensorFlow writes to the file descriptor from C++, before any setting of it is read, and again when a GPU is first used:
-no level of logging holds all of it back. A process of its own also passes on the last words of a library that aborts.
+no level of logging holds all of it back. A separate process also passes on what a library writes just before it aborts.
 
 Only the standard library is imported here: the file is also that process's program.
 """
@@ -28,7 +28,7 @@ _NOISE = re.compile(
     rb"|To enable the following instructions: "
     rb"|Skipping registering GPU devices"
 )
-_PATIENCE = 5.0
+_WAIT_SECONDS = 5.0
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def without_noise() -> Iterator[None]:
         os.close(real)
         # A process that was left behind may hold the other end.
         with suppress(subprocess.TimeoutExpired):
-            reader.wait(_PATIENCE)
+            reader.wait(_WAIT_SECONDS)
 
 
 def _is_descriptor_2(stream: TextIO | None) -> bool:

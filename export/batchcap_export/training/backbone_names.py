@@ -16,7 +16,7 @@ def check_small(name: str, weights: str, size: int | None) -> None:
     """What the backbone ``small`` cannot have.
 
     Raises:
-        OptionError: another size, or weights that nobody published.
+        OptionError: another size than it has, or weights that were never published.
     """
     if name == "small" and size not in (None, SMALL_SIZE):
         raise OptionError(f"--backbone small is made for {SMALL_SIZE}x{SMALL_SIZE}, not {size}.", "Leave --size out.")

@@ -13,7 +13,7 @@ import keras
 from keras import layers
 
 from batchcap.errors import OptionError, TrainingError
-from batchcap_export.system.downloads import impatient
+from batchcap_export.system.downloads import download_timeout
 from batchcap_export.training.backbone_names import SMALL_SIZE, check_small
 
 SMALL_GRID = (7, 7)
@@ -111,7 +111,7 @@ def _application(name: str, weights: str | None, size: int | None) -> keras.Mode
     image = layers.Input((side, side, 3), name="image")
     scaled = module.preprocess_input(image)
     try:
-        with impatient():
+        with download_timeout():
             network = build(include_top=False, weights=weights, input_shape=(side, side, 3))
     except Exception as error:  # Keras raises a bare Exception where it cannot download
         raise _explained(error, name, weights, side) from error

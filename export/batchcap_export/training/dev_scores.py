@@ -1,4 +1,4 @@
-"""Captions of the dev images by the Keras decoder, and their scores."""
+"""The dev images captioned by the Keras decoder, and the scores of these captions."""
 
 from __future__ import annotations
 

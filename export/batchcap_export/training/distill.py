@@ -1,4 +1,4 @@
-"""Distil a student backbone from a teacher network: the same picture in, the teacher's region features as the target.
+"""Distil a student backbone from a teacher network: the same image in, the teacher's region features as the target.
 
 The teacher's features are projected on their first principal components, so the student learns a compact space; the
 squared error is weighted between raw (big components count) and whitened (all components count alike).
@@ -39,7 +39,7 @@ from batchcap_export.training.teacher import (
 class _Cache:
     """The rendered views and their targets on disk, made once."""
 
-    pictures: NDArray[np.uint8]
+    images: NDArray[np.uint8]
     targets: NDArray[np.float16]
 
 
@@ -58,8 +58,8 @@ def distill(
 
     Args:
         teacher: from `teacher_features`.
-        main, extra: pictures that get ``options.views`` and ``options.extra_views`` views.
-        held_out: pictures that are only measured, one whole view each.
+        main, extra: images that get ``options.views`` and ``options.extra_views`` views.
+        held_out: images that are only measured, one whole view each.
         run: folder for the cache, the state of training, ``backbone.weights.h5`` and ``history.json``.
         report: hears how far the teacher and the epochs are.
         say: hears what else a person should know.
@@ -90,13 +90,13 @@ def distill(
 def distill_folders(
     teacher: Path,
     layer: str,
-    pictures: ImageFolders,
+    folders: ImageFolders,
     run: Path,
     options: DistillOptions,
     report: Report,
     say: Say = lambda _: None,
 ) -> Path:
-    """`distill` from folders and split files; pictures that are held out are never learnt.
+    """`distill` from folders and split files; images that are held out are never learnt.
 
     Returns:
         The file of the backbone's weights.
@@ -105,7 +105,7 @@ def distill_folders(
         DataError: folders or names that do not fit.
         TrainingError: no such teacher, or a run folder of another recipe.
     """
-    files = check_distilling(teacher, pictures, run, options)
+    files = check_distilling(teacher, folders, run, options)
     network = teacher_features(teacher, layer)
     distill(network, files.main, files.extra, files.held_out, run, options, report, say=say)
     return run / "backbone.weights.h5"
@@ -154,7 +154,7 @@ def _train(
     report: Report,
     say: Say,
 ) -> keras.Model:
-    steps = len(train.pictures) // options.batch_size
+    steps = len(train.images) // options.batch_size
     total = steps * options.epochs
     warmup = total // 20
     schedule = keras.optimizers.schedules.CosineDecay(
@@ -196,15 +196,15 @@ class _Batches(keras.utils.PyDataset):
     def __init__(self, cache: _Cache, options: DistillOptions, epoch: int) -> None:
         super().__init__(workers=1, use_multiprocessing=False, max_queue_size=8)
         self._cache, self._size = cache, options.batch_size
-        self._order = np.random.default_rng([options.seed, epoch]).permutation(len(cache.pictures))
+        self._order = np.random.default_rng([options.seed, epoch]).permutation(len(cache.images))
 
     def __len__(self) -> int:
         return len(self._order) // self._size
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
         rows = np.sort(self._order[index * self._size : (index + 1) * self._size])
-        return self._cache.pictures[rows], self._cache.targets[rows]
+        return self._cache.images[rows], self._cache.targets[rows]
 
 
 def _whole(cache: _Cache, batch_size: int) -> tf.data.Dataset:
-    return tf.data.Dataset.from_tensor_slices((np.asarray(cache.pictures), np.asarray(cache.targets))).batch(batch_size)
+    return tf.data.Dataset.from_tensor_slices((np.asarray(cache.images), np.asarray(cache.targets))).batch(batch_size)

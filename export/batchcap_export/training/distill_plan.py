@@ -21,7 +21,7 @@ class DistilledFiles:
     held_out: list[Path]
 
 
-def check_distilling(teacher: Path, pictures: ImageFolders, run: Path, options: DistillOptions) -> DistilledFiles:
+def check_distilling(teacher: Path, folders: ImageFolders, run: Path, options: DistillOptions) -> DistilledFiles:
     """Find the images of a distillation, and whatever would end it later.
 
     Raises:
@@ -33,13 +33,13 @@ def check_distilling(teacher: Path, pictures: ImageFolders, run: Path, options: 
     check_place(run, run_folder=True)
     if not teacher.is_file():
         raise TrainingError(f"{teacher}: no such teacher network.", "Give a .keras file.")
-    held = _named(pictures.held_out, [pictures.held_out_names] if pictures.held_out_names else [])
+    held = _named(folders.held_out, [folders.held_out_names] if folders.held_out_names else [])
     apart = {path.resolve() for path in held}
-    main = [p for p in _named(pictures.folders[0], pictures.names) if p.resolve() not in apart]
-    extra = [p for folder in pictures.folders[1:] for p in images.find_images(folder) if p.resolve() not in apart]
+    main = [p for p in _named(folders.folders[0], folders.names) if p.resolve() not in apart]
+    extra = [p for folder in folders.folders[1:] for p in images.find_images(folder) if p.resolve() not in apart]
     if not main:
         raise DataError(
-            f"{pictures.folders[0]}: every image here is held out.",
+            f"{folders.folders[0]}: every image here is held out.",
             "Hold out fewer: another --held-out folder, or --held-out-names.",
         )
     views = len(main) * options.views + len(extra) * options.extra_views

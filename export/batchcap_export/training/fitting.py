@@ -1,4 +1,4 @@
-"""Keras ``fit`` that a power cut cannot hurt: its whole state is on disk after each epoch, a new call goes on there."""
+"""Keras ``fit`` that can be resumed: its whole state is on disk after each epoch, and a new call goes on from there."""
 
 from __future__ import annotations
 

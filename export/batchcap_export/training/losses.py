@@ -1,4 +1,4 @@
-"""What training lowers."""
+"""The loss of training."""
 
 from __future__ import annotations
 

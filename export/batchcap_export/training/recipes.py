@@ -17,11 +17,11 @@ from batchcap_export.system.replacing import write_json
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What a run folder says of itself: enough to build its networks again."""
+    """The content of ``recipe.json``: enough to build the networks again."""
 
     options: dict[str, Any]
     data: dict[str, str]
-    """Digests of what was learnt from: pictures' names with their captions, the backbone's weights."""
+    """Digests of the training data: image names with their captions, and the backbone's weights."""
     tools: dict[str, str] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
 
@@ -59,7 +59,7 @@ def dev_images(trained: TrainOptions) -> datasets.CaptionedImages:
 
 
 def claim(path: Path, recipe: Mapping[str, Any]) -> None:
-    """Note the recipe of a run folder in ``path``, or compare with the one that stands there: see `compare`."""
+    """Write the recipe of a run folder to ``path``, or compare it with the one that is there: see `compare`."""
     if compare(path, recipe):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def claim(path: Path, recipe: Mapping[str, Any]) -> None:
 
 
 def compare(path: Path, recipe: Mapping[str, Any]) -> bool:
-    """Whether a recipe stands in ``path``; then it is this one.
+    """Whether ``path`` holds a recipe, which must be this one.
 
     Raises:
         TrainingError: the folder belongs to another recipe (every difference is named), or its recipe is damaged.

@@ -1,4 +1,4 @@
-"""A trained captioner with rounded weights: the rounded model is the model, parity and figures are of it."""
+"""A trained captioner with rounded weights. The bundle is compared with the rounded model, and scored as such."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ROUNDED_FROM = 4096
 
 
 def round_captioner(captioner: TrainedCaptioner, storage: Storage) -> TrainedCaptioner:
-    """The captioner with rounded weights; the one given is spent where ``storage`` is not float32.
+    """The captioner with rounded weights; the one given is changed and must not be used again, unless float32.
 
     Raises:
         ExportError: the backbone's normalization cannot be folded first (the converter would fold it into what is
@@ -36,7 +36,7 @@ def round_captioner(captioner: TrainedCaptioner, storage: Storage) -> TrainedCap
 
 
 def _output_axis(weight: Any) -> int:
-    """Kernels end with their output channel; a word of an embedding is a row."""
+    """The axis of the output channels: the last of a kernel, the first (a row a word) of an embedding."""
     return 0 if weight.path.endswith("embeddings") else -1
 
 

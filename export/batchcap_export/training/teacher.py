@@ -1,4 +1,4 @@
-"""The network that a student imitates: its region features on their first principal components."""
+"""The teacher of a distillation: its region features, projected on their first principal components."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from batchcap_export.data.digests import file_digest
 from batchcap_export.system.replacing import replace
 from batchcap_export.training.backbones import SMALL_FEATURES, SMALL_GRID
 
-_PCA_PICTURES = 3000
+_PCA_IMAGES = 3000
 TEACHER_BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """A network to imitate."""
+    """A network whose features a student learns to give."""
 
     model: keras.Model
     """float32 [B, side, side, 3] in -1..1 -> region features [B, 7, 7, F]."""
     label: str
-    """What tells it from another teacher: file, digest and layer."""
+    """Identifies it in the recipe: file name, digest and layer."""
 
     @property
     def side(self) -> int:
@@ -73,7 +73,7 @@ def principal_components(
                 return saved["mean"], saved["components"], saved["variance"]
         except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):
             pass  # torn: made again
-    sample = np.random.default_rng(seed).permutation(len(paths))[:_PCA_PICTURES]
+    sample = np.random.default_rng(seed).permutation(len(paths))[:_PCA_IMAGES]
     total: Any = 0.0
     square: Any = 0.0
     count = 0

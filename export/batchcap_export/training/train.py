@@ -1,4 +1,4 @@
-"""``batchcap train``: captioned photographs in; a run folder with weights, vocabulary, recipe and dev scores out."""
+"""``batchcap train``: from captioned images to a run folder with weights, vocabulary, recipe and dev scores."""
 
 from __future__ import annotations
 

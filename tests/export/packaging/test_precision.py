@@ -217,7 +217,7 @@ def test_changed_captions_are_counted(both: Bundle, place: Path) -> None:
         assert (variant.images, variant.changed) == (64, sum(a != b for a, b in zip(before, after, strict=True)))
         assert (variant.cider, variant.equivalent) == (None, True)
         assert "beam3" in variant.signature
-    assert "calibrated with 64 pictures" in both.variants["int8"].signature
+    assert "calibrated with 64 images" in both.variants["int8"].signature
     assert in_precision(both, "auto", choose_device("cpu")).precision == "int8"
 
 
@@ -309,7 +309,7 @@ def test_pictures_that_calibrate_do_not_judge(place: Path, many: tuple[Path, Pat
     with pytest.raises(ExportError, match=r"references.txt: has captions of 499 of .*; 500 are needed") as error:
         prepare_trial(how, files[:-1], [])
     assert "--images" in error.value.fix
-    with pytest.raises(ExportError, match="0 of the compared pictures calibrate nothing; 64 are needed"):
+    with pytest.raises(ExportError, match="0 of the compared images calibrate nothing; 64 are needed"):
         prepare_trial(replace(how, references=None), files[:64], [])
 
 
@@ -329,7 +329,7 @@ def test_the_references_of_an_evaluation_judge_where_no_others_are_named(many: t
         (lambda: Precisions(calibrate=(Path(),)), "--calibrate goes with --precision int8"),
         (
             lambda: prepare_trial(Precisions(wanted=("int8",), calibrate=(Path("few"),)), [], []),
-            "--calibrate: 5 pictures are too few. Give at least 64",
+            "--calibrate: 5 images are too few. Give at least 64",
         ),
         (
             lambda: prepare_trial(Precisions(wanted=("int8",), calibrate=(Path("nowhere"),)), [], []),

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("keras", reason="the export extra is not installed")
 
 from batchcap.errors import TrainingError
-from batchcap_export.system.downloads import impatient
+from batchcap_export.system.downloads import download_timeout
 from batchcap_export.training import backbones
 from batchcap_export.training.backbones import load_backbone
 
@@ -57,7 +57,7 @@ def test_a_refused_connection_is_told_with_the_file_and_its_place(
 
 def test_a_silent_network_is_not_waited_for(no_weights: None, silent: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{silent}")
-    monkeypatch.setattr(backbones, "impatient", lambda: impatient(WAITED))
+    monkeypatch.setattr(backbones, "download_timeout", lambda: download_timeout(WAITED))
     began = time.monotonic()
     with pytest.raises(TrainingError, match="could not be downloaded"):
         load_backbone("MobileNetV2", "imagenet", 96)
@@ -68,7 +68,7 @@ def test_a_name_server_that_never_answers_is_not_waited_for(monkeypatch: pytest.
     never = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: never.wait())
     began = time.monotonic()
-    with impatient(WAITED), pytest.raises(OSError, match="no answer from a name server"):
+    with download_timeout(WAITED), pytest.raises(OSError, match="no answer from a name server"):
         urllib.request.urlopen("http://weights.invalid/", timeout=WAITED)
     never.set()
     assert time.monotonic() - began < SOON
@@ -77,14 +77,14 @@ def test_a_name_server_that_never_answers_is_not_waited_for(monkeypatch: pytest.
 def test_one_address_of_each_family_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [(family, 1, 6, "", (f"{n}.0.0.1", 443)) for family in (10, 2) for n in (1, 2, 3)]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
-    with impatient():
+    with download_timeout():
         tried = socket.getaddrinfo("weights.invalid", 443)
     assert sorted(tried) == sorted([found[0], found[3]])
 
 
 def test_the_process_is_as_patient_as_before() -> None:
     before = socket.getaddrinfo, socket.getdefaulttimeout()
-    with pytest.raises(KeyError), impatient(WAITED):
+    with pytest.raises(KeyError), download_timeout(WAITED):
         assert socket.getdefaulttimeout() == WAITED
         raise KeyError
     assert (socket.getaddrinfo, socket.getdefaulttimeout()) == before

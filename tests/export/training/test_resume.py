@@ -172,7 +172,7 @@ def distilled(images: Path, tmp_path: Path) -> Any:
         mean, components, variance = teacher.principal_components(forward, files, 28, tmp_path, 1)
         project = teacher.projection(forward, mean, components)
         cache = distill._cache(project, [(p, WHOLE) for p in files], 28, tmp_path, "train", lambda *_: None)
-        return [mean.copy(), components.copy(), variance.copy(), np.array(cache.pictures), np.array(cache.targets)]
+        return [mean.copy(), components.copy(), variance.copy(), np.array(cache.images), np.array(cache.targets)]
 
     return make
 

@@ -1,6 +1,6 @@
 """The frozen graph of the Show and Tell code: loaded, checked, and cut into an encoder of batches and a step.
 
-The graph captions one JPEG file at a time. It is cut where the picture, decoded and resized, enters the network; what
+The graph captions one JPEG file at a time. It is cut where the image, decoded and resized, enters the network; what
 comes before is done by `batchcap.images.preprocess`, which must give the same numbers.
 """
 
@@ -85,7 +85,7 @@ def inspect_graph(definition: Any, where: str) -> FrozenGraph:
         where: its file, for errors.
 
     Raises:
-        ExportError: a tensor is missing or of another type; it is not frozen; or it prepares pictures in a way that
+        ExportError: a tensor is missing or of another type; it is not frozen; or it prepares images in a way that
             `batchcap.images.preprocess` does not know.
     """
     graph = tf.Graph()
@@ -159,17 +159,17 @@ def _few(names: Iterable[str]) -> str:
 
 
 def _entrance(graph: Any, where: str) -> Any:
-    """The operation that gives the picture to the first convolution on its way to the initial state."""
+    """The operation that gives the image to the first convolution on its way to the initial state."""
     image, initial = graph.get_operation_by_name(IMAGE), graph.get_operation_by_name(INITIAL)
     convolutions = {o for o in _downstream(image) & _upstream(initial) if o.type == "Conv2D"}
     names = sorted({o.inputs[0].name for o in convolutions if not (_upstream(o) - {o}) & convolutions})
     if len(names) != 1:
         raise ExportError(
-            f"{where}: the picture must enter the network by one tensor; found: {', '.join(names) or 'no convolution'}."
+            f"{where}: the image must enter the network by one tensor; found: {', '.join(names) or 'no convolution'}."
         )
     entrance = graph.get_tensor_by_name(names[0]).op
     if image in _upstream(initial, stop=entrance):
-        raise ExportError(f"{where}: the picture reaches {INITIAL} by another way than {entrance.name}.")
+        raise ExportError(f"{where}: the image reaches {INITIAL} by another way than {entrance.name}.")
     return entrance
 
 
@@ -203,12 +203,12 @@ def _preparation(entrance: Any, prepared: list[NDArray[np.float32]], where: str)
     )
     if len(decoded) != 1 or len(resized) != 1:
         raise ExportError(
-            f"{where}: pictures are not prepared by one DecodeJpeg and one ResizeBilinear "
+            f"{where}: images are not prepared by one DecodeJpeg and one ResizeBilinear "
             f"({len(decoded)} and {len(resized)})."
         )
     size, dct = tf.get_static_value(resized[0].inputs[1]), decoded[0].get_attr("dct_method").decode()
     if size is None or dct not in _DCT or prepared[0].ndim != 4:
-        raise ExportError(f"{where}: to what size pictures are resized, or how JPEG is decoded, is not in the graph.")
+        raise ExportError(f"{where}: to what size images are resized, or how JPEG is decoded, is not in the graph.")
     (rows, columns), (height, width) = size.tolist(), prepared[0].shape[1:3]
     how = Preprocess(
         height=height,
@@ -225,7 +225,7 @@ def _preparation(entrance: Any, prepared: list[NDArray[np.float32]], where: str)
         off = float(np.abs(there[0] - here).max()) if there.shape[1:] == here.shape else np.inf
         if not off <= _SAME_PIXELS:
             raise ExportError(
-                f"{where}: prepares pictures otherwise than by a {how.method} resize to {rows}x{columns}, "
+                f"{where}: prepares images otherwise than by a {how.method} resize to {rows}x{columns}, "
                 f"{how.fit} to {height}x{width} and levels in -1..1 (off by {off:.3g}).",
                 "Export it by a Python file that does it: see examples/custom_captioner.py.",
             )

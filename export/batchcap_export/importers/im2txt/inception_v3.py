@@ -125,7 +125,7 @@ _BLOCKS = {
 
 
 def inception_v3(images: Any, convolve: Convolve) -> Any:
-    """The last feature map [B, rows, columns, C] of pictures [B, H, W, 3] in -1..1."""
+    """The last feature map [B, rows, columns, C] of images [B, H, W, 3] in -1..1."""
     out = _line(images, _STEM, SCOPE, convolve)
     for block, branches in _BLOCKS.items():
         scope = f"{SCOPE}/{block}/Branch_"

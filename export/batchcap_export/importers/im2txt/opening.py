@@ -25,7 +25,7 @@ from batchcap_export.model.functions import special_tokens
 from batchcap_export.options.importing import ImportOptions
 
 STATE = "lstm"
-# What the original does unless its code is changed: its 20 words count `<S>`, which `max_length` does not.
+# The original's fixed settings: its 20 words count `<S>`, which `max_length` does not.
 GENERATION = Generation(search="im2txt", beam_size=3, max_length=19, length_penalty=0.0)
 _BYTES = re.compile(r"""b(?:'.*'|".*")""")
 
@@ -94,7 +94,7 @@ def read_words(path: Path) -> list[str]:
         if not line.split():
             raise ExportError(f"--vocabulary {path}: line {number} is empty.", "Its number would be the id of a word.")
         words.append(line.split()[0])
-    # All or none: a word of its own may look like this.
+    # All or none: a single word may really look like this.
     if words and all(_BYTES.fullmatch(word) for word in words):
         words = [ast.literal_eval(word).decode("utf-8") for word in words]
     return words
@@ -151,7 +151,7 @@ def _original_step(
 
 
 def _parameters(definition: Any) -> int:
-    """Numbers in the constants that are weights: those that are not all the same."""
+    """How many weights: the elements of all float constants whose values differ."""
     values = (
         tf.make_ndarray(node.attr["value"].tensor)
         for node in definition.node

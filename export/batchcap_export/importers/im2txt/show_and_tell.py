@@ -78,7 +78,7 @@ def inference_graph(weights: Weights) -> Any:
 
 
 def _process(image_feed: Any) -> Any:
-    """A JPEG file's bytes -> float32 [299, 299, 3] in -1..1, as the original prepares pictures to be captioned."""
+    """A JPEG file's bytes -> float32 [299, 299, 3] in -1..1, as the original prepares images to be captioned."""
     image = tf.image.convert_image_dtype(tf.io.decode_jpeg(image_feed, channels=3), tf.float32)
     image = tf.compat.v1.image.resize_images(image, [RESIZED, RESIZED])
     return (tf.image.resize_with_crop_or_pad(image, SIZE, SIZE) - 0.5) * 2.0

@@ -1,6 +1,6 @@
 """What the Show and Tell code itself prints for a JPEG file, and the proof that a bundle says the same.
 
-The reference is the frozen graph as it is, run by a session of TensorFlow 1 from the files' bytes, one picture and one
+The reference is the frozen graph as it is, run by a session of TensorFlow 1 from the files' bytes, one image and one
 step at a time, and a caption generator written from the published semantics, in plain Python. It shares no code with
 `batchcap.decoding.im2txt`.
 """
@@ -41,13 +41,13 @@ _LEAST = 1e-12
 _MOST_PHOTOS = 512
 _IDENTICAL = 0.98
 _LOG_PROB = 1e-3
-# Outputs that no training ever met have less of the probability.
+# Outputs that training never saw have less of the probability than this.
 _NAMELESS = 1e-3
 
 
 @dataclass(order=True, slots=True)
 class _Caption:
-    """A row of words that begins with ``<S>``; captions compare by what they are worth."""
+    """A row of words that begins with ``<S>``; captions compare by their log-probability."""
 
     log_prob: float
     ids: list[int] = field(compare=False)
@@ -66,7 +66,7 @@ class Printed:
 
 
 class Tool:
-    """The original's way from a JPEG file to captions: three beams, 20 words with ``<S>``, no length normalization."""
+    """The original tool, from a JPEG file to captions: three beams, 20 words with ``<S>``, no length normalization."""
 
     unknown: str
     """What it prints for a word without a name."""
@@ -154,7 +154,7 @@ def prove(tool: Tool, bundle: Bundle, files: Sequence[Path], say: Say) -> list[M
     """The finished bundle, run by the runtime, must print what the original tool prints for the same JPEG files.
 
     Args:
-        files: pictures, of which 512 count at most; what is no JPEG, or is turned by its EXIF data (which the original
+        files: images, of which 512 count at most; what is no JPEG, or is turned by its EXIF data (which the original
             does not heed), is left out.
 
     Raises:
@@ -165,7 +165,7 @@ def prove(tool: Tool, bundle: Bundle, files: Sequence[Path], say: Say) -> list[M
     if len(photos) < MIN_IMAGES:
         raise ExportError(
             f"The comparison with the original tool needs {MIN_IMAGES} JPEG files that stand upright, "
-            f"not {len(photos)} of {len(files)} pictures.",
+            f"not {len(photos)} of {len(files)} images.",
             "Name a folder with more: --images.",
         )
     say(f"comparing with the original tool on {len(photos)} JPEG files")

@@ -1,4 +1,4 @@
-"""What a training model's graph says: what depends on the picture alone, what on the words, and how."""
+"""What a training model's graph says: what depends on the image alone, what on the words, and how."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from batchcap_export.model import recurrent
 
 Source: TypeAlias = tuple[Key, int]
 """Which call made a tensor, and which of its outputs it is."""
-PICTURE: Final[Source] = ((), 0)
-"""The picture itself."""
+IMAGE: Final[Source] = ((), 0)
+"""The image itself."""
 STEPS: Final = 3
 """Words of the probe, where the model reads any number."""
 # Layers that give for each word what they would give for that word alone.
@@ -38,7 +38,7 @@ class _Value:
     words: bool
     """It depends on the words."""
     before: int | None = None
-    """Axis 1 is the words of the caption, after so many steps of the picture's own; None: it has no such axis."""
+    """Axis 1 is the words of the caption, after so many steps of the image's own; None: it has no such axis."""
 
 
 @dataclass(slots=True)
@@ -46,10 +46,10 @@ class Plan:
     """What the probe found."""
 
     kinds: dict[Key, str] = field(default_factory=dict)
-    """``picture``: depends on the picture alone. ``words``: not so. Of these too: ``recurrent``, ``join`` (steps of the
-    picture put before the words), ``cut`` (first steps dropped), ``repeat`` (a vector of the picture for each word)."""
+    """``image``: depends on the image alone. ``words``: not so. Of these too: ``recurrent``, ``join`` (steps of the
+    image put before the words), ``cut`` (first steps dropped), ``repeat`` (a vector of the image for each word)."""
     memories: dict[Source, str] = field(default_factory=dict)
-    """Tensors of the picture that the step looks at, and their names."""
+    """Tensors of the image that the step looks at, and their names."""
     recurrent: dict[Key, list[str]] = field(default_factory=dict)
     """Calls of recurrent layers on words, and the names of their states."""
     dropped: dict[Key, int] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class Plan:
     masks: bool = False
     """An Embedding masks the id 0."""
     before: int = 0
-    """Steps of the picture's own in the logits."""
+    """Steps of the image's own in the logits."""
     rows: bool = True
     """Logits for every word, not just for the one after the last."""
 
@@ -72,7 +72,7 @@ NOTHING: Final = _Nothing()
 
 
 def probe(network: Network, word: Port, logits: Port, pixels: Any) -> Plan:
-    """Read the graph by running it on pictures [B, H, W, 3] and a few words.
+    """Read the graph by running it on images [B, H, W, 3] and a few words.
 
     Raises:
         ExportError: a layer uses words in a way that cannot be a step.
@@ -81,12 +81,13 @@ def probe(network: Network, word: Port, logits: Port, pixels: Any) -> Plan:
     probed = _Probe(network, word.shape[1])
     tokens = tf.ones((probing.IMAGES, word.shape[1] or STEPS), word.dtype)
     values = [
-        _Value(tokens, PICTURE, words=True, before=0)
+        _Value(tokens, IMAGE, words=True, before=0)
         if port == word
-        else _Value(tf.cast(pixels, port.dtype), PICTURE, words=False)
+        else _Value(tf.cast(pixels, port.dtype), IMAGE, words=False)
         for port in network.inputs
     ]
-    probed.names[PICTURE] = "picture"
+    # Bundles hold it under this name.
+    probed.names[IMAGE] = "picture"
     end = functional.evaluate(network.model, values, probed.call)[network.outputs.index(logits)]
     if not end.words:
         raise ExportError(f"{network.file}: output {logits} does not depend on the words {word}.")
@@ -112,7 +113,7 @@ class _Probe:
         on_words = [value for value in given if value.words]
         kind = self._kind(key, operation, args, on_words)
         self.plan.kinds[key] = kind
-        if kind == "picture":
+        if kind == "image":
             made = functional.plainly(key, operation, plain_args, plain_kwargs)
         else:
             made = operation(*plain_args, **plain_kwargs)
@@ -131,13 +132,13 @@ class _Probe:
         for place, tensor in enumerate(tensors):
             self.names[key, place] = probing.plain(operation.name) + (f"_{place}" if place else "")
             timed = before if place == 0 and self._has_words_axis(tensor, before) else None
-            out.append(_Value(tensor, (key, place), kind != "picture", timed))
+            out.append(_Value(tensor, (key, place), kind != "image", timed))
         return out
 
     def _kind(self, key: Key, operation: Any, args: tuple[Any, ...], on_words: list[_Value]) -> str:
         if not on_words:
             spread = isinstance(operation, layers.RepeatVector) and operation.n == self.length
-            return "repeat" if spread else "picture"
+            return "repeat" if spread else "image"
         if isinstance(operation, layers.Bidirectional):
             raise ExportError(
                 f"{self.network.file}: {operation.name} is Bidirectional: it reads what comes after a word.",
@@ -151,7 +152,7 @@ class _Probe:
                 if len(on_words) > 1 or not args[0][-1].words:
                     raise ExportError(
                         f"{self.network.file}: {operation.name} puts something behind the words of a caption.",
-                        "Only steps of the picture before the first word can be cut off.",
+                        "Only steps of the image before the first word can be cut off.",
                     )
                 return "join"
         dropped = _dropped(operation, args) if on_words[0].before is not None else None
@@ -166,7 +167,7 @@ class _Probe:
         if any(state.words for state in initial or ()):
             raise ExportError(
                 f"{self.network.file}: {layer.name} starts from a state that depends on the words.",
-                "Only a state that the picture gives, or none, can be cut off.",
+                "Only a state that the image gives, or none, can be cut off.",
             )
         count = len(tree.flatten(layer.get_initial_state(batch_size=1)))
         name = self._unique(probing.plain(layer.name))
@@ -183,7 +184,7 @@ class _Probe:
                 f"{self.network.file}: {operation.name} joins words with and without steps before them.",
                 "Drop the same first steps of both.",
             )
-        if kind == "picture" or not befores or (kind == "recurrent" and not operation.return_sequences):
+        if kind == "image" or not befores or (kind == "recurrent" and not operation.return_sequences):
             return None
         before = befores.pop()
         if kind == "join":

@@ -116,7 +116,7 @@ def pair(encoder: Network, decoder: Network, vocabulary: Vocabulary, options: Im
     """
     if len(encoder.inputs) != 1:
         raise ExportError(
-            f"{encoder.file}: an encoder takes a picture and nothing else: {encoder.tensors()}.",
+            f"{encoder.file}: an encoder takes an image and nothing else: {encoder.tensors()}.",
             "If it is a training model, export it alone, without --decoder.",
         )
     special = special_words(vocabulary, options)

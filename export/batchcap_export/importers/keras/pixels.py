@@ -1,4 +1,4 @@
-"""What a saved network wants of pictures: their size, how they are resized, and which values its pixels have."""
+"""What a saved network wants of images: their size, how they are resized, and which values its pixels have."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ARITHMETIC = frozenset({"Add", "Subtract", "Multiply", "Divide", "TrueDivide", 
 
 
 def preprocessing(network: Network, image: Port, options: ImportOptions) -> Preprocess:
-    """How pictures become the input: by default as TensorFlow's own functions decode and resize them, unrounded.
+    """How images become the input: by default as TensorFlow's own functions decode and resize them, unrounded.
 
     Raises:
         ExportError: the size is not known, or is not the network's.
@@ -29,7 +29,7 @@ def preprocessing(network: Network, image: Port, options: ImportOptions) -> Prep
     height, width = image.shape[1:3]
     asked = options.size
     if asked is None and (height is None or width is None):
-        raise ExportError(f"{network.file}: its input {image} takes pictures of any size.", "Say which: --size N.")
+        raise ExportError(f"{network.file}: its input {image} takes images of any size.", "Say which: --size N.")
     if asked is not None and any(size not in (None, asked) for size in (height, width)):
         raise ExportError(f"{network.file}: --size {asked} is not the size of its input {image}.", "Leave --size out.")
     height, width = height or asked, width or asked
@@ -82,7 +82,7 @@ def scaled(pixels: Any, scale: Scale) -> Any:
 
 
 def _scales_itself(model: keras.Model, image: Port) -> bool:
-    """Whether the picture goes through arithmetic before the first layer with weights."""
+    """Whether the image goes through arithmetic before the first layer with weights."""
     found = False
 
     def call(_: functional.Key, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[bool]:
@@ -99,7 +99,7 @@ def _scales_itself(model: keras.Model, image: Port) -> bool:
 
 
 def regions_grid(model: keras.Model | None, regions: int) -> tuple[int, int]:
-    """Rows and columns of the regions that a network makes of a picture: its last map of so many places."""
+    """Rows and columns of the regions that a network makes of an image: its last map of so many places."""
     root = round(regions**0.5)
     grid = (root, root) if root * root == regions else (1, regions)
     for operation in model.operations if model is not None else ():

@@ -1,4 +1,4 @@
-"""Trying a saved network before anything is converted: does it run, what does it give, may beams share a call."""
+"""Tries a saved network before it is converted: does it run, what does it give, may beams share a call."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SAME = 1e-4
 
 
 def pixels(how: Preprocess) -> Any:
-    """Two pictures of noise: float32 [2, H, W, 3], 0..255."""
+    """Two images of noise: float32 [2, H, W, 3], 0..255."""
     random = np.random.default_rng(1)
     return random.uniform(0, 255, (IMAGES, how.height, how.width, 3)).astype(np.float32)
 
@@ -48,7 +48,7 @@ def tried(network: Network, what: str, call: Callable[[], Any]) -> Any:
             raise
         reason = str(error).strip().split("\n")[0]
         raise ExportError(
-            f"{network.file}: {what} fails on {IMAGES} pictures: {reason}",
+            f"{network.file}: {what} fails on {IMAGES} images: {reason}",
             f"Do its tensors fit? It has {network.tensors()}.",
         ) from error
 

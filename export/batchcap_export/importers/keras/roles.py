@@ -90,7 +90,7 @@ def match_pair(encoder: Network, decoder: Network, words: int, told: Mapping[str
             f"{decoder.file}: has no state, so that it can only take a whole caption again for every word: "
             f"{decoder.tensors()}.",
             "Save the decoder that makes one step (state in, state out), or export the training model, which takes the "
-            "picture as well: batchcap export MODEL --vocabulary FILE.",
+            "image as well: batchcap export MODEL --vocabulary FILE.",
         )
     candidates = [port for port in inputs if not any(role.startswith("memory") for role in told.get(port.name, ()))]
     for after, before in _pair_up(

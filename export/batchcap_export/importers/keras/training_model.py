@@ -1,8 +1,8 @@
-"""A captioner that is saved as it was trained: picture and words in, logits of every next word out.
+"""A captioner that is saved as it was trained: image and words in, logits of every next word out.
 
-Its graph is gone through three times: once on a probe, to see what depends on the picture alone and what on the words;
+Its graph is gone through three times: once on a probe, to see what depends on the image alone and what on the words;
 for the encoder with no words, so that only what comes before the first word is computed; and for the step with one
-word, where recurrent layers are unrolled and what depends on the picture alone is the memory.
+word, where recurrent layers are unrolled and what depends on the image alone is the memory.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from batchcap.images.preprocess import Preprocess
 from batchcap_export.importers.keras import functional, probing
 from batchcap_export.importers.keras.functional import Key
 from batchcap_export.importers.keras.graph_reading import (
+    IMAGE,
     NOTHING,
-    PICTURE,
     STEPS,
     Plan,
     probe,
@@ -78,8 +78,8 @@ class _Cut:
             return made
 
         given = [NOTHING if port == self.word else tf.cast(pixels, port.dtype) for port in self.network.inputs]
-        if PICTURE in plan.memories:
-            memories[plan.memories[PICTURE]] = pixels
+        if IMAGE in plan.memories:
+            memories[plan.memories[IMAGE]] = pixels
         functional.evaluate(self.model, given, call)
         return states, memories
 
@@ -100,7 +100,7 @@ class _Cut:
 
         def call(key: Key, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             kind = plan.kinds[key]
-            if kind == "picture":
+            if kind == "image":
                 places = range(len(tree.flatten(operation.output)))
                 return [memories.get(plan.memories.get((key, place), ""), NOTHING) for place in places]
             if kind == "recurrent":
@@ -113,15 +113,15 @@ class _Cut:
                 return args[0][-1] if kind == "join" else args[0]
             return args[0][:, None] if kind == "repeat" else operation(*args, **kwargs)
 
-        picture = memories.get(plan.memories.get(PICTURE, ""), NOTHING)
+        image = memories.get(plan.memories.get(IMAGE, ""), NOTHING)
         word = tf.cast(token, self.word.dtype)
-        given = [word if port == self.word else picture for port in self.network.inputs]
+        given = [word if port == self.word else image for port in self.network.inputs]
         made = functional.evaluate(self.model, given, call)[self.network.outputs.index(self.logits)]
         return _logits(made, self.probabilities), following
 
 
 # With a dot, so that no tensor of the bundle is taken for them.
-_CAPTION, _PICTURE = "whole.caption", "whole.picture"
+_CAPTION, _IMAGE = "whole.caption", "whole.image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class _Whole:
     def encode(self, image: Any) -> tuple[Tensors, Tensors]:
         """Pixels to an empty caption int64 [B, 0] and themselves."""
         image = tf.cast(image, tf.float32)
-        return {_CAPTION: tf.zeros((tf.shape(image)[0], 0), tf.int64)}, {_PICTURE: image}
+        return {_CAPTION: tf.zeros((tf.shape(image)[0], 0), tf.int64)}, {_IMAGE: image}
 
     def step(self, token: Any, states: Tensors, memories: Tensors) -> tuple[Any, ...]:
         """One more word [N] for captions [N, t]."""
@@ -148,7 +148,7 @@ class _Whole:
             empty = self.longest - length
             read = tf.pad(caption, [[0, 0], [0, empty] if cut.plan.rows else [empty, 0]])
             read = tf.ensure_shape(read, (None, self.longest))
-        given = {cut.word: read, cut.image: scaled(memories[_PICTURE], cut.scale)}
+        given = {cut.word: read, cut.image: scaled(memories[_IMAGE], cut.scale)}
         made = cut.network.run([given[port] for port in cut.network.inputs])[cut.network.outputs.index(cut.logits)]
         if cut.plan.rows:
             made = made[:, cut.plan.before + length - 1]
@@ -170,7 +170,7 @@ class _Whole:
 
 
 def cut(network: Network, vocabulary: Vocabulary, options: ImportOptions) -> CaptionModel:
-    """A captioner of a training model: what depends on the picture alone is the encoder, the rest is the step.
+    """A captioner of a training model: what depends on the image alone is the encoder, the rest is the step.
 
     Raises:
         ExportError: it is no such model, or not one whose words can be read one by one.
@@ -184,13 +184,13 @@ def cut(network: Network, vocabulary: Vocabulary, options: ImportOptions) -> Cap
     image = find_image(network, told)
     if len(network.inputs) == 1:
         raise ExportError(
-            f"{network.file}: takes a picture and no words, so that it is an encoder without its decoder.",
+            f"{network.file}: takes an image and no words, so that it is an encoder without its decoder.",
             "Name the other half: --decoder FILE.",
         )
     word, logits = find_word(network, told), find_logits(network, len(vocabulary), told)
     if len(network.inputs) != 2:
         raise ExportError(
-            f"{network.file}: a training model takes a picture and words, and this one more: {network.tensors()}.",
+            f"{network.file}: a training model takes an image and words, and this one more: {network.tensors()}.",
             "Compute the rest in layers, or describe it in a Python file (examples/custom_captioner.py).",
         )
     how, scale = preprocessing(network, image, options), scale_of(network, image, options)
@@ -245,10 +245,10 @@ def _check_steps(halves: _Cut, whole: _Whole, pixels: Any) -> None:
     random = np.random.default_rng(3)
     network = halves.network
     states, memories = halves.encode(pixels)
-    caption, picture = whole.encode(pixels)
+    caption, image = whole.encode(pixels)
     for place in range(min(STEPS, whole.longest or STEPS)):
         token = tf.constant(random.integers(1, halves.words, probing.IMAGES))
-        want, caption = whole.step(token, caption, picture)
+        want, caption = whole.step(token, caption, image)
         got, states = probing.tried(network, "its step", lambda t=token, s=states: halves.rows(t, s, memories))
         if not probing.same(probing.likely(want), probing.likely(got)):
             doubtful = ", ".join(halves.plan.mixing)
@@ -261,7 +261,7 @@ def _check_steps(halves: _Cut, whole: _Whole, pixels: Any) -> None:
 
 
 def _without_words(plan: Plan, key: Key, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A call of the encoder: on the picture, and on what comes before the words."""
+    """A call of the encoder: on the image, and on what comes before the words."""
     kind = plan.kinds[key]
     if kind == "join":
         return tf.concat([part for part in args[0] if part is not NOTHING], axis=1)

@@ -276,7 +276,7 @@ def test_other_ways_to_resize() -> None:
         ({"out": lambda logits, name: tf.nn.softmax(logits)}, "has no tensor softmax"),
         ({"out": tf.nn.sigmoid}, "softmax comes from Sigmoid, not from Softmax"),
         ({"word_type": tf.int32}, "input_feed is int32, not int64"),
-        ({"prepare": lambda image: image}, r"prepares pictures otherwise than .* resize to 40x36"),
+        ({"prepare": lambda image: image}, r"prepares images otherwise than .* resize to 40x36"),
         ({"prepare": lambda image: (image - 0.5) * 2.002}, r"off by 0\.001"),
         ({"resize": lambda image: tf.compat.v1.image.resize_images(image, [40, 36], method=2)}, r"\(1 and 0\)"),
         ({"around": True}, "by another way"),
@@ -525,5 +525,5 @@ def test_too_few_jpegs_prove_nothing(photos: Path, tmp_path: Path) -> None:
         picture.save(tmp_path / f"{index:02}.{'png' if index < 10 else 'jpg'}")
     model = loaded(tmp_path, "<S>\n</S>\na\n")
     files = sorted(tmp_path.glob("[0-9]*"))
-    with pytest.raises(ExportError, match=r"needs 64 JPEG files that stand upright, not 58 of 68 pictures"):
+    with pytest.raises(ExportError, match=r"needs 64 JPEG files that stand upright, not 58 of 68 images"):
         model.prove(open_bundle("flickr8k-small"), files, lambda _: None)

@@ -160,7 +160,7 @@ def test_sizes(lab: Path, tmp_path: Path) -> None:
     keras.Model(image, vector).save(tmp_path / "any.keras")
     captioners.with_state()[1].save(tmp_path / "decoder.keras")
     told = refused(lab, tmp_path / "any.keras", decoder=tmp_path / "decoder.keras")
-    assert "any [?, ?, ?, 3] float32 takes pictures of any size" in told
+    assert "any [?, ?, ?, 3] float32 takes images of any size" in told
     assert "--size N" in told
     options = ImportOptions(
         vocabulary=lab / "vocabulary.txt", decoder=tmp_path / "decoder.keras", scale="0..1", size=40
@@ -217,7 +217,7 @@ def test_files_that_hold_no_model(lab: Path, tmp_path: Path, name: str, told: st
 
 def test_an_encoder_that_takes_words(lab: Path) -> None:
     told = refused(lab, lab / "training.keras")
-    assert "training.keras: an encoder takes a picture and nothing else" in told
+    assert "training.keras: an encoder takes an image and nothing else" in told
     assert "without --decoder" in told
 
 

@@ -102,9 +102,9 @@ def _only_picture() -> keras.Model:
         (_bidirectional, "both is Bidirectional", "cannot make captions"),
         (_convolution, "word 2 depends on the words before it", "look at pairs (Conv1D)"),
         (_backwards, "back: go_backwards", "cannot make captions"),
-        (_chained, "second starts from a state that depends on the words", "picture gives"),
+        (_chained, "second starts from a state that depends on the words", "image gives"),
         (_picture_behind, "behind puts something behind the words", "before the first word"),
-        (_only_picture, "takes a picture and no words", "--decoder FILE"),
+        (_only_picture, "takes an image and no words", "--decoder FILE"),
     ],
 )
 def test_what_cannot_be_cut_is_named(tmp_path: Path, make: Any, cause: str, fix: str) -> None:
