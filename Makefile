@@ -1,14 +1,16 @@
 # make demo    caption a dozen photographs with the embedded model (installs no TensorFlow)
-# make test    lint, types, tests, and the runtime on its own in a clean environment
+# make test    lint, types, requirements, tests, and the runtime on its own in a clean environment
+# make test-all  the same with the proofs at full size, and the runtime with onnxruntime's smaller build, without CUDA
 # make bench   how fast this machine captions
 # make setup   everything for development
 # make docs    write the tables in docs/ that are made from the code
 # make clean   remove what the commands above made; `make distclean` also removes .venv
 .DELETE_ON_ERROR:
-.PHONY: demo test alone setup bench docs clean distclean
+.PHONY: demo checks test test-all alone plain setup bench docs clean distclean
 
 BIN := .venv/bin
 ALONE := .venv-alone
+PLAIN := .venv-plain
 INSTALL := -m pip install --quiet --constraint constraints.txt
 TESTED := python3.13 python3.12 python3.11
 SUITABLE := import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))
@@ -19,17 +21,35 @@ SOURCES = $(shell find batchcap export -type f -not -path '*/__pycache__/*')
 demo: .venv/.demo
 	@$(BIN)/python examples/demo.py
 
-test: .venv/.dev
+# A file's tests share what they have made, so a file stays in one process. Slow files come first: see tests/conftest.py.
+PYTEST := $(BIN)/pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile --no-loadscope-reorder
+
+test: checks
+	$(PYTEST) -m 'not full'
+	@$(MAKE) --no-print-directory alone
+
+test-all: checks
+	$(PYTEST)
+	@$(MAKE) --no-print-directory alone plain
+
+checks: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/deptry batchcap export examples benchmarks
-	$(BIN)/pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile
-	@$(MAKE) --no-print-directory alone
 
 # The built wheel in an environment of its own, where TensorFlow is not installed.
 alone: $(ALONE)/.wheel
 	$(ALONE)/bin/python tests/runtime_alone.py
+
+# The same with the build of onnxruntime that has no CUDA, put in its place as docs/operations.md says.
+plain: $(ALONE)/.wheel
+	@rm -rf $(PLAIN) && $(BIN)/python -m venv $(PLAIN)
+	@$(PLAIN)/bin/python $(INSTALL) build/alone/batchcap-*.whl
+	@$(PLAIN)/bin/python -m pip uninstall --quiet --yes onnxruntime-gpu
+	@$(PLAIN)/bin/python $(INSTALL) --force-reinstall --no-deps onnxruntime
+	$(PLAIN)/bin/batchcap doctor
+	$(PLAIN)/bin/python tests/runtime_alone.py
 
 bench: .venv/.demo
 	$(BIN)/batchcap bench
@@ -69,7 +89,7 @@ $(ALONE)/.wheel: $(SOURCES) $(ALONE)/.runtime
 	@touch $@
 
 clean:
-	rm -rf $(ALONE) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis examples/photos examples/captions.jsonl*
+	rm -rf $(ALONE) $(PLAIN) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis examples/photos examples/captions.jsonl*
 	find batchcap export tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean

@@ -41,7 +41,7 @@ def options_of(architecture: str = "attention-gru", **own: Any) -> TrainOptions:
 def random_captioner(options: TrainOptions, backbone: str = "small", size: int | None = None) -> TrainedCaptioner:
     """A captioner of `WORDS` words, some of them punctuation; what is seen decides which come."""
     keras.utils.set_random_seed(11)
-    network = _varied(load_backbone(backbone, size=size))
+    network = _varied(tiny_backbone() if backbone == "tiny" else load_backbone(backbone, size=size))
     decoder = build_decoder(options, WORDS, network.features)
     random = np.random.default_rng(5)
     for weight in decoder.weights:
@@ -52,6 +52,15 @@ def random_captioner(options: TrainOptions, backbone: str = "small", size: int |
     others = (*SPECIAL, *MARKS)
     vocabulary = Vocabulary((*others, *(f"word{i}" for i in range(WORDS - len(others)))))
     return TrainedCaptioner(network, decoder, vocabulary, preprocessing(network))
+
+
+def tiny_backbone() -> Backbone:
+    """Two convolutions, for what does not depend on the network: float32 [B, 32, 32, 3] -> float32 [B, 2, 2, 24]."""
+    image = keras.Input((32, 32, 3), name="image")
+    x = layers.Rescaling(1 / 127.5, offset=-1.0)(image)
+    for channels in (16, 24):
+        x = layers.ReLU()(layers.Conv2D(channels, 3, strides=4, padding="same")(x))
+    return Backbone(keras.Model(image, x), "tiny", 32, 32, (2, 2), 24)
 
 
 def random_model(options: TrainOptions, backbone: str = "small", size: int | None = None) -> CaptionModel:

@@ -18,6 +18,11 @@ import batchcap  # noqa: F401 - before any test loads onnxruntime: it turns its 
 sys.path.insert(0, str(Path(__file__).parent))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The export stage first: its files are slow, and one that came last would keep one process busy alone."""
+    items.sort(key=lambda item: "export" not in item.nodeid.split("::")[0])
+
+
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle to read; tests that change one build their own."""

@@ -60,12 +60,15 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     ("architecture", "own", "backbone", "size", "store"),
     [
         ("attention-gru", {"tied": True}, "small", None, "int8"),
-        ("attention-gru", {"learned_state": True}, "small", None, "float16"),
+        ("attention-gru", {"learned_state": True}, "tiny", None, "float32"),
         ("show-and-tell", {}, "VGG16", 32, "float32"),
-        ("show-and-tell", {"image_as": "state"}, "small", None, "int8"),
+        ("show-and-tell", {"image_as": "state"}, "tiny", None, "float32"),
         ("show-attend-tell", {}, "small", None, "float16"),
         # Large networks take minutes to convert.
+        pytest.param("attention-gru", {"learned_state": True}, "small", None, "float16", marks=pytest.mark.full),
         pytest.param("attention-gru", {}, "InceptionResNetV2", 96, "float32", marks=pytest.mark.full),
+        pytest.param("show-and-tell", {}, "VGG16", 64, "float32", marks=pytest.mark.full),
+        pytest.param("show-and-tell", {"image_as": "state"}, "small", None, "int8", marks=pytest.mark.full),
         pytest.param("show-and-tell", {"image_as": "state"}, "ResNet50", 64, "float32", marks=pytest.mark.full),
     ],
 )

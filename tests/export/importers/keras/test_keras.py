@@ -85,12 +85,21 @@ def test_the_lab_in_any_form_and_order(
     assert (how.method, how.pixels, how.jpeg_dct, how.fit) == ("bilinear", "float32", "fast", "stretch")
 
 
-def test_a_vector_as_the_first_state_and_probabilities(tmp_path: Path, pictures: Path) -> None:
-    """MobileNetV2's average, the state of a GRU whose last layer is a softmax; the words come as one [B, 1]."""
+def mobile_net(image: Any) -> Any:
+    return keras.applications.MobileNetV2((64, 64, 3), include_top=False, weights=None, pooling="avg")(image)
 
-    def network(image: Any) -> Any:
-        return keras.applications.MobileNetV2((64, 64, 3), include_top=False, weights=None, pooling="avg")(image)
 
+def nested_network(image: Any) -> Any:
+    """As MobileNetV2 is in it: a model that is one layer of the encoder, with batch normalization and an average."""
+    inside = keras.Input((64, 64, 3))
+    x = layers.ReLU(6.0)(layers.BatchNormalization()(layers.Conv2D(16, 3, strides=4, use_bias=False)(inside)))
+    x = layers.ReLU(6.0)(layers.BatchNormalization()(layers.DepthwiseConv2D(3, strides=2, use_bias=False)(x)))
+    return keras.Model(inside, layers.GlobalAveragePooling2D()(layers.Conv2D(64, 1)(x)))(image)
+
+
+@pytest.mark.parametrize("network", [nested_network, pytest.param(mobile_net, marks=pytest.mark.full)])
+def test_a_vector_as_the_first_state_and_probabilities(tmp_path: Path, pictures: Path, network: Any) -> None:
+    """A network's average, the state of a GRU whose last layer is a softmax; the words come as one [B, 1]."""
     encoder, decoder = captioners.with_state(network, 64, activation="softmax")
     encoder.save(tmp_path / "encoder.keras")
     decoder.save(tmp_path / "decoder.keras")
