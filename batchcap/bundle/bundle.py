@@ -44,7 +44,7 @@ class Bundle:
     digest: str
     """SHA-256 of ``bundle.json``, in hex; it holds the sums of all other files, so it stands for the whole bundle."""
     precision: Precision = "fp32"
-    """Which of its graphs are meant."""
+    """The precision of the graphs that are used."""
 
     @property
     def label(self) -> str:
@@ -66,13 +66,13 @@ class Bundle:
 
     @property
     def select_path(self) -> Path | None:
-        """Where the bundle has the graph by which images leave the batch."""
+        """The graph that takes finished images out of the batch; None where the bundle has none."""
         name = graph_file(SELECT_FILE, self.precision)
         return self.folder / name if name in self.manifest.files else None
 
     @property
     def variants(self) -> dict[VariantName, Variant]:
-        """What it has beside fp32."""
+        """Its precisions beside fp32."""
         return {} if self.manifest.variants is msgspec.UNSET else self.manifest.variants
 
     def at(self, precision: Precision) -> Bundle:

@@ -1,4 +1,4 @@
-"""The files of a bundle, judged before anything reads what is in them: names, sizes, sums, and what graphs refer to.
+"""The files of a bundle, checked before anything reads what is in them: names, sizes, checksums, references of graphs.
 
 A bundle may come from anyone. Every byte that is used is listed with its sum in ``bundle.json``; nothing outside the
 folder is opened by a name that stands in a file. A listed file may be a link, as package managers and caches lay them:

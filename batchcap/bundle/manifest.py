@@ -91,7 +91,7 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     cider_fp32: float | None = None
     """CIDEr of fp32 on the same images."""
     equivalent: bool
-    """It may stand in for fp32 unasked."""
+    """``auto`` may choose it instead of fp32."""
     signature: str
     """Every setting behind the figures."""
 

@@ -75,5 +75,5 @@ class Vocabulary:
         return self._ids[word]
 
     def detokenize(self, ids: Iterable[int]) -> str:
-        """The words of ``ids`` with a blank between, to compare them; `bundle.detokenizer` writes for people."""
+        """The words of ``ids`` with a space between, to compare them; `bundle.detokenizer` writes for people."""
         return " ".join([self.words[i] for i in ids])

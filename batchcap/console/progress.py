@@ -72,7 +72,7 @@ class Display:
             self._bar.stop()
 
     def begin(self, start: Start) -> None:
-        """Say what cannot wait for the first report: the model's terms in a new output, and, without a bar, the job."""
+        """Before the first report: show the model's terms for a new output and, without a bar, what is captioned."""
         self._started = self._spoke = self._clock()
         if self._lines:
             print_line(self._console, _start_text(start))

@@ -48,7 +48,7 @@ def _known(summary: Summary, where: str) -> str:
 
 
 def _unread_lines(summary: Summary, verbosity: int) -> Iterable[str]:
-    """What may hold images first; other files are a number only, until somebody asks with ``-v``."""
+    """First what may hold images; other files are only counted, and named with ``-v``."""
     notable = [(kind, count) for kind, count in summary.unread.kinds.most_common() if is_noteworthy(kind)]
     others = [(kind, count) for kind, count in summary.unread.kinds.most_common() if not is_noteworthy(kind)]
     total = sum(count for _, count in others)
@@ -74,7 +74,7 @@ def _listed(kinds: Sequence[tuple[str, int]], verbosity: int) -> str:
 
 
 def _output_lines(summary: Summary, where: str) -> Iterable[str]:
-    """What is to be said of the output itself."""
+    """Lines about the output itself."""
     if summary.cut:
         yield f"  The last line of {where} was torn: {summary.cut:,} bytes were cut: {summary.cut_text}"
     if summary.unfinished is not None:
@@ -153,7 +153,7 @@ def _summary_lines(summary: Summary, where: str, verbosity: int) -> Iterable[str
 
 
 def _failed_text(summary: Summary) -> str:
-    """``2 images failed, and 1 folder could not be listed:``; why, is told below and in the records."""
+    """``2 images failed, and 1 folder could not be listed:``; the lines below and the records say why."""
     count = summary.failed - summary.folders
     parts = [f"{images(count)} failed"] if count else []
     if summary.folders:

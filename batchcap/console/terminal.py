@@ -27,7 +27,7 @@ _FRAMES: Final = ("  File ", "\n")
 
 
 class _Piped(Console):
-    """A console that leaves it to the command what a reader who has gone away means; rich would end with 1."""
+    """A console that raises where the reader has closed the pipe, since the command handles that; rich would exit."""
 
     def on_broken_pipe(self) -> None:
         """Called where the error is handled."""
@@ -103,7 +103,7 @@ def say(text: str) -> None:
 
 
 def print_line(console: Console, text: str, style: str = "") -> None:
-    """One line. On a terminal too narrow for it, it goes on below, indented; a long name is never cut in two by us.
+    """One line. On a terminal too narrow for it, it goes on below, indented; a long name is never cut in two.
 
     Elsewhere it stays one line, for grep.
     """

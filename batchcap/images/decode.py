@@ -85,7 +85,7 @@ def salvage_image(data: bytes | memoryview, jpeg_dct: JpegDct = "accurate") -> N
 def _decode(
     data: bytes | memoryview, jpeg_dct: JpegDct, *, salvage: bool
 ) -> tuple[NDArray[np.uint8], Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None]:
-    """The pixels as stored, and how to turn them upright: Pillow's own copy of them is gone by then."""
+    """The pixels as stored, and how to turn them upright: Pillow's own copy of them is freed before that."""
     if len(data) == 0:
         raise ImageError("decode", "empty", "the file has no bytes")
     if (raw := tiff.name_raw(data)) is not None:
@@ -133,7 +133,7 @@ def _reason(error: Exception) -> str:
 
 
 def _unidentified(data: bytes | memoryview, *, salvage: bool) -> ImageError:
-    """The error for bytes that no decoder of ours takes."""
+    """The error for bytes that none of the decoders takes."""
     if (pixels := tiff.name_pixels(data)) is not None:
         return kinds.unsupported(data, pixels)
     start = bytes(data[:12])
@@ -194,7 +194,7 @@ def _decode_plainly(data: bytes | memoryview, image: Image.Image, *, salvage: bo
 
 
 def _is_begun(image: Image.Image) -> bool:
-    """Whether a decoder that gave up has left pixels."""
+    """Whether a decoder that failed has decoded some pixels."""
     core = image._im  # noqa: SLF001 - the property would decode again
     return core is not None and core.getbbox() is not None
 

@@ -1,4 +1,4 @@
-"""Folders and files on disk to `ImageRef`s: lazy, in a stable order, each file once, and nothing swallowed.
+"""Folders and files on disk to `ImageRef`s: lazy, in a stable order, each file once, and every failure reported.
 
 Inside a folder, everything whose name ends in one of `SUFFIXES` is taken (upper or lower case), folders depth-first and
 names by bytes. Names that begin with a dot are skipped, folders as well: caches, thumbnails, macOS's ``._IMG_1.jpg``.
@@ -36,7 +36,7 @@ class Inputs:
     """Inputs that are there, and the folder that paths are relative to. Make it with `resolve`."""
 
     resolved: tuple[Input, ...]
-    """In the order given, spelled as below the root where they lie in it."""
+    """In the order given; where one lies below the root, its path begins with the root's."""
     root: Root
 
     def images(self, unread: Unread | None = None) -> Iterator[ImageRef]:
@@ -98,7 +98,7 @@ def _refs(files: Iterator[Found], base: str, named: dict[Key, str]) -> Iterator[
 
 
 def _resolve_all(inputs: Sequence[Path], root: Path | None) -> tuple[list[Input], str]:
-    """The inputs, and the folder that paths are relative to. What lies in that folder is spelled as in it."""
+    """The inputs, and the folder that paths are relative to. The paths of inputs in that folder begin with its path."""
     try:
         resolved = [_resolve(path) for path in inputs]
         base = None if root is None else _absolute(root)

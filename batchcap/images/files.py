@@ -1,4 +1,4 @@
-"""One guarded way to an image file, whether it was found in a folder or given by name."""
+"""Looking at, opening and reading one image file, safely: a pipe or a device is never opened."""
 
 from __future__ import annotations
 

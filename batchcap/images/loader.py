@@ -48,7 +48,7 @@ class Loaded:
     height: int
     """Rows of the image as it stands upright."""
     damaged: str | None = None
-    """What is wrong with it, where it was accepted all the same."""
+    """What is wrong with an image that was captioned although it is damaged."""
 
 
 Outcome: TypeAlias = Loaded | Failure
@@ -64,7 +64,7 @@ class Batch:
     refs: tuple[ImageRef, ...]
     """Every image of the batch in order, failed ones too."""
     outcomes: tuple[Outcome, ...]
-    """One a ref, in the same order."""
+    """One for each ref, in the same order."""
     pixels: Pixels
     """[batch_size, H, W, 3]: the good images in order fill rows 0..count-1; the rest is padding, zeros or stale."""
     count: int
@@ -192,7 +192,7 @@ class _Loader:
         return Loaded(image.shape[1], image.shape[0], damaged.message if damaged else None)
 
     def _salvaged(self, data: bytes, damaged: Failure) -> NDArray[np.uint8]:
-        """What can be had of a damaged image, if that is wanted; where that is nothing, its error stays what it is."""
+        """What can be decoded of a damaged image, if that is wanted; raises its error where nothing can."""
         if self.accept_damaged and damaged.may_be_accepted:
             with suppress(ImageError):
                 return salvage_image(data, self.how.jpeg_dct)

@@ -245,7 +245,7 @@ def load_strictly(data: bytes | memoryview, image: Image.Image) -> None:
 
 
 def give_memory_back() -> None:
-    """Make the C library return freed memory to the system: otherwise each thread keeps its largest image's."""
+    """Make the C library return freed memory to the system: otherwise each thread keeps that of its largest image."""
     if (trim := _malloc_trim()) is not None:
         trim(0)
 

@@ -1,4 +1,4 @@
-"""RGB to another number of rows and columns: the same numbers as TensorFlow and Pillow, whatever is installed."""
+"""RGB to another number of rows and columns: the same numbers as TensorFlow and Pillow, in whatever version."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def _bilinear(image: NDArray[np.uint8], height: int, width: int, half_pixel_cent
 
 
 def _lerp(start: NDArray[np.float32], end: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """start + (end - start) * weight, in the place of ``end``."""
+    """start + (end - start) * weight, written over ``end``."""
     end -= start
     end *= weight
     end += start

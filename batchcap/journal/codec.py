@@ -25,7 +25,7 @@ def is_label(decoding: str) -> bool:
 
 
 class Line(msgspec.Struct, frozen=True):
-    """What resuming needs to know of one line: reading less is what makes a million lines a matter of seconds."""
+    """What resuming needs of one line. It is less than a record, so that a million lines take seconds."""
 
     path: str
     model: str

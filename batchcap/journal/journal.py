@@ -47,7 +47,7 @@ class Journal:
     def __init__(
         self, file: LiveFile, codec: Codec, how: Continuing, fingerprint: Fingerprint, root: Root | None
     ) -> None:
-        """Read the records that the run goes on from, and check that they fit to those it will append."""
+        """Read the records that the run goes on from, and check that those of this run may stand beside them."""
         self.skipped = 0
         """Images that `pending` left out because they are done."""
         self.skipped_failures = 0
@@ -158,7 +158,7 @@ class Journal:
 
     @property
     def fresh(self) -> bool:
-        """Whether this run began with no record of its model, of an error neither, in the file that it writes to."""
+        """Whether the file that this run writes had no record of its model when the run began, not even an error."""
         return self._fingerprint.model not in self._index.models
 
     @property

@@ -127,7 +127,7 @@ class LargeImages:
                 self._tidy()
 
     def finish(self) -> None:
-        """The run has come to its end: an image that it did not come to is no longer among its inputs."""
+        """The run is over: an image that it did not see is no longer among its inputs."""
         with self._lock:
             self._fatal.clear()
             self._tidy()
@@ -140,7 +140,7 @@ class LargeImages:
                 os.fsync(file.fileno())
 
     def _tidy(self) -> None:
-        """Remove the file when nothing in it matters."""
+        """Remove the file when no note in it is needed."""
         if self._file is not None and not self._under_way and not self._fatal:
             with suppress(OSError):
                 self._file.unlink(missing_ok=True)

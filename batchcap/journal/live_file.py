@@ -265,7 +265,7 @@ def _remove_empty(path: Path, file: BinaryIO, header: bytes = b"") -> None:
 
 
 def _state(file: BinaryIO) -> tuple[int, int]:
-    """Size and time of the last change: what tells that somebody else has written."""
+    """Size and time of the last change, which show whether another program has written."""
     info = os.fstat(file.fileno())
     return info.st_size, info.st_mtime_ns
 

@@ -156,7 +156,7 @@ class ResumeIndex:
         return int(np.count_nonzero(self._done)) + self._new
 
     def finish(self, record: Record) -> None:
-        """Note a record that was written by this run. An image has one in a run."""
+        """Note a record that this run has written; at most one an image."""
         if _outcome(record.error) == _READ_ERROR:
             return
         row = self.find(digest(record.key))
@@ -178,7 +178,7 @@ class ResumeIndex:
         return row if row < len(self._keys) and self._keys[row] == wanted[0] else None
 
     def mark_seen(self, row: int) -> bool:
-        """Note that this run has come to the image of a row; whether it had come to it before."""
+        """Note that this run has seen the image of a row; whether it had seen it before."""
         before = bool(self._seen[row])
         self._seen[row] = True
         return before
@@ -198,11 +198,11 @@ class ResumeIndex:
 
     @property
     def unseen(self) -> int:
-        """How many images of the journal this run has not come to."""
+        """How many images of the journal this run has not seen."""
         return len(self._seen) - int(np.count_nonzero(self._seen))
 
     def is_seen(self, line: Line) -> bool:
-        """Whether this run has come to the image of a line of the journal."""
+        """Whether this run has seen the image of a line of the journal."""
         row = self.find(digest(line.key))
         return row is None or bool(self._seen[row])
 
@@ -216,7 +216,7 @@ class ResumeIndex:
         return self._groups.get((record.model, record.preprocess, record.decoding)) == 0
 
     def holds(self, record: Record) -> bool:
-        """Whether writing an error would say nothing of the image.
+        """Whether writing an error would add nothing to what the journal says of the image.
 
         The journal's record of it is the very same error; or it is a caption of this very file, which just cannot be
         read now: a caption stays valid while its disk is not mounted.

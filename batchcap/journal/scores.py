@@ -18,7 +18,7 @@ def rounded(caption: Caption) -> Caption:
 
 
 def round_score(value: float, digits: int) -> float:
-    """So many digits after the point, and more for a small number: a large penalty makes scores of 1e-12."""
+    """Rounded to so many digits after the point; to more below 0.001, since a large penalty makes scores of 1e-12."""
     small = value != 0 and abs(value) < 1e-3
     return round(value, digits + (-math.floor(math.log10(abs(value))) if small else 0))
 

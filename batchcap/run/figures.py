@@ -48,7 +48,7 @@ class Start:
     device: str
     """The device in words."""
     fresh: bool
-    """The output holds no record of this model yet, no error either."""
+    """The output holds no record of this model yet, not even an error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,8 +34,8 @@ class Interrupted(BaseException):
 class InterruptGuard:
     """While entered, the first SIGINT or SIGTERM raises `Interrupted`, at once or at the end of `shielded`.
 
-    The second one meets the handlers that were there before, so a run that hangs in its clean-up can still be ended; or
-    it is left to `end_on_second_signal`, where that watches. Only the main thread may install handlers; elsewhere the
+    The second one goes to the handlers from before, so a run that hangs in its clean-up can still be ended; or it is
+    left to `end_on_second_signal`, where that watches. Only the main thread may install handlers; elsewhere the
     guard does nothing. A signal that is ignored (``nohup``, a background job of ``sh``) stays ignored.
     """
 
@@ -100,7 +100,7 @@ _FINAL_SECONDS: Final = 1.0
 
 @contextmanager
 def before_forced_end(act: Callable[[], None]) -> Iterator[None]:
-    """Within, a second signal has this done before it ends the process: by another thread, and not waited for long."""
+    """Within, a second signal runs ``act`` in another thread, for a second at most, before it ends the process."""
     token = object()
     _final_actions[token] = act
     try:
@@ -167,7 +167,7 @@ def _do_nothing(_number: int, _frame: FrameType | None) -> None:
 
 
 def _ignore_at_exit() -> None:
-    """Registered first, run last, when no thread is left to wait for: Python takes its handlers away from here on."""
+    """Registered first, so it runs last, when all threads have ended: Python removes its handlers after it."""
     for number in _SIGNALS:
         if signal.getsignal(number) is _do_nothing:
             sys.unraisablehook = lambda _: None  # it complains of a signal that comes in between

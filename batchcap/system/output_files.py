@@ -40,7 +40,7 @@ def explained(path: Path, done: str, overwrite: bool) -> Iterator[None]:
 
 
 def check_place(path: Path) -> None:
-    """Raise OutputError where no output can be: a missing folder is more often a typing error than a wish."""
+    """Raise OutputError where no output can be: a missing folder is mostly a typing error, so it is not made."""
     if path.as_posix().startswith("/proc/") and path.parent.name == "fd":  # /dev/stdout and its like
         raise OutputError(f"{path} is not a regular file.", "Use -o - to write to standard output.")
     folder = path.parent
@@ -55,7 +55,7 @@ def check_place(path: Path) -> None:
 
 
 def own_file(path: Path, purpose: str) -> Path:
-    """A file of batchcap's own in the folder of an output, for a moment only; a name that nobody else would choose.
+    """A file of batchcap's own in the folder of an output, for a moment only; a name that no other program uses.
 
     It is short whatever the output is called, so that every name that an output can have will do.
     """

@@ -50,13 +50,13 @@ class Part:
 
     @property
     def median(self) -> float:
-        """The one that counts."""
+        """The figure that is shown first."""
         return statistics.median(self.runs)
 
 
 @dataclass(frozen=True, slots=True)
 class BenchReport:
-    """The figures with everything behind them."""
+    """The figures, and all settings behind them."""
 
     title: str
     settings: dict[str, str | int | float]

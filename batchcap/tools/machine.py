@@ -1,4 +1,4 @@
-"""What a figure was measured on: the processor, and the versions of what computes."""
+"""What a figure was measured on: the processor, and the versions of the libraries."""
 
 from __future__ import annotations
 

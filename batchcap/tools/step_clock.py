@@ -21,12 +21,12 @@ class StepClock:
         self.seconds = 0.0
 
     def __call__(self, stepper: Stepper) -> Stepper:
-        """The same stepper, watched."""
+        """The same stepper, with this clock around it."""
         return _Watched(self, stepper)
 
 
 class _Watched:
-    """A stepper whose clock runs while it works."""
+    """A stepper that is timed while it works."""
 
     def __init__(self, clock: StepClock, stepper: Stepper) -> None:
         self._clock, self._stepper = clock, stepper

@@ -73,7 +73,7 @@ class _Model:
         self.words = len(bundle.vocabulary)
         self.encoder, self.decoder = open_sessions(bundle, choose_device("cpu"))
         self.sum_error = 0.0
-        """How far the probabilities of a row were from 1, at worst."""
+        """The largest distance from 1 of the sum of a distribution."""
 
     def walk(self, pixels: Pixels, steps: Sequence[tuple[Ids, Ids]]) -> list[NDArray[np.float32]]:
         """The distribution after each (tokens [B, K], parents [B, K]): log-probabilities [B, K, V] by word.
@@ -104,7 +104,7 @@ class _Model:
 
 
 def verify(model: str | Path, images: Path | None = None) -> Iterator[Check]:
-    """Check a bundle, one thing after the other; what needs something that does not hold is not checked.
+    """Check a bundle, one thing after the other; a check whose conditions do not hold is left out.
 
     Args:
         model: the name of an embedded bundle, or a bundle's folder.

@@ -1,4 +1,4 @@
-"""Whether a file is whole, by what its format says of itself: lengths and checksums that decoders pass over.
+"""Whether a file is whole, by what its format says of itself: lengths and checksums that decoders do not check.
 
 The kinds of broken images, for every format: ``truncated``, the file ends before the image does; ``damaged``, the
 file is there to its end and bytes inside are wrong; ``corrupt``, nothing can be decoded. PNG and deflated TIFF have
@@ -144,7 +144,7 @@ def _icon_end(data: bytes | memoryview, entry: int) -> int:
 
 
 def _png_is_cut(data: bytes | memoryview) -> bool:
-    """Whether a PNG's chunks end before its last one; what is no chunk is damage, and no end."""
+    """Whether a PNG's chunks end before its last one; bytes that are no chunk are damage, not an early end."""
     at = len(PNG)
     while at + 12 <= len(data):
         name = bytes(data[at + 4 : at + 8])
@@ -172,7 +172,7 @@ def _boxes(data: bytes | memoryview) -> Iterator[tuple[bytes, int, int]]:
 
 
 def judge(data: bytes | memoryview, words: str) -> ImageError:
-    """The error for an image that the decoder gave up, ``words`` being what it said."""
+    """The error for an image that could not be decoded; ``words`` are the decoder's message."""
     said = words.lower()
     if "truncated" in said or is_cut(data):
         # The decoder's own words ("0 bytes not processed") say something about its buffer, not about the file.

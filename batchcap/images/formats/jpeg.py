@@ -1,8 +1,9 @@
 """JPEG by libjpeg-turbo, and which of its warnings mean that pixels are wrong.
 
-The decoder says its last warning only. So a harmless one (a missing end marker, padding) is repaired in a copy, and the
-copy is decoded again: what is left over then is damage. Harmless: bytes between the segments of the header, a few
-zeros of padding behind the pixels, a missing end marker behind complete pixels, anything behind the end marker.
+The decoder reports its last warning only. So the cause of a harmless one (a missing end marker, padding) is repaired in
+a copy, and the copy is decoded again: a warning that remains means damage. Harmless: bytes between the segments of the
+header, a few zeros of padding behind the pixels, a missing end marker behind complete pixels, anything behind the end
+marker.
 
 JPEG has no checksum. A hole of zeros can decode without a warning, so runs of zeros are looked for as well.
 """
@@ -102,7 +103,7 @@ def _is_harmless(data: bytes, warning: str) -> bool:
 
 
 def _repaired(data: bytes, warning: str) -> bytes | None:
-    """A copy without what the decoder complains of, if that is harmless; else None."""
+    """A copy without what the decoder warns of, if that is harmless; else None."""
     if warning == _CUT_SHORT:
         zeros = len(data) - len(data.rstrip(b"\0"))
         if zeros >= HOLE:
@@ -157,7 +158,7 @@ def _check_whole(data: bytes, repaired_end: bool) -> None:
 
 
 def _has_zero_divisor(data: bytes) -> bool:
-    """Whether a quantisation table in use holds a zero, which no coder writes (ITU T.81, B.2.4.1): a hole stands there.
+    """Whether a quantisation table in use holds a zero, which no encoder writes (ITU T.81, B.2.4.1): bytes are lost.
 
     The decoder goes on, and what was to be multiplied by it is grey.
     """

@@ -1,4 +1,4 @@
-"""Copies of PNG and JPEG files without metadata: broken ones keep Pillow from pixels that are in order."""
+"""Copies of PNG and JPEG files without metadata: Pillow cannot read intact pixels behind broken metadata."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 PNG: Final = b"\x89PNG\r\n\x1a\n"
 PNG_PIXELS: Final = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
-"""The chunks that decide pixels."""
+"""The chunks that the pixels depend on."""
 
 # Where the orientation may stand.
 _PNG_ORIENTATION: Final = (b"XML:com.adobe.xmp\0", b"Raw profile type ")
@@ -26,7 +26,7 @@ _COLOURS: Final = {_APP0: (b"JFIF\0", 14), _ADOBE: (b"Adobe", 12)}
 
 
 def without_metadata(data: bytes | memoryview) -> Iterator[bytes]:
-    """Copies of a file with ever less metadata; none where it is no PNG or JPEG, or has no metadata.
+    """Copies of a file with less and less metadata; none where it is no PNG or JPEG, or has no metadata.
 
     The first keeps what says how the image is turned, the second has pixels only.
     """

@@ -1,4 +1,4 @@
-"""The first directory of a TIFF file: what kind of TIFF it is, and whether the file holds all it promises.
+"""The first directory of a TIFF file: what kind of TIFF it is, and whether the file is complete.
 
 Pillow says of a TIFF that it cannot read only that it cannot. After TIFF 6.0, BigTIFF and the DNG specification.
 """
@@ -31,7 +31,7 @@ _PIECE: Final = 1 << 16
 
 
 class CutError(ValueError):
-    """The file ends before something that it promises."""
+    """The file ends before something that its directory names."""
 
 
 def directory(data: bytes | memoryview) -> dict[int, tuple[int, ...]]:
@@ -88,7 +88,7 @@ def is_cut(data: bytes | memoryview) -> bool:
 
 
 def find_damage(data: bytes | memoryview) -> str | None:
-    """What is wrong with deflated pixels by their own checksums, which libtiff does not always come to; or None."""
+    """What is wrong with deflated pixels by their own checksums, which libtiff does not always check; or None."""
     try:
         tags = directory(data)
     except ValueError:
