@@ -85,6 +85,28 @@ class BundleOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What a bundle is compared on with its original, and what is scored."""
+
+    images: Annotated[
+        Path | None,
+        setting(
+            "Folder of at least 64 images for the comparison.",
+            unset="the dev images of a run folder; other sources need it",
+        ),
+    ] = None
+    score: Annotated[
+        bool, setting("For a run folder: score the bundle on its dev images.", negative=True, panel=_COMPARED)
+    ] = True
+    also_score: Annotated[
+        tuple[Path, ...],
+        setting(
+            "For a run folder: folders with other copies of some dev images, scored too. Repeatable.", panel=_COMPARED
+        ),
+    ] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Precisions:
     """Which variants a bundle gets, and how they are made and judged."""
 
