@@ -6,6 +6,7 @@ import csv
 import re
 import subprocess
 import sys
+from dataclasses import MISSING
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,33 @@ def test_every_option_says_what_it_does_and_nothing_of_it_is_lost() -> None:
             assert parameter.help, f"{name} {parameter.name}"
             told = re.sub(r"\[/?dim\]", "", parameter.help)
             assert Text.from_markup(parameter.help).plain == told, f"{name} {parameter.name}"
+
+
+def test_every_option_of_every_command_is_read_from_an_annotated_field() -> None:
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        fields = command.callback.options
+        assert fields.keys() == {parameter.name for parameter in command.params}, name
+        for field in fields.values():
+            if field.default is not MISSING:
+                field.check_range(field.default)
+
+
+def test_help_has_no_words_of_typer_for_types_and_no_line_for_a_variable() -> None:
+    for name in ("", *get_command(app).commands):  # type: ignore[attr-defined]
+        shown = invoke(*filter(None, (name,)), "--help").stdout
+        assert "env var" not in shown
+        assert not re.search(r"<(bool|int|str|float|path|list\[)", shown, re.IGNORECASE), name
+
+
+def test_the_help_of_run_begins_with_everyday_options() -> None:
+    shown = invoke("run", "--help").stdout
+    titles = re.findall(r"╭─ (.*?) ─", shown)
+    assert titles == [
+        *("Arguments", "Everyday options", "Captions", "Words", "Sampling"),
+        *("Device and speed", "Output", "Terminal"),
+    ]
+    everyday = shown[shown.index("Everyday options") : shown.index("─ Captions")]
+    assert 5 <= len(re.findall(r"^│[ *]+--", everyday, re.MULTILINE)) <= 8
 
 
 def test_starting_up_imports_nothing_heavy() -> None:
