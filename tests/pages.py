@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from runpy import run_path
 from typing import Any
@@ -22,8 +23,9 @@ DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
 TABLES = run_path(str(ROOT / "docs" / "tables.py"))
 _COMMENT = re.compile(r"<!-- (.*?) -->")
-_OPERATORS = set("|&;<>()")
-_ASSIGNMENT = re.compile(r"[A-Z_]+=")
+_OPERATOR = re.compile(r"[|&;<>()]+")
+# What may stand before a command: settings of its environment, and a time of cron.
+_BEFORE = re.compile(r"[A-Z_]+=.*|[\d*/,-]+")
 
 
 def page_id(path: Path) -> str:
@@ -127,15 +129,15 @@ def calls(line: str) -> Iterator[Call]:
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     words = list(lexer)
+    begins = 0
     for place, word in enumerate(words):
-        if word != "batchcap" or place + 1 == len(words):
+        if _OPERATOR.fullmatch(word):
+            begins = place + 1
+        before = words[begins:place]
+        if word != "batchcap" or place + 1 == len(words) or not all(map(_BEFORE.fullmatch, before)):
             continue
-        arguments = []
-        for each in words[place + 1 :]:
-            if set(each) <= _OPERATORS:
-                break
-            arguments.append(each)
-        given = dict(each.split("=", 1) for each in words[:place] if _ASSIGNMENT.match(each))
+        arguments = list(takewhile(lambda each: not _OPERATOR.fullmatch(each), words[place + 1 :]))
+        given = dict(each.split("=", 1) for each in before if "=" in each)
         alone = len(given) == place and len(arguments) == len(words) - place - 1 and not arguments[0].startswith("-")
         name = "batchcap" if arguments[0].startswith("-") else arguments.pop(0)
         yield Call(name, arguments, given, alone)
