@@ -144,7 +144,7 @@ def finish(model: onnx.ModelProto, axes: Mapping[str, tuple[str, ...]]) -> onnx.
     if loops:
         raise ExportError(
             f"The converted graph holds {', '.join(loops)}: the name tells the layer.",
-            "A step must be straight: call the recurrent layer's cell.",
+            "Set unroll=True in the recurrent layer, or call its cell.",
         )
     for tensor in (*model.graph.input, *model.graph.output):
         for index, dimension in enumerate(tensor.type.tensor_type.shape.dim):

@@ -72,7 +72,7 @@ def advance(
     Returns:
         [N, T, D], or [N, D] if the layer gives its last output only; and the states.
     """
-    # Some cells' states are nested.
+    # StackedRNNCells have nested states.
     begin = None if states is None else tree.pack_sequence_as(layer.get_initial_state(batch_size=1), list(states))
     with unrolled(layer, sequence, states=True):
         output, *following = layer(sequence, initial_state=begin, mask=mask)
