@@ -89,7 +89,9 @@ def read_done(marker: Path, total: int) -> int:
     return int(text) if text.isdigit() and int(text) <= total else 0
 
 
-def open_cache(path: Path, shape: tuple[int, ...], dtype: type[np.generic], done: int) -> tuple[NDArray[Any], int]:
+def open_cache(
+    path: Path, shape: tuple[int, ...], dtype: type[np.generic], done: int
+) -> tuple[np.memmap[Any, Any], int]:
     """The array of a cache on disk, memory-mapped, and how many of its items count: none where the file is torn.
 
     Raises:
