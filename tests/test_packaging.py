@@ -116,7 +116,7 @@ def requirements() -> list[Requirement]:
 
 
 @pytest.mark.parametrize(
-    ("system", "machine", "expected"),
+    ("system", "machine", "with_cuda"),
     [
         ("linux", "x86_64", "onnxruntime-gpu"),
         ("win32", "AMD64", "onnxruntime-gpu"),
@@ -125,11 +125,15 @@ def requirements() -> list[Requirement]:
         ("win32", "ARM64", "onnxruntime"),
     ],
 )
-def test_one_onnxruntime_everywhere(system: str, machine: str, expected: str) -> None:
+def test_one_extra_brings_one_build_of_onnxruntime(system: str, machine: str, with_cuda: str) -> None:
     environment = {"sys_platform": system, "platform_machine": machine}
-    wanted = [Requirement(text) for text in PROJECT["dependencies"]]
-    chosen = [r.name for r in wanted if r.marker is None or r.marker.evaluate(environment)]
-    assert [name for name in chosen if name.startswith("onnxruntime")] == [expected]
+    extras = PROJECT["optional-dependencies"]
+    builds = {}
+    for name, listed in {"": PROJECT["dependencies"], **extras}.items():
+        chosen = [r.name for r in map(Requirement, listed) if r.marker is None or r.marker.evaluate(environment)]
+        builds[name] = [requirement for requirement in chosen if requirement.startswith("onnxruntime")]
+    assert (builds.pop("cpu"), builds.pop("gpu"), builds.pop("cuda")) == (["onnxruntime"], [with_cuda], [with_cuda])
+    assert not any(builds.values()), "only these three bring one"
 
 
 def test_constraints_pin_every_requirement_within_its_range() -> None:

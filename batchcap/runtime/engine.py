@@ -12,16 +12,18 @@ from typing import Final
 
 from batchcap.errors import EngineError
 
-ONE_BUILD: Final = (
-    "Keep one build: pip uninstall -y onnxruntime onnxruntime-gpu, and then pip install onnxruntime-gpu, "
-    "or pip install onnxruntime on a machine without a GPU."
-)
+_INSTALL: Final = "pip install 'batchcap[cpu]', or for an NVIDIA GPU pip install 'batchcap[cuda]'"
+ONE_BUILD: Final = f"Keep one build: pip uninstall -y onnxruntime onnxruntime-gpu, and then {_INSTALL}."
 
 try:
     import onnxruntime as ort
     from onnxruntime.capi import build_and_package_info, onnxruntime_pybind11_state
+except ModuleNotFoundError as error:
+    if error.name != "onnxruntime":
+        raise EngineError(f"onnxruntime cannot be imported ({error}).", ONE_BUILD) from error
+    raise EngineError("onnxruntime is not installed.", f"Install one build of it: {_INSTALL}.") from error
 except ImportError as error:
-    # Also where one of two builds was uninstalled: it took the files that both had.
+    # Where one of two builds was uninstalled it took the files that both had.
     raise EngineError(f"onnxruntime cannot be imported ({error}).", ONE_BUILD) from error
 
 __all__ = ["ONE_BUILD", "Engine", "engine", "onnxruntime_pybind11_state", "ort"]

@@ -83,6 +83,6 @@ def test_without_a_build_the_command_says_so(left: list[str], tmp_path: Path, ti
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     told = " ".join(done.stderr.replace("│", " ").split())
     assert done.returncode == 1, done.stderr
-    assert "onnxruntime cannot be imported (" in told
-    assert "Keep one build" in told
+    assert ("onnxruntime cannot be imported (" if left else "onnxruntime is not installed.") in told
+    assert ("Keep one build: pip uninstall" if left else "Install one build of it: pip install 'batchcap[cpu]'") in told
     assert "Traceback" not in told
