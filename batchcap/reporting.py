@@ -1,4 +1,4 @@
-"""Who hears of a long piece of work while it goes on."""
+"""How a long job tells a person what it does: lines of text, and progress."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
 Say: TypeAlias = Callable[[str], object]
-"""Hears one line for a person."""
+"""Gets one line for a person."""
 
 
 class Report(Protocol):
-    """Hears how far a long job is."""
+    """Gets the progress of a long job."""
 
     def __call__(self, what: str, done: int, total: int, note: str = "", /) -> object:
         """``note``: what came of it, with the last report; empty where nothing but its end is worth a word."""
 
 
 def unheard(*_: object) -> None:
-    """A `Say` and a `Report` that nobody wants."""
+    """A `Say` and a `Report` that do nothing."""

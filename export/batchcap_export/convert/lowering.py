@@ -19,7 +19,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers import float16
 
-from batchcap_export.convert.graphs import finish
+from batchcap_export.convert.finishing import finish
 
 Feed: TypeAlias = Mapping[str, NDArray[Any]]
 """The inputs of one run of a graph, by name."""

@@ -113,7 +113,7 @@ def _difference(bundle: Bundle, origin: CaptionModel) -> str:
 
 
 def _stored_as(bundle: Bundle) -> Storage:
-    """How `graphs.compact` stored the big weights: their names tell."""
+    """How `storage.compact` stored the big weights: their names tell."""
     names = [tensor.name for tensor in onnx.load(bundle.decoder_path).graph.initializer]
     if any(name.endswith(".int8") for name in names):
         return "int8"

@@ -1,1 +1,1 @@
-"""A captioner as the export stage sees it: functions of TensorFlow, and what a bundle says of them."""
+"""A captioner in the export stage: functions of TensorFlow, their beams and recurrent layers, and checks of them."""

@@ -1,4 +1,4 @@
-"""Beams [B, K] over functions of TensorFlow: gathered, made of rows, and the step of the bundle's contract."""
+"""Beams [B, K] of TensorFlow functions: states gathered, steps on rows made steps on beams, the contract's step."""
 
 from __future__ import annotations
 

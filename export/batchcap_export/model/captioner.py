@@ -1,4 +1,4 @@
-"""A captioner as the export stage sees it: two functions of TensorFlow, and what a bundle says of them."""
+"""A captioner in the export stage: two functions of TensorFlow, and what the bundle's manifest needs."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Runnable(Protocol):
 
     @property
     def encode(self) -> Encode:
-        """Pixels to what the steps start from."""
+        """Pixels to the states before the first word and the memories."""
 
     @property
     def step(self) -> Step:
-        """One word on; the logits may be log-probabilities, and need not be normalized."""
+        """One step; the logits may be log-probabilities, and need not be normalized."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,8 @@ class CaptionModel:
     """What parity compares the bundle with; None: ``encode`` and ``step``, which are then the original themselves.
     States and memories of the same name are compared too."""
     repeats_memory: bool = False
-    """``step`` copies the memory for every beam (see `beams_from_rows`): it works, and costs time."""
+    """``step`` copies the memory for every beam (see `beams_from_rows`): it costs time."""
     rounded: Callable[[str], CaptionModel] | None = None
-    """Gives the model with weights rounded to a `rounding.Storage`; None where it cannot be rounded."""
+    """Gives the model with weights rounded to a `bundles.Storage`; None where it cannot be rounded."""
     prove: Proof | None = None
     """A proof of the finished bundle besides parity."""

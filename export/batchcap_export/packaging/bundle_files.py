@@ -21,13 +21,8 @@ from batchcap.bundle.manifest import (
     Metric,
     Provenance,
 )
-from batchcap_export.convert.graphs import (
-    OPSET,
-    compact,
-    convert_decoder,
-    convert_encoder,
-    convert_select,
-)
+from batchcap_export.convert.graphs import OPSET, convert_decoder, convert_encoder, convert_select
+from batchcap_export.convert.storage import compact
 from batchcap_export.data.texts import TEXTS
 from batchcap_export.model.captioner import CaptionModel
 from batchcap_export.options.bundles import BundleOptions

@@ -49,7 +49,7 @@ def cached_arrays(
         render: the number of an item -> what ``compute`` needs of it; called in threads, some items ahead.
         compute: what was rendered of at most `BATCH` items -> their rows, an array [items, ...] for each column.
         flush_every: so many batches are written to the disk together.
-        report: hears how many items are done, after each batch.
+        report: gets how many items are done, after each batch.
 
     Returns:
         [count, ...] for each column, memory-mapped.

@@ -31,7 +31,7 @@ class TrainedCaptioner:
         return self.begin(features)
 
     def step(self, token: Any, states: Tensors, memories: Tensors) -> tuple[Any, Tensors, Any]:
-        """One word on, as `architectures.Architecture.step`."""
+        """One step, as `architectures.table.Architecture.step`."""
         return self.decoder.step(token, states, memories)
 
     def begin(self, features: Any) -> tuple[Tensors, Tensors]:

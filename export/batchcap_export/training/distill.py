@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from batchcap.reporting import Report, Say
+from batchcap.reporting import Report, Say, unheard
 from batchcap_export.data import images
 from batchcap_export.data.digests import digest
 from batchcap_export.options.training import DistillOptions, ImageFolders
@@ -52,7 +52,7 @@ def distill(
     options: DistillOptions,
     report: Report,
     *,
-    say: Say = lambda _: None,
+    say: Say = unheard,
 ) -> keras.Model:
     """Train a `small_backbone` to give the teacher's features; a second call goes on where the first one stopped.
 
@@ -61,8 +61,8 @@ def distill(
         main, extra: images that get ``options.views`` and ``options.extra_views`` views.
         held_out: images that are only measured, one whole view each.
         run: folder for the cache, the state of training, ``backbone.weights.h5`` and ``history.json``.
-        report: hears how far the teacher and the epochs are.
-        say: hears what else a person should know.
+        report: gets the progress of the teacher and of the epochs.
+        say: gets what else a person should know.
 
     Returns:
         The trained backbone in float32.
@@ -94,7 +94,7 @@ def distill_folders(
     run: Path,
     options: DistillOptions,
     report: Report,
-    say: Say = lambda _: None,
+    say: Say = unheard,
 ) -> Path:
     """`distill` from folders and split files; images that are held out are never learnt.
 

@@ -44,8 +44,8 @@ def fit_resumable(
         seed: what dropout depends on, together with the epoch.
         held_out: data whose loss is measured after each epoch.
         run: folder for ``history.json``, ``after-N.weights.h5`` (with the optimizer's state) and ``best.weights.h5``.
-        report: hears of every batch, and of the losses of every epoch.
-        say: hears where a training goes on, and why it stops early.
+        report: gets every batch, and the losses of every epoch.
+        say: gets where a training goes on, and why it stops early.
 
     Returns:
         One row an epoch: ``loss``, ``val_loss``.

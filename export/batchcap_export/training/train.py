@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from batchcap.reporting import Report, Say
+from batchcap.reporting import Report, Say, unheard
 from batchcap_export.data import datasets
 from batchcap_export.options.training import TrainOptions
 from batchcap_export.proof.evaluate import Scores
@@ -28,14 +28,14 @@ from batchcap_export.training.recipes import claim
 from batchcap_export.training.train_plan import check_training
 
 
-def train(options: TrainOptions, run: Path, report: Report, say: Say = lambda _: None) -> Scores:
+def train(options: TrainOptions, run: Path, report: Report, say: Say = unheard) -> Scores:
     """Train a captioner on a frozen backbone; a second call on the same folder goes on where the first one stopped.
 
     Args:
         run: folder for ``recipe.json``, ``vocabulary.txt``, ``backbone.weights.h5``, ``decoder.weights.h5``,
             ``history.json``, ``dev-captions.txt`` and the cached features.
-        report: hears how far the features and the epochs are.
-        say: hears what else a person should know.
+        report: gets the progress of the features and of the epochs.
+        say: gets what else a person should know.
 
     Raises:
         OptionError: no weights are named for the backbone, or some that it cannot have.

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from batchcap_export.convert import finishing
 from batchcap_export.packaging import bundle_files
 
 pytest.importorskip("tensorflow", reason="the export extra is not installed")
@@ -202,7 +203,7 @@ def test_scores_and_rounding_stand_in_the_manifest(photos: list[Path], tmp_path:
 def test_a_captured_constant_is_part_of_the_graph() -> None:
     captured = tf.constant(np.arange(6, dtype=np.float32))
     spec = tf.TensorSpec((None, 6), tf.float32, name="x")
-    model = graphs.finish(graphs._convert(lambda x: {"y": x + captured}, [spec], ["x"]), {"x": ("B",), "y": ("B",)})
+    model = finishing.finish(graphs._convert(lambda x: {"y": x + captured}, [spec], ["x"]), {"x": ("B",), "y": ("B",)})
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     assert [tensor.name for tensor in session.get_inputs()] == ["x"]
     x = np.ones((2, 6), np.float32)
@@ -214,7 +215,7 @@ def test_a_loop_is_refused() -> None:
     layer.build((None, None, 3))
     model = graphs._convert(lambda x: {"y": layer(x)}, [tf.TensorSpec((None, None, 3), tf.float32, name="x")], ["x"])
     with pytest.raises(ExportError, match="Loop"):
-        graphs.finish(model, {})
+        finishing.finish(model, {})
 
 
 def test_training_and_oracle_caption_alike() -> None:

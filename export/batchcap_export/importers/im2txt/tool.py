@@ -1,4 +1,4 @@
-"""What the Show and Tell code itself prints for a JPEG file, and the proof that a bundle says the same.
+"""What the Show and Tell code itself prints for a JPEG file, and the proof that a bundle prints the same.
 
 The reference is the frozen graph as it is, run by a session of TensorFlow 1 from the files' bytes, one image and one
 step at a time, and a caption generator written from the published semantics, in plain Python. It shares no code with

@@ -1,4 +1,4 @@
-"""SavedModel folders: networks of which only the graph is known, with loops over one word taken apart.
+"""SavedModel folders: networks of which only the graph is known. Loops over one word are replaced by their bodies.
 
 TensorFlow writes a recurrent layer as a While that reads its words from one list and writes its outputs to another. For
 one word the body runs once: it is called in the loop's place, and the lists of one become tensors [1, ...]. Lists of
