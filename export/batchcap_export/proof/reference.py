@@ -15,7 +15,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from batchcap.options.decoding import DecodingOptions
-from batchcap_export.model.captioner import Runnable, Tensors
+from batchcap_export.model.captioner import Original, Runnable, Step, Tensors
 
 _ENCODED = 16
 
@@ -50,17 +50,20 @@ def reference_captions(
 ) -> list[ReferenceCaption]:
     """Caption images [N, H, W, 3], each by itself."""
     encode = tf.function(original.encode, reduce_retracing=True)
+    # A step that can be converted is traced once: layer by layer it takes several times as long. One that its own
+    # framework runs may be no function of TensorFlow.
+    step = original.step if isinstance(original, Original) else tf.function(original.step, reduce_retracing=True)
     out = []
     for first in range(0, len(pixels), _ENCODED):
         states, memories = encode(tf.constant(pixels[first : first + _ENCODED]))
         for row in range(len(pixels[first : first + _ENCODED])):
             one = {n: s[row : row + 1] for n, s in states.items()}, {n: m[row : row + 1] for n, m in memories.items()}
-            out.append(_caption(original, *one, decoding, start, end, banned))
+            out.append(_caption(step, *one, decoding, start, end, banned))
     return out
 
 
 def _caption(
-    original: Runnable,
+    step: Step,
     states: Tensors,
     memories: Tensors,
     decoding: DecodingOptions,
@@ -79,7 +82,7 @@ def _caption(
     for length in range(decoding.max_length + 1):
         token = tf.constant([[h.tokens[-1] if h.tokens else start for h in living]], tf.int64)
         rows = tf.constant([[h.row for h in living]], tf.int64)
-        logits, states, _ = original.step(
+        logits, states, _ = step(
             token, {name: tf.gather(state, rows, batch_dims=1) for name, state in states.items()}, memories
         )
         step_log_prob = np.asarray(tf.nn.log_softmax(logits))[0].astype(np.float64)
