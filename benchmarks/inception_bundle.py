@@ -22,7 +22,7 @@ import keras
 import numpy as np
 
 from batchcap.bundle.vocabulary import Vocabulary
-from batchcap.images import preprocess
+from batchcap.images.pixels import preprocess
 from batchcap_export.architectures.table import ARCHITECTURES
 from batchcap_export.data.datasets import SPECIAL
 from batchcap_export.data.images import find_images, read_image
@@ -70,7 +70,7 @@ def main() -> None:
 
 def varied(backbone: Backbone, files: list[Path]) -> Backbone:
     """Features of a random network hardly vary: what all have in common is taken out, the rest is made large."""
-    pixels = np.stack([preprocess.apply(read_image(file), preprocessing(backbone)) for file in files])
+    pixels = np.stack([preprocess(read_image(file), preprocessing(backbone)) for file in files])
     features = np.asarray(backbone.model(pixels.astype(np.float32), training=False)).reshape(-1, backbone.features)
     scale = 1 / max(float(features.std(axis=0).mean()), 1e-6)
     centred = keras.layers.Rescaling(scale, offset=(-features.mean(axis=0) * scale).tolist())(backbone.model.output)

@@ -22,7 +22,7 @@ from batchcap.bundle.bundle import Bundle, open_bundle
 from batchcap.decoding.types import Stepper
 from batchcap.images.decode import decode_image
 from batchcap.images.discovery import discover
-from batchcap.images.preprocess import apply
+from batchcap.images.pixels import preprocess
 from batchcap.images.resize import Pixels
 from batchcap.runtime.captioner import Captioner
 from batchcap.runtime.decoding_defaults import decoding_options
@@ -96,7 +96,7 @@ def main() -> None:
     how = bundle.manifest.preprocess
     files = [Path(ref.file) for ref in discover([chosen.photos])][: chosen.images]
     decoded = (decode_image(file.read_bytes(), how.jpeg_dct) for file in files)
-    pixels = np.stack([apply(image, how) for image in decoded])
+    pixels = np.stack([preprocess(image, how) for image in decoded])
     batches = [pixels[at : at + chosen.batch_size] for at in range(0, len(pixels), chosen.batch_size)]
     spent = measure(bundle, batches, chosen.rounds, chosen.threads)
     report = {

@@ -10,7 +10,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from batchcap.images.decode import decode_image
-from batchcap.images.preprocess import Preprocess, apply
+from batchcap.images.pixels import preprocess
+from batchcap.images.preprocess import Preprocess
 from batchcap_export.importers.im2txt.inception_v3 import Layer, inception_v3
 from batchcap_export.importers.im2txt.show_and_tell import RESIZED, SIZE
 
@@ -47,7 +48,7 @@ def random_weights(
         weights[f"{name}/BatchNorm/moving_mean"], weights[f"{name}/BatchNorm/moving_variance"] = mean, variance
         return tf.nn.relu(tf.nn.batch_normalization(out, mean, variance, beta, None, 0.001))
 
-    pixels = np.stack([apply(decode_image(photo.read_bytes(), "fast"), HOW) for photo in photos])
+    pixels = np.stack([preprocess(decode_image(photo.read_bytes(), "fast"), HOW) for photo in photos])
     features = tf.reduce_mean(inception_v3(pixels / np.float32(127.5) - 1, convolve), [1, 2]).numpy()
     # What all pictures have in common is taken out, the rest is made large: this layer has no bias.
     common, spread = features.mean(axis=0), features.std(axis=0).mean()

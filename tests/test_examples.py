@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
-from batchcap.images.preprocess import Preprocess, apply
+from batchcap.images.pixels import preprocess
+from batchcap.images.preprocess import Preprocess
 
 SCRIPT = ROOT / "examples" / "attention.py"
 ATTENTION = run_path(str(SCRIPT))
@@ -36,7 +37,7 @@ def test_the_part_that_the_regions_divide(how: Preprocess) -> None:
     """The part, stretched to the graph's size, is what the graph is fed."""
     photo = np.random.default_rng(1).integers(0, 256, (5, 7, 3)).astype(np.uint8).repeat(40, 0).repeat(40, 1)
     seen = ATTENTION["seen_part"](photo, how).resize((how.width, how.height), Image.Resampling.BILINEAR)
-    fed = apply(photo, how).astype(np.int64)
+    fed = preprocess(photo, how).astype(np.int64)
     # Edges are filtered differently; a part that is one pixel off differs by 8 and more.
     assert np.abs(np.asarray(seen, np.int64) - fed).mean() < 3
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,7 @@ from batchcap.images import kinds
 from batchcap.images.formats import damage, metadata, tiff
 from batchcap.images.formats.jpeg import TRUNCATED, NotReadableError, decode_leniently, decode_strictly
 from batchcap.images.opening import PARSE_ERRORS, check_size, load_strictly, open_image
-
-JpegDct: TypeAlias = Literal["accurate", "fast"]
+from batchcap.images.preprocess import JpegDct
 
 _DECODER_ERROR: Final = re.compile(r"^decoder error (-?\d+)$")
 _SIGNATURES: Final = (

@@ -23,7 +23,8 @@ from batchcap.errors import ImageError
 from batchcap.images import files
 from batchcap.images.decode import decode_image, salvage_image
 from batchcap.images.opening import give_memory_back, peek_cost
-from batchcap.images.preprocess import Preprocess, apply
+from batchcap.images.pixels import preprocess
+from batchcap.images.preprocess import Preprocess
 from batchcap.images.resize import Pixels
 from batchcap.records import Failure, ImageRef, Key
 from batchcap.system.cores import usable_cores
@@ -168,7 +169,7 @@ class _Loader:
     def _load(self, ref: ImageRef, row: Pixels, watch: _Stopwatch) -> Loaded:
         if ref.pixels is not None:
             with watch:
-                row[...] = apply(ref.pixels, self.how)
+                row[...] = preprocess(ref.pixels, self.how)
             return Loaded(ref.pixels.shape[1], ref.pixels.shape[0])
         with files.opened(ref.file) as (stream, size), self.files.hold(size):
             with watch:
@@ -188,7 +189,7 @@ class _Loader:
             damaged = _failure(error)
         if damaged is not None:  # here, where the error does not hold the first try's memory any more
             image = self._salvaged(data, damaged)
-        row[...] = apply(image, self.how)
+        row[...] = preprocess(image, self.how)
         return Loaded(image.shape[1], image.shape[0], damaged.message if damaged else None)
 
     def _salvaged(self, data: bytes, damaged: Failure) -> NDArray[np.uint8]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from batchcap.images.preprocess import PixelType, ResizeMethod
+
 Pixels: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]
-PixelType = Literal["uint8", "float32"]
 """Images [..., rows, columns, 3], RGB, 0..255."""
-ResizeMethod = Literal["bilinear", "bilinear-antialias", "bilinear-tf1"]
 
 # Images of more than two strips are resized strip by strip: about what fits a core's cache.
 _STRIP_PIXELS: Final = 1_000_000

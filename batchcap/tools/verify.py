@@ -22,7 +22,8 @@ from batchcap.decoding.types import Hypothesis, Ids, StepOutput
 from batchcap.errors import BatchcapError, BundleError, ImageError, NoImagesError
 from batchcap.images import discovery, files
 from batchcap.images.decode import decode_image
-from batchcap.images.preprocess import Preprocess, apply
+from batchcap.images.pixels import preprocess
+from batchcap.images.preprocess import Preprocess
 from batchcap.images.resize import Pixels
 from batchcap.options.decoding import DecodingOptions
 from batchcap.options.precision import Precision
@@ -148,7 +149,7 @@ def _generated(how: Preprocess) -> _Samples:
     """Soft coloured patches."""
     random = np.random.default_rng(0)
     patches = random.integers(0, 256, (_GENERATED, 8, 8, 3)).astype(np.uint8)
-    pixels = [apply(np.repeat(np.repeat(patch, 32, axis=0), 32, axis=1), how) for patch in patches]
+    pixels = [preprocess(np.repeat(np.repeat(patch, 32, axis=0), 32, axis=1), how) for patch in patches]
     return _Samples(np.stack(pixels).astype(how.pixels), f"{_GENERATED} generated images")
 
 
@@ -156,7 +157,7 @@ def _decoded(found: Sequence[ImageRef], how: Preprocess) -> _Samples:
     pixels, broken = [], 0
     for ref in found:
         try:
-            pixels.append(apply(decode_image(files.read_file(ref.file), how.jpeg_dct), how))
+            pixels.append(preprocess(decode_image(files.read_file(ref.file), how.jpeg_dct), how))
         except (ImageError, OSError):
             broken += 1
     if not pixels:

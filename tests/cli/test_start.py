@@ -45,6 +45,13 @@ def test_the_help_of_run_loads_no_model_library() -> None:
     assert not {name.partition(".")[0] for name in modules} & (HEAVY - {"pydantic"})
 
 
+@pytest.mark.parametrize("command", ["train", "distill", "export"])
+def test_the_help_of_the_export_stage_loads_no_numpy_and_no_framework(command: str) -> None:
+    shown, modules = loaded(command, "--help")
+    assert f"Usage: batchcap {command}" in shown
+    assert not {name.partition(".")[0] for name in modules} & {"numpy", "PIL", "onnxruntime", "tensorflow", "keras"}
+
+
 # Shell completion
 
 

@@ -29,7 +29,7 @@ from oracles import (
 
 from batchcap.decoding.pruning import PruningPolicy, prune_by_halves
 from batchcap.decoding.types import Hypothesis
-from batchcap.images.preprocess import apply
+from batchcap.images.pixels import preprocess
 from batchcap.options.decoding import DecodingOptions
 from batchcap.runtime.captioner import Captioner
 
@@ -184,7 +184,7 @@ def test_a_caption_that_never_ended_is_printed_without_its_last_word(tmp_path: P
     bundle = build_bundle(tmp_path / "b", random_tables(3, 10, 12))
     images = [np.full((8, 8, 3), level, np.uint8) for level in (20, 90, 200)]
     captioner = Captioner.load(bundle, "cpu", search="im2txt", num_captions=3, max_length=2, min_length=2)
-    pixels = np.stack([apply(image, captioner.bundle.manifest.preprocess) for image in images])
+    pixels = np.stack([preprocess(image, captioner.bundle.manifest.preprocess) for image in images])
     say = captioner.bundle.vocabulary.detokenize
     for image, found in zip(captioner.caption(images, attention=True), captioner.hypotheses(pixels, 3), strict=True):
         assert [(len(h.tokens), h.finished) for h in found] == [(2, False)] * 3

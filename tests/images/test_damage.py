@@ -10,7 +10,8 @@ from paths import SHARED
 from PIL import Image
 
 from batchcap.errors import ImageError
-from batchcap.images.decode import JpegDct, decode_image, salvage_image
+from batchcap.images.decode import decode_image, salvage_image
+from batchcap.images.preprocess import JpegDct
 
 # The package silences Pillow's warnings for its process; pytest puts its own filters in their place.
 pytestmark = pytest.mark.filterwarnings(r"ignore:::PIL\.")

@@ -21,8 +21,8 @@ from PIL import Image
 from batchcap.images import discovery, files, loader
 from batchcap.images.decode import decode_image
 from batchcap.images.loader import Batch, Loaded, load
-from batchcap.images.preprocess import Preprocess, apply
-from batchcap.images.resize import PixelType
+from batchcap.images.pixels import preprocess
+from batchcap.images.preprocess import PixelType, Preprocess
 from batchcap.records import Failure, ImageRef
 
 SMALL = Preprocess(6, 5, 6, 5)
@@ -61,7 +61,7 @@ def expected_rows(refs: list[ImageRef], how: Preprocess) -> list[np.ndarray | No
     rows: list[np.ndarray | None] = []
     for ref in refs:
         try:
-            rows.append(apply(decode_image(Path(ref.file).read_bytes()), how))
+            rows.append(preprocess(decode_image(Path(ref.file).read_bytes()), how))
         except (OSError, ValueError):
             rows.append(None)
     return rows

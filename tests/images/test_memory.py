@@ -27,14 +27,15 @@ ONE = """
 import sys
 from pathlib import Path
 from batchcap.images.decode import decode_image
-from batchcap.images.preprocess import Preprocess, apply
+from batchcap.images.pixels import preprocess
+from batchcap.images.preprocess import Preprocess
 def peak():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
 how = Preprocess(160, 160, 160, 160, sys.argv[3], pixels=sys.argv[4])
-apply(decode_image(Path(sys.argv[2]).read_bytes()), how)
+preprocess(decode_image(Path(sys.argv[2]).read_bytes()), how)
 data = Path(sys.argv[1]).read_bytes()
 before = peak()
-apply(decode_image(data), how)
+preprocess(decode_image(data), how)
 print(peak() - before)
 """
 
@@ -44,11 +45,12 @@ from pathlib import Path
 from batchcap.images import discovery
 from batchcap.images.loader import load
 from batchcap.images.decode import decode_image
-from batchcap.images.preprocess import Preprocess, apply
+from batchcap.images.pixels import preprocess
+from batchcap.images.preprocess import Preprocess
 def peak():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
 how = Preprocess(160, 160, 160, 160)
-apply(decode_image(Path(sys.argv[2]).read_bytes()), how)
+preprocess(decode_image(Path(sys.argv[2]).read_bytes()), how)
 before = peak()
 good = sum(batch.count for batch in load(discovery.discover([Path(sys.argv[1])]), how, 8, int(sys.argv[3])))
 print(good, peak() - before)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from batchcap.images import resize as resizing
-from batchcap.images.preprocess import Preprocess, apply
+from batchcap.images.pixels import preprocess
+from batchcap.images.preprocess import Preprocess
 from batchcap.images.resize import resize
 
 AS_PILLOW_13 = pytest.mark.skipif(
@@ -107,7 +108,7 @@ def test_fit(fit: str, pixels: str) -> None:
     side = 9 if fit == "center-crop" else 16
     how = Preprocess(side, side, 12, 13, "bilinear", fit, pixels)
     whole = resize(image, 12, 13, "bilinear", pixels)
-    got = apply(image, how)
+    got = preprocess(image, how)
     assert got.shape == (side, side, 3)
     assert got.dtype == np.dtype(pixels)
     if fit == "center-crop":

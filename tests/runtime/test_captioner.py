@@ -17,7 +17,7 @@ import batchcap
 from batchcap.bundle.bundle import open_bundle
 from batchcap.decoding.pruning import prune_by_halves
 from batchcap.errors import BundleError, DeviceError, OptionError
-from batchcap.images.preprocess import apply
+from batchcap.images.pixels import preprocess
 from batchcap.options.decoding import DecodingOptions
 from batchcap.runtime.captioner import CaptionedImage, Captioner
 from batchcap.runtime.device import Device
@@ -117,7 +117,7 @@ def test_a_model_without_attention_is_not_asked_for_it(tmp_path: Path) -> None:
 
 def test_hypotheses_are_the_captions_in_tokens(captioner: Captioner) -> None:
     how = captioner.bundle.manifest.preprocess
-    pixels = np.stack([apply(solid(c), how) for c in COLOURS])
+    pixels = np.stack([preprocess(solid(c), how) for c in COLOURS])
     found = captioner.hypotheses(pixels, 5)
     say = captioner.bundle.vocabulary.detokenize
     assert len(found) == 5
@@ -190,7 +190,7 @@ def test_captions_do_not_depend_on_the_batch(tiny_bundle: Path, colours: list, b
 
 def test_padding_rows_do_not_matter(captioner: Captioner) -> None:
     how = captioner.bundle.manifest.preprocess
-    pixels = np.stack([apply(solid(c), how) for c in COLOURS[:3]])
+    pixels = np.stack([preprocess(solid(c), how) for c in COLOURS[:3]])
     full = captioner.caption_pixels(pixels, 3)
     pixels[2] = 77
     assert captioner.caption_pixels(pixels, 2) == full[:2]
@@ -200,7 +200,7 @@ def test_padding_rows_do_not_matter(captioner: Captioner) -> None:
 def test_a_gpu_is_fed_whole_batches(tiny_bundle: Path, search: str) -> None:
     """The road of a GPU's batch, its graphs here on the CPU: all rows go through, ``count`` come out."""
     captioner = Captioner.load(tiny_bundle, "cpu", search=search, num_captions=2, max_length=40)
-    pixels = np.stack([apply(solid(c), captioner.bundle.manifest.preprocess) for c in COLOURS[:3]])
+    pixels = np.stack([preprocess(solid(c), captioner.bundle.manifest.preprocess) for c in COLOURS[:3]])
     keys, fed, encoder = [("one.jpg", None), ("two.jpg", None)], [], captioner._encoder
 
     def watched(rows: np.ndarray) -> Features:

@@ -17,7 +17,7 @@ from paths import SHARED
 
 from batchcap.images.discovery import discover
 from batchcap.images.loader import load
-from batchcap.images.preprocess import apply
+from batchcap.images.pixels import preprocess
 from batchcap.images.resize import Pixels
 from batchcap.records import Caption
 from batchcap.runtime.captioner import Captioner
@@ -61,7 +61,7 @@ def patches() -> Pixels:
     how = Captioner.load(NAME, device="cpu").bundle.manifest.preprocess
     random = np.random.default_rng(11)
     return np.stack(
-        [apply(random.integers(0, 256, (5, 7, 3), np.uint8).repeat(32, 0).repeat(32, 1), how) for _ in range(40)]
+        [preprocess(random.integers(0, 256, (5, 7, 3), np.uint8).repeat(32, 0).repeat(32, 1), how) for _ in range(40)]
     )
 
 

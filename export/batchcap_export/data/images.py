@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,8 @@ from PIL import Image
 from batchcap.errors import DataError, ImageError
 from batchcap.images import discovery
 from batchcap.images.decode import decode_image
-from batchcap.images.preprocess import Preprocess, apply
+from batchcap.images.pixels import preprocess
+from batchcap.images.preprocess import JpegDct, Preprocess
 from batchcap.images.resize import resize
 
 Item = TypeVar("Item")
@@ -41,7 +42,7 @@ def find_images(folder: Path, most: int | None = None) -> list[Path]:
     return [Path(ref.file) for ref in found]
 
 
-def read_image(path: Path, jpeg_dct: Literal["accurate", "fast"] = "accurate") -> NDArray[np.uint8]:
+def read_image(path: Path, jpeg_dct: JpegDct = "accurate") -> NDArray[np.uint8]:
     """One image, upright RGB uint8 [h, w, 3].
 
     Raises:
@@ -55,7 +56,7 @@ def read_image(path: Path, jpeg_dct: Literal["accurate", "fast"] = "accurate") -
 
 def read_pixels(files: Sequence[Path], how: Preprocess) -> NDArray[Any]:
     """Images as the runtime feeds them to an encoder: [N, H, W, 3] of ``how``'s size and pixel type."""
-    return np.stack([apply(read_image(file, how.jpeg_dct), how) for file in files])
+    return np.stack([preprocess(read_image(file, how.jpeg_dct), how) for file in files])
 
 
 @dataclass(frozen=True, slots=True)

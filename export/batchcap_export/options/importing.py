@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from batchcap.images.resize import ResizeMethod
+from batchcap.images.preprocess import ResizeMethod
 from batchcap.options.field import check_ranges
 from batchcap_export.options.setting import setting
 

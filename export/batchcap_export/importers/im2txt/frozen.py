@@ -1,7 +1,7 @@
 """The frozen graph of the Show and Tell code: loaded, checked, and cut into an encoder of batches and a step.
 
 The graph captions one JPEG file at a time. It is cut where the image, decoded and resized, enters the network; what
-comes before is done by `batchcap.images.preprocess`, which must give the same numbers.
+comes before is done by `batchcap.images.pixels`, which must give the same numbers.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import io
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import tensorflow as tf
@@ -20,15 +20,15 @@ from PIL import Image
 
 from batchcap.errors import ExportError
 from batchcap.images.decode import decode_image
-from batchcap.images.preprocess import Preprocess, apply
-from batchcap.images.resize import ResizeMethod
+from batchcap.images.pixels import preprocess
+from batchcap.images.preprocess import JpegDct, Preprocess, ResizeMethod
 
 IMAGE, WORD, STATE = "image_feed", "input_feed", "lstm/state_feed"
 INITIAL, SOFTMAX, NEXT = "lstm/initial_state", "softmax", "lstm/state"
 _NAMES = (IMAGE, WORD, STATE, INITIAL, SOFTMAX, NEXT)
 _VARIABLES = frozenset({"Variable", "VariableV2", "VarHandleOp"})
 _METHODS: Final[dict[bool, ResizeMethod]] = {False: "bilinear-tf1", True: "bilinear"}
-_DCT: Final[dict[str, Literal["accurate", "fast"]]] = {
+_DCT: Final[dict[str, JpegDct]] = {
     "": "fast",
     "INTEGER_FAST": "fast",
     "INTEGER_ACCURATE": "accurate",
@@ -86,7 +86,7 @@ def inspect_graph(definition: Any, where: str) -> FrozenGraph:
 
     Raises:
         ExportError: a tensor is missing or of another type; it is not frozen; or it prepares images in a way that
-            `batchcap.images.preprocess` does not know.
+            `batchcap.images.pixels` does not know.
     """
     graph = tf.Graph()
     try:
@@ -193,7 +193,7 @@ def _reached(operation: Any, following: Callable[[Any], Iterable[Any]]) -> set[A
 
 
 def _preparation(entrance: Any, prepared: list[NDArray[np.float32]], where: str) -> Preprocess:
-    """What the graph does with a JPEG file before the network, as `batchcap.images.preprocess` calls it.
+    """What the graph does with a JPEG file before the network, as `batchcap.images.pixels` calls it.
 
     The operations tell which modes these are; ``prepared``, the probes as they enter the network, prove it.
     """
@@ -221,7 +221,7 @@ def _preparation(entrance: Any, prepared: list[NDArray[np.float32]], where: str)
         jpeg_dct=_DCT[dct],
     )
     for data, there in zip(_PROBES, prepared, strict=True):
-        here = np.asarray(scaled(apply(decode_image(data, how.jpeg_dct), how)))
+        here = np.asarray(scaled(preprocess(decode_image(data, how.jpeg_dct), how)))
         off = float(np.abs(there[0] - here).max()) if there.shape[1:] == here.shape else np.inf
         if not off <= _SAME_PIXELS:
             raise ExportError(
