@@ -1,8 +1,8 @@
-"""Which beam, length penalty and length suit a bundle: scores of every combination on captioned pictures.
+"""Which beam, length penalty and length suit a bundle: scores of every combination on captioned images.
 
     python benchmarks/decoding_sweep.py BUNDLE IMAGES CAPTIONS SPLIT -o results.json
 
-The pictures are encoded once and searched with every beam and penalty at 20 words; then other lengths with the best
+The images are encoded once and searched with every beam and penalty at 20 words; then other lengths with the best
 combination of all, the one that the rule names, and the bundle's own. The rule was fixed before the first sweep: the
 smallest beam whose best CIDEr is within 0.005 of the best of all, with its best penalty (of equal ones the smaller).
 """
@@ -68,7 +68,7 @@ class Row:
 
 
 class Sweep:
-    """Captioned pictures, encoded, ready to be searched again and again."""
+    """Captioned images, encoded, ready to be searched again and again."""
 
     def __init__(self, bundle: Bundle, data: CaptionedImages) -> None:
         self.bundle, self.data, self.metric = bundle, data, ""
@@ -81,9 +81,7 @@ class Sweep:
         with closing(load(discover(data.files), bundle.manifest.preprocess, BATCH)) as batches, Steps() as steps:
             for batch in batches:
                 if batch.count < len(batch.refs):
-                    raise SystemExit(
-                        f"A picture of the split cannot be read: see batchcap run on {batch.refs[0].file}."
-                    )
+                    raise SystemExit(f"An image of the split cannot be read: see batchcap run on {batch.refs[0].file}.")
                 self._features.append(encoder(batch.pixels[: batch.count]))
                 batch.release()
                 steps("encoding", sum(features.images for features in self._features), len(data))
@@ -144,9 +142,9 @@ def main() -> None:
     """Sweep, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", help="name of an embedded bundle, or the folder of one")
-    parser.add_argument("images", type=Path, help="folder of the pictures")
+    parser.add_argument("images", type=Path, help="folder of the images")
     parser.add_argument("captions", type=Path, help="their captions, in Flickr8k's token format")
-    parser.add_argument("split", type=Path, help="the names of the pictures to use, one a line")
+    parser.add_argument("split", type=Path, help="the names of the images to use, one a line")
     parser.add_argument("-o", "--output", type=Path, required=True, help="where the figures go, as JSON")
     chosen = parser.parse_args()
     data = read_split(chosen.images, read_captions(chosen.captions), chosen.split)

@@ -6,7 +6,7 @@ InceptionResNetV2 at 299x299.
     batchcap bench PHOTOS --model BUNDLE
 
 Speed does not depend on what the weights are; the captions are nonsense. They are scaled so that captions differ from
-picture to picture, because a bundle leaves the export only after 64 of them were compared with the Keras model.
+image to image, because a bundle leaves the export only after 64 of them were compared with the Keras model.
 """
 
 from __future__ import annotations

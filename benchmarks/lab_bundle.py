@@ -41,7 +41,7 @@ def make_original(folder: Path) -> None:
         build = keras.applications.InceptionResNetV2
         return build(include_top=False, weights=None, input_shape=(SIZE, SIZE, 3))(image)
 
-    encoder, decoder, _ = captioners.lab(network, SIZE, pictures=6)
+    encoder, decoder, _ = captioners.lab(network, SIZE, images=6)
     encoder.save(folder / "encoder.keras")
     decoder.save(folder / "decoder.keras")
     captioners.write_vocabulary(folder)

@@ -22,7 +22,7 @@ COLUMNS: Final = 4
 TILE_WIDTH: Final = 320
 MARGIN: Final = 12
 TEXT_HEIGHT: Final = 34
-# What is left of the picture's light where a word looked least.
+# What is left of the image's light where a word looked least.
 DIM: Final = 0.2
 
 
@@ -34,13 +34,13 @@ def seen_part(photo: NDArray[np.uint8], how: Preprocess) -> Image.Image:
     return Image.fromarray(photo).crop(tuple(round(side) for side in box))
 
 
-def lit(picture: Image.Image, weights: NDArray[np.float32]) -> Image.Image:
-    """The picture, lit by ``weights`` [rows, columns]."""
+def lit(image: Image.Image, weights: NDArray[np.float32]) -> Image.Image:
+    """The image, lit by ``weights`` [rows, columns]."""
     scaled = (weights - weights.min()) / max(np.ptp(weights), np.finfo(np.float32).tiny)
-    lamp = Image.fromarray(scaled).resize(picture.size, Image.Resampling.BICUBIC)
+    lamp = Image.fromarray(scaled).resize(image.size, Image.Resampling.BICUBIC)
     light = np.clip(np.asarray(lamp), 0, 1)[:, :, None]
-    dark = DIM * np.asarray(picture.convert("L"), np.float32)[:, :, None]
-    return Image.fromarray((dark + light * (np.asarray(picture) - dark)).astype(np.uint8))
+    dark = DIM * np.asarray(image.convert("L"), np.float32)[:, :, None]
+    return Image.fromarray((dark + light * (np.asarray(image) - dark)).astype(np.uint8))
 
 
 def grid_of(tiles: list[tuple[str, Image.Image]], title: str) -> Image.Image:

@@ -1,6 +1,6 @@
 """A captioner of one's own, whole: a network, its training, and the two functions that batchcap needs of it.
 
-It says which colours a picture has: "white and blue over olive and brown". It learns that from generated pictures in
+It says which colours an image has: "white and blue over olive and brown". It learns that from generated images in
 half a minute, and is exported by
 
     batchcap export examples/custom_captioner.py -o bundles/colours --images PHOTOS
@@ -50,7 +50,7 @@ SIZE, WIDTH, STEPS, BATCH = 32, 64, 600, 64
 
 
 class Colours(keras.Model):
-    """Mean colours of the picture's four quarters; a GRU, whose output asks them by dot product for the next word."""
+    """Mean colours of the image's four quarters; a GRU, whose output asks them by dot product for the next word."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,8 +76,8 @@ class Colours(keras.Model):
         return self.words_out(tf.concat([hidden, looked], axis=1)), {"hidden": hidden}, attention
 
 
-def pictures(random: np.random.Generator) -> tuple[Any, Any]:
-    """A batch of pictures of four plain quarters [B, 32, 32, 3], and their captions as ids [B, 9]."""
+def training_batch(random: np.random.Generator) -> tuple[Any, Any]:
+    """A batch of images of four plain quarters [B, 32, 32, 3], and their captions as ids [B, 9]."""
     palette = np.array(list(COLOURS.values()))
     quarters = random.uniform(0, 255, (BATCH, 4, 3))
     nearest = np.square(quarters[:, :, None] - palette).sum(-1).argmin(-1) + WORDS.index("black")
@@ -108,15 +108,15 @@ def trained() -> Colours:
         optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
         return loss
 
-    loss_of(*pictures(random))
+    loss_of(*training_batch(random))
     weights = model.trainable_variables
     optimizer.build(weights)
     for _ in range(STEPS):
-        learn(*pictures(random))
+        learn(*training_batch(random))
     return model
 
 
-# What batchcap needs to know besides: how a picture becomes pixels, the words in the order of their ids, and, for the
+# What batchcap needs to know besides: how an image becomes pixels, the words in the order of their ids, and, for the
 # attention, that the regions are two rows of two.
 PREPROCESS = Preprocess(SIZE, SIZE, SIZE, SIZE)
 

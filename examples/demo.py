@@ -1,6 +1,6 @@
 """Caption a dozen real photographs: `make demo`.
 
-The pictures ship inside scikit-image. They are copied to ``examples/photos/``, captioned by ``batchcap run`` into
+The images ship inside scikit-image. They are copied to ``examples/photos/``, captioned by ``batchcap run`` into
 ``examples/captions.jsonl``, and the captions shown as a table.
 """
 
@@ -51,7 +51,7 @@ def copy_photos() -> None:
 
 
 def read_captions() -> list[tuple[str, str, float | None]]:
-    """File name, caption and log_prob of every photograph; the last record of a picture counts."""
+    """File name, caption and log_prob of every photograph; the last record of an image counts."""
     rows = {}
     for line in (ROOT / CAPTIONS).read_bytes().splitlines():
         record = msgspec.json.decode(line, type=Record)

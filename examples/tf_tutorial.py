@@ -7,7 +7,7 @@ and `VOCABULARY` say, and
     batchcap export examples/tf_tutorial.py -o bundles/tutorial --images PHOTOS
     batchcap run PHOTOS -o captions.jsonl --model bundles/tutorial
 
-Without them everything is random, and says the same of every picture: then --min-distinct 0 shows that it works.
+Without them everything is random, and says the same of every image: then --min-distinct 0 shows that it works.
 """
 
 from __future__ import annotations

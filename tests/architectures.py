@@ -1,4 +1,4 @@
-"""Captioners of the real architectures with random weights, scaled so that captions differ from picture to picture."""
+"""Captioners of the real architectures with random weights, scaled so that captions differ from image to image."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Tiny real bundles in a few lines of onnx.helper: models whose truth can be computed in plain NumPy.
 
-A picture's mean colour picks a row in the first half of a table of logits and shifts all of them; each token leads to
+An image's mean colour picks a row in the first half of a table of logits and shifts all of them; each token leads to
 another row.
 Import it as ``from bundles import build_bundle``; `conftest.py` makes that possible.
 """
@@ -38,7 +38,7 @@ class Tables:
     """float32 [3, V]: what the mean colour (0..1) adds to the logits."""
 
     def first_row(self, levels: np.ndarray) -> int:
-        """The row that a picture of mean colour ``levels`` [3] (0..255) begins with, before ``<start>``."""
+        """The row that an image of mean colour ``levels`` [3] (0..255) begins with, before ``<start>``."""
         return int(np.floor(np.float32(levels[0]) * np.float32(len(self.logits) / 512)))
 
     def log_probs(self, row: int, levels: np.ndarray) -> np.ndarray:
@@ -71,7 +71,7 @@ def _looks(rows: int) -> np.ndarray:
 
 
 def random_tables(seed: int = 2, rows: int = 10, words: int = len(WORDS)) -> Tables:
-    """Tables whose captions differ by picture and end after a few words: ``<end>`` grows likelier row by row."""
+    """Tables whose captions differ by image and end after a few words: ``<end>`` grows likelier row by row."""
     random = np.random.default_rng(seed)
     logits = random.normal(0, 1.5, (rows, words)).astype(np.float32)
     logits[:, 2] = np.linspace(-6, 8, rows)

@@ -19,8 +19,8 @@ SPECIAL = ("", "[UNK]", "<start>", "<end>")
 VOCABULARY = (*SPECIAL, *(f"word{index}" for index in range(WORDS - len(SPECIAL))))
 
 
-def write_pictures(folder: Path, count: int = 64) -> Path:
-    """Pictures of soft coloured patches."""
+def write_images(folder: Path, count: int = 64) -> Path:
+    """Images of soft coloured patches."""
     folder.mkdir()
     random = np.random.default_rng(2)
     for index in range(count):
@@ -44,11 +44,11 @@ def small_network(image: Any) -> Any:
     return x
 
 
-def spread(model: keras.Model, layer: str, scale: str = "0..1", gain: float = 1.0, pictures: int = 24) -> None:
-    """Give a Dense layer of a random encoder the weights that make its output differ from picture to picture."""
+def spread(model: keras.Model, layer: str, scale: str = "0..1", gain: float = 1.0, images: int = 24) -> None:
+    """Give a Dense layer of a random encoder the weights that make its output differ from image to image."""
     dense = model.get_layer(layer)
     random = np.random.default_rng(5)
-    patches = random.integers(0, 256, (pictures, 3, 3, 3)).astype(np.float32)
+    patches = random.integers(0, 256, (images, 3, 3, 3)).astype(np.float32)
     height, width = model.inputs[0].shape[1:3]
     pixels = keras.ops.image.resize(patches, (height, width))
     pixels = {"0..1": pixels / 255.0, "-1..1": pixels / 127.5 - 1.0, "0..255": pixels}[scale]
@@ -77,7 +77,7 @@ def lab(
     size: int = SIZE,
     recurrent: str = "gru",
     words: int | None = None,
-    pictures: int = 24,
+    images: int = 24,
     **settings: Any,
 ) -> tuple[keras.Model, keras.Model, keras.Model]:
     """The "image captioning with visual attention" lab: encoder, prediction decoder and training model share layers.
@@ -86,7 +86,7 @@ def lab(
         network: image -> map.
         recurrent: gru or lstm.
         words: how long the decoder's word input is declared; None: any length.
-        pictures: how many are looked at for the weights to vary by; a large network holds them all in memory.
+        images: how many are looked at for the weights to vary by; a large network holds them all in memory.
         settings: of the recurrent layer.
     """
     keras.utils.set_random_seed(3)
@@ -95,7 +95,7 @@ def lab(
     regions = layers.Reshape((features.shape[1] * features.shape[2], features.shape[3]))(features)
     encoded = layers.Dense(UNITS, activation="relu", name="regions")(regions)
     encoder = keras.Model(image, encoded, name="encoder")
-    spread(encoder, "regions", gain=3.0, pictures=pictures)
+    spread(encoder, "regions", gain=3.0, images=images)
     word = keras.Input((words,), name="words")
     embedding = layers.Embedding(WORDS, UNITS, name="embedding")
     kind = layers.GRU if recurrent == "gru" else layers.LSTM
@@ -117,7 +117,7 @@ def lab(
 
 
 def with_state(network: Any = small_network, size: int = SIZE, **settings: Any) -> tuple[keras.Model, keras.Model]:
-    """Encoder and decoder by "Show and Tell": the picture's vector is the first state, and nothing else is looked at.
+    """Encoder and decoder by "Show and Tell": the image's vector is the first state, and nothing else is looked at.
 
     Args:
         settings: of the last layer.
@@ -126,8 +126,8 @@ def with_state(network: Any = small_network, size: int = SIZE, **settings: Any) 
     image = keras.Input((size, size, 3), name="image")
     features = network(image)
     features = layers.GlobalAveragePooling2D()(features) if len(features.shape) == 4 else features
-    encoder = keras.Model(image, layers.Dense(UNITS, name="picture")(features))
-    spread(encoder, "picture", "-1..1")
+    encoder = keras.Model(image, layers.Dense(UNITS, name="image_vector")(features))
+    spread(encoder, "image_vector", "-1..1")
     word, state = keras.Input((1,), dtype="int32", name="token"), keras.Input((UNITS,), name="state")
     embedding, dense = layers.Embedding(WORDS, UNITS), layers.Dense(WORDS, **settings)
     output, after = layers.GRU(UNITS, return_state=True)(embedding(word), initial_state=state)
@@ -154,33 +154,33 @@ def reordered(decoder: keras.Model, inputs: Sequence[int], outputs: Sequence[int
 def show_and_tell(
     kind: str, recurrent: str = "lstm", network: Any = small_network, size: int = SIZE, **settings: Any
 ) -> keras.Model:
-    """A training model by "Show and Tell": words [B, T] and picture -> logits [B, T, V].
+    """A training model by "Show and Tell": words [B, T] and image -> logits [B, T, V].
 
     Args:
-        kind: how the picture gets in: ``first`` (its embedding before the words, on the time axis), ``first-uncut``
-            (the same, with logits for the picture's own step), ``state`` (as the first state), ``each`` (beside every
+        kind: how the image gets in: ``first`` (its embedding before the words, on the time axis), ``first-uncut``
+            (the same, with logits for the image's own step), ``state`` (as the first state), ``each`` (beside every
             word) or ``merge`` (added to the last output; the model says the last next word only).
     """
     keras.utils.set_random_seed(8)
     image = keras.Input((size, size, 3), name="image")
     features = layers.Flatten()(network(image)) if network is small_network else network(image)
-    picture = layers.Dense(UNITS, name="picture")(features)
-    spread(keras.Model(image, picture), "picture", gain=2.0)
+    vector = layers.Dense(UNITS, name="image_vector")(features)
+    spread(keras.Model(image, vector), "image_vector", gain=2.0)
     word = keras.Input((12 if kind == "each" else None,), dtype="int32", name="words")
     embedding = layers.Embedding(WORDS, UNITS, mask_zero=kind == "merge")
     dense = layers.Dense(WORDS, name="logits", **settings)
     layer = (layers.LSTM if recurrent == "lstm" else layers.GRU)(UNITS, return_sequences=kind != "merge", name="rnn")
     words = layers.Dropout(0.3)(embedding(word))
     if kind.startswith("first"):
-        before = layers.Reshape((1, UNITS))(picture)
+        before = layers.Reshape((1, UNITS))(vector)
         output = layer(layers.Concatenate(axis=1)([before, words]))
         output = layers.Cropping1D((1, 0))(output) if kind == "first" else output
     elif kind == "each":
-        output = layer(layers.Concatenate()([words, layers.RepeatVector(12)(picture)]))
+        output = layer(layers.Concatenate()([words, layers.RepeatVector(12)(vector)]))
     elif kind == "state":
-        output = layer(words, initial_state=[picture, layers.Activation("tanh")(picture)])
+        output = layer(words, initial_state=[vector, layers.Activation("tanh")(vector)])
     else:
-        output = layers.Add()([layer(words), picture])
+        output = layers.Add()([layer(words), vector])
     model = keras.Model([word, image], dense(output))
     loud(embedding, dense)
     return model

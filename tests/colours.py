@@ -11,17 +11,17 @@ COLOURS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 220), 
 
 
 def write_colours(folder: Path, count: int = 48, dev: int = 12) -> None:
-    """Write ``images/``, ``captions.txt`` (two captions a picture), ``train.txt`` and ``dev.txt`` (the last ones)."""
+    """Write ``images/``, ``captions.txt`` (two captions an image), ``train.txt`` and ``dev.txt`` (the last ones)."""
     (folder / "images").mkdir()
     names, lines = [], []
     random = np.random.default_rng(0)
     for index in range(count):
         above, below = random.choice(list(COLOURS), 2)
-        picture = np.zeros((40, 40, 3), np.uint8)
-        picture[:20], picture[20:] = COLOURS[above], COLOURS[below]
-        picture = (picture + random.integers(-15, 16, picture.shape)).clip(0, 255).astype(np.uint8)
+        image = np.zeros((40, 40, 3), np.uint8)
+        image[:20], image[20:] = COLOURS[above], COLOURS[below]
+        image = (image + random.integers(-15, 16, image.shape)).clip(0, 255).astype(np.uint8)
         name = f"{index:02}.png"
-        Image.fromarray(picture).save(folder / "images" / name)
+        Image.fromarray(image).save(folder / "images" / name)
         names.append(name)
         lines += [f"{name}#0\t{above} above {below} .", f"{name}#1\tA {above} field over {below} ."]
     (folder / "captions.txt").write_text("\n".join(lines), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Small real picture files for tests of whole runs."""
+"""Small real image files for tests of whole runs."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ def write_photos(folder: Path, count: int, size: tuple[int, int] = (24, 16)) -> 
 
 
 def break_photo(path: Path) -> None:
-    """Cut a picture's file off in the middle."""
+    """Cut an image's file off in the middle."""
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])

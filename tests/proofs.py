@@ -54,8 +54,8 @@ def check_graphs(bundle: Path) -> None:
     assert decoder == plain | carried
 
 
-def captions_of(bundle: Path, pictures: Path, output: Path, *more: Any) -> list[str]:
-    """What `batchcap run` says of all pictures of a folder."""
-    done = call("run", pictures, "-o", output, "--model", bundle, "--quiet", *more)
+def captions_of(bundle: Path, image_folder: Path, output: Path, *more: Any) -> list[str]:
+    """What `batchcap run` says of all images of a folder."""
+    done = call("run", image_folder, "-o", output, "--model", bundle, "--quiet", *more)
     assert done.exit_code == 0, done.stderr
     return [json.loads(line)["caption"] for line in output.read_text(encoding="utf-8").splitlines()]

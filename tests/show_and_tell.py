@@ -1,4 +1,4 @@
-"""The Show and Tell network with random weights whose captions differ from picture to picture."""
+"""The Show and Tell network with random weights whose captions differ from image to image."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def random_weights(
     """All variables of the network, ``width`` times the published channels.
 
     The statistics of the batch normalization are those that ``photos`` give, as training would leave them: a random
-    network without them gives every picture nearly the same features. Word 1 starts a caption, 2 ends it, and one unit
+    network without them gives every image nearly the same features. Word 1 starts a caption, 2 ends it, and one unit
     counts, so that captions end after some words. As after training, the start is never said, nor are word 0 and the
     outputs behind the first ``words``.
     """
@@ -50,7 +50,7 @@ def random_weights(
 
     pixels = np.stack([preprocess(decode_image(photo.read_bytes(), "fast"), HOW) for photo in photos])
     features = tf.reduce_mean(inception_v3(pixels / np.float32(127.5) - 1, convolve), [1, 2]).numpy()
-    # What all pictures have in common is taken out, the rest is made large: this layer has no bias.
+    # What all images have in common is taken out, the rest is made large: this layer has no bias.
     common, spread = features.mean(axis=0), features.std(axis=0).mean()
     embed = random.normal(0, 3 / (spread * np.sqrt(len(common))), (len(common), embedding))
     weights["image_embedding/weights"] = embed - np.outer(common, common @ embed) / (common @ common)

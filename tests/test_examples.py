@@ -1,4 +1,4 @@
-"""The picture of where a model looks: the part that it sees, the light, and the whole script. The image of a run."""
+"""The image of where a model looks: the part that it sees, the light, and the whole script. The image of a run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from batchcap.images.preprocess import Preprocess
 
 SCRIPT = ROOT / "examples" / "attention.py"
 ATTENTION = run_path(str(SCRIPT))
-PICTURE = run_path(str(SCRIPT.with_name("picture.py")))
+DRAWING = run_path(str(SCRIPT.with_name("picture.py")))
 
 
 @pytest.mark.parametrize(
@@ -64,11 +64,11 @@ def test_a_photo_becomes_a_sheet(tiny_bundle: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     caption = done.stdout.split(": ", 1)[1].split()
     tiles = 1 + len(caption)
-    with Image.open(sheet) as picture:
+    with Image.open(sheet) as image:
         rows = -(-tiles // ATTENTION["COLUMNS"])
         tile = round(ATTENTION["TILE_WIDTH"] * 60 / 90)
-        assert picture.height > rows * tile
-        assert picture.height < (rows + 1) * (tile + 60)
+        assert image.height > rows * tile
+        assert image.height < (rows + 1) * (tile + 60)
     plain = build_bundle(tmp_path / "plain", attention=False)
     done = run(photo, "-o", sheet, "--model", plain)
     assert done.returncode == 1
@@ -80,7 +80,7 @@ def test_a_photo_becomes_a_sheet(tiny_bundle: Path, tmp_path: Path) -> None:
 
 
 def test_the_image_of_a_run_asks_nobody_for_anything() -> None:
-    for svg in ((SCRIPT.parent / "run.svg").read_text("utf-8"), PICTURE["SVG"]):
+    for svg in ((SCRIPT.parent / "run.svg").read_text("utf-8"), DRAWING["SVG"]):
         assert svg.replace('xmlns="http://www.w3.org/2000/svg"', "").count("://") == 0
         for way in ("@font-face", "@import", "url(//", "href"):
             assert way not in svg
@@ -97,6 +97,6 @@ def test_what_is_left_on_the_terminal() -> None:
             bar.update(task, advance=1, refresh=True)
     console.print("  after")
     assert "captioning" in seen.getvalue()
-    lines = PICTURE["in_the_end"](seen.getvalue().replace("\n", "\r\n"))
+    lines = DRAWING["in_the_end"](seen.getvalue().replace("\n", "\r\n"))
     assert [Text.from_ansi(line).plain for line in lines] == ["before", "  after"]
     assert lines[0].startswith("\x1b[32m")

@@ -57,8 +57,8 @@ def test_an_array_gets_a_caption_of_words() -> None:
 def test_every_word_has_its_attention() -> None:
     captioner = Captioner.load(NAME, device="cpu", num_captions=3, batch_size=4)
     random = np.random.default_rng(1)
-    pictures = [random.integers(0, 256, (3, 4, 3), np.uint8).repeat(40, 0).repeat(40, 1) for _ in range(6)]
-    for image in captioner.caption(pictures, attention=True):
+    images = [random.integers(0, 256, (3, 4, 3), np.uint8).repeat(40, 0).repeat(40, 1) for _ in range(6)]
+    for image in captioner.caption(images, attention=True):
         assert image.attention is not None
         for tokens, weights in zip(image.tokens, image.attention, strict=True):
             assert weights.shape == (len(tokens), 49)

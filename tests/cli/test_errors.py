@@ -41,7 +41,7 @@ def test_an_unreadable_image(call: Callable[..., Result], photos: Path, tmp_path
 
 def test_failures_are_not_in_the_rate_of_captions(call: Callable[..., Result], photos: Path) -> None:
     for photo in photos.rglob("*.jpg"):
-        photo.write_text("no picture")
+        photo.write_text("no image")
     said = call().stderr
     assert "Captioned 0 images: " in said
     assert "(0.0 images/s)" in said

@@ -58,7 +58,7 @@ def joined_counters() -> Iterator[None]:
 
 
 def test_names_that_a_terminal_would_obey_are_shown_escaped(call: Callable[..., Result], photos: Path) -> None:
-    (photos / "a\x1b[2J\rb.jpg").write_text("no picture")
+    (photos / "a\x1b[2J\rb.jpg").write_text("no image")
     done = call("-v", "--no-progress")
     assert done.stderr.count("failed: a\\x1b[2J\\rb.jpg: decode, unsupported") == 2
     assert "\x1b" not in done.output
@@ -72,7 +72,7 @@ ESCAPED = "a.jpg\\nCaptioned 9 images\\t\\u2028.jpg"
 
 
 def test_a_line_end_in_a_name_writes_no_line_of_its_own(call: Callable[..., Result], photos: Path) -> None:
-    (photos / FORGED).write_text("no picture")
+    (photos / FORGED).write_text("no image")
     done = call("-v", "--no-progress")
     assert done.stderr.count(f"failed: {ESCAPED}: decode, unsupported") == 2
     missing = call("-vv", inputs=(FORGED,))
@@ -84,7 +84,7 @@ def test_a_line_end_in_a_name_writes_no_line_of_its_own(call: Callable[..., Resu
 
 
 def test_names_on_a_real_terminal_stay_on_their_line(photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:
-    (photos / FORGED).write_text("no picture")
+    (photos / FORGED).write_text("no image")
     common = ("-o", tmp_path / "out.jsonl", "--model", tiny_bundle, "--device", "cpu")
     for arguments in ((photos, *common, "-v"), (photos / "no\nCaptioned 9 images", *common)):
         _, seen = on_a_terminal("run", *arguments)

@@ -48,13 +48,13 @@ def main() -> None:
         pillow = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)
         out[f"bilinear-antialias_{number}"] = np.asarray(pillow)
         out[f"bilinear-tf1_{number}"] = tf.compat.v1.image.resize_bilinear(image[None], size)[0].numpy()
-    picture = Image.fromarray(pattern(53, 75)).resize((75, 53), Image.Resampling.BICUBIC, box=(0, 0, 25, 17))
+    image = Image.fromarray(pattern(53, 75)).resize((75, 53), Image.Resampling.BICUBIC, box=(0, 0, 25, 17))
     files = {
-        "420": jpeg(picture, quality=85),
-        "444": jpeg(picture, quality=90, subsampling=0),
-        "progressive": jpeg(picture, quality=80, progressive=True),
-        "grey": jpeg(picture.convert("L"), quality=85),
-        "cmyk": jpeg(picture.convert("CMYK"), quality=85),
+        "420": jpeg(image, quality=85),
+        "444": jpeg(image, quality=90, subsampling=0),
+        "progressive": jpeg(image, quality=80, progressive=True),
+        "grey": jpeg(image.convert("L"), quality=85),
+        "cmyk": jpeg(image.convert("CMYK"), quality=85),
     }
     # The same file without the marker by which Adobe's programs tell that they write inks inverted.
     marker = files["cmyk"].index(b"\xff\xee\x00\x0eAdobe")

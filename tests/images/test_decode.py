@@ -323,7 +323,7 @@ def test_nothing_reaches_standard_error(tmp_path: Path) -> None:
         jpeg.replace(b"\xff\xdb", b"\x00\x00\xff\xdb", 1),
         jpeg[:400],
         encode(Image.new("1", (10_000, 9_000)), "PNG"),  # over the size at which Pillow begins to warn
-        b"no picture",
+        b"no image",
     ]
     for number, data in enumerate(files):
         (tmp_path / str(number)).write_bytes(data)
@@ -336,10 +336,10 @@ def test_nothing_reaches_standard_error(tmp_path: Path) -> None:
         "for file in sorted(pathlib.Path(sys.argv[1]).iterdir()):\n"
         "    try:\n"
         "        decode.decode_image(file.read_bytes())\n"
-        "        print('picture')\n"
+        "        print('image')\n"
         "    except ImageError as error:\n"
         "        print(error.kind)\n"
     )
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
     assert done.stderr == ""
-    assert done.stdout.split() == ["picture", "picture", "picture", "truncated", "picture", "unsupported"]
+    assert done.stdout.split() == ["image", "image", "image", "truncated", "image", "unsupported"]

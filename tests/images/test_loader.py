@@ -30,7 +30,7 @@ SMALL = Preprocess(6, 5, 6, 5)
 pytestmark = pytest.mark.filterwarnings(r"ignore:::PIL\.")
 
 
-def picture(seed: int) -> bytes:
+def image_bytes(seed: int) -> bytes:
     """A PNG of a size and content of its own."""
     draw = np.random.default_rng(seed)
     height, width = draw.integers(1, 20, 2)
@@ -86,9 +86,9 @@ def test_any_mix_of_images(
     pixels: PixelType,
 ) -> None:
     """Order, outcomes, rows, and the reuse of buffers while the consumer still holds up to two batches."""
-    made = {"gone": None, "empty": b"", "text": b"no picture"}
-    data = [made[c] if c in made else picture(n)[: 40 if c == "cut" else None] for n, c in enumerate(contents)]
-    refs = planted(tmp_path_factory.mktemp("pictures"), data)
+    made = {"gone": None, "empty": b"", "text": b"no image"}
+    data = [made[c] if c in made else image_bytes(n)[: 40 if c == "cut" else None] for n, c in enumerate(contents)]
+    refs = planted(tmp_path_factory.mktemp("images"), data)
     refused = Failure("read", "permission", "as found")
     refs = [
         ImageRef(ref.path, ref.file, 0, 0, failure=refused) if content == "refused" else ref
@@ -163,7 +163,7 @@ def test_no_images_no_batches() -> None:
 
 def test_a_file_that_grew_since_it_was_found_is_read_whole(tmp_path: Path) -> None:
     (ref,) = planted(tmp_path, [b"x"])
-    Path(ref.file).write_bytes(picture(3))
+    Path(ref.file).write_bytes(image_bytes(3))
     (batch,) = load([ref], SMALL, 1)
     assert batch.count == 1
 
@@ -205,7 +205,7 @@ def test_failures_alone_do_not_fill_memory() -> None:
 
 
 def test_refs_are_taken_only_as_far_as_needed(tmp_path: Path) -> None:
-    refs = planted(tmp_path, [picture(n) for n in range(60)])
+    refs = planted(tmp_path, [image_bytes(n) for n in range(60)])
     taken = 0
 
     def counted() -> Iterator[ImageRef]:
@@ -222,7 +222,7 @@ def test_refs_are_taken_only_as_far_as_needed(tmp_path: Path) -> None:
 
 
 def test_closing_early_ends_the_threads(tmp_path: Path) -> None:
-    refs = planted(tmp_path, [picture(n) for n in range(50)])
+    refs = planted(tmp_path, [image_bytes(n) for n in range(50)])
     with no_thread_left():
         batches = load(refs, SMALL, 3, 4)
         held = next(batches)
@@ -234,7 +234,7 @@ def test_closing_early_ends_the_threads(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("raised", [KeyboardInterrupt, RuntimeError])
 def test_an_exception_in_the_consumer_ends_the_threads(tmp_path: Path, raised: type[BaseException]) -> None:
-    refs = planted(tmp_path, [picture(n) for n in range(50)])
+    refs = planted(tmp_path, [image_bytes(n) for n in range(50)])
     with no_thread_left():
         batches = load(refs, SMALL, 3, 4)
         next(batches)
@@ -243,7 +243,7 @@ def test_an_exception_in_the_consumer_ends_the_threads(tmp_path: Path, raised: t
 
 
 def test_an_exception_in_the_source_ends_the_threads(tmp_path: Path) -> None:
-    refs = planted(tmp_path, [picture(n) for n in range(5)])
+    refs = planted(tmp_path, [image_bytes(n) for n in range(5)])
 
     def breaking() -> Iterator[ImageRef]:
         yield from refs
@@ -255,7 +255,7 @@ def test_an_exception_in_the_source_ends_the_threads(tmp_path: Path) -> None:
 
 def test_a_bug_in_a_thread_surfaces(tmp_path: Path) -> None:
     """An impossible bundle size is no fault of an image: it must stop the run, not become a record."""
-    refs = planted(tmp_path, [picture(n) for n in range(30)])
+    refs = planted(tmp_path, [image_bytes(n) for n in range(30)])
     broken = Preprocess(6, 5, 7, 5)  # "stretch" to another size than the graph's
     with no_thread_left(), pytest.raises(ValueError, match="broadcast"):
         list(load(refs, broken, 4, 2))
@@ -263,7 +263,7 @@ def test_a_bug_in_a_thread_surfaces(tmp_path: Path) -> None:
 
 def huge(side: int) -> bytes:
     """A PNG whose header promises side x side pixels and whose data is missing."""
-    data = bytearray(picture(0))
+    data = bytearray(image_bytes(0))
     data[16:24] = side.to_bytes(4, "big") * 2
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
     return bytes(data)
@@ -272,16 +272,16 @@ def huge(side: int) -> bytes:
 def test_huge_images_are_decoded_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     side = 9000  # 650 MB by the estimate: over the budget of two threads
     assert stored_size(huge(side)) == (side, side)
-    refs = planted(tmp_path, [huge(side) if n % 3 else picture(n) for n in range(24)])
+    refs = planted(tmp_path, [huge(side) if n % 3 else image_bytes(n) for n in range(24)])
     alone = threading.Lock()
     decode = decode_image
 
     def watched(data: bytes, dct: str) -> np.ndarray:
         if stored_size(data) != (side, side):
             return decode(data, dct)
-        assert alone.acquire(blocking=False), "two huge pictures at once"
+        assert alone.acquire(blocking=False), "two huge images at once"
         try:
-            return decode(picture(1), dct)
+            return decode(image_bytes(1), dct)
         finally:
             alone.release()
 
@@ -290,7 +290,7 @@ def test_huge_images_are_decoded_one_after_the_other(tmp_path: Path, monkeypatch
 
 
 def test_closing_while_threads_wait_for_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    refs = planted(tmp_path, [picture(0), *[huge(9000)] * 8])
+    refs = planted(tmp_path, [image_bytes(0), *[huge(9000)] * 8])
     decoding, closing = threading.Event(), threading.Event()
     decode, close = decode_image, loader._Budget.close
 
@@ -298,7 +298,7 @@ def test_closing_while_threads_wait_for_memory(tmp_path: Path, monkeypatch: pyte
         if len(data) and stored_size(data) == (9000, 9000):
             decoding.set()
             assert closing.wait(30)
-        return decode(picture(0), dct)
+        return decode(image_bytes(0), dct)
 
     def announced(budget: loader._Budget) -> None:
         close(budget)
@@ -316,7 +316,7 @@ def test_closing_while_threads_wait_for_memory(tmp_path: Path, monkeypatch: pyte
 def test_names_that_are_not_utf8_are_opened(tmp_path: Path) -> None:
     name = b"caf\xe9.png"
     try:
-        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(picture(1))
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(image_bytes(1))
     except OSError:
         pytest.skip("names must be Unicode here")
     (batch,) = load(discovery.discover([tmp_path]), SMALL, 1)

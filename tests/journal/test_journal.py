@@ -21,7 +21,7 @@ from batchcap.records import Failure, Fingerprint, ImageRef
 def test_a_second_run_has_nothing_to_do_and_changes_no_byte(tmp_path: Path, format: Format) -> None:
     out = tmp_path / f"out.{format}"
     refs = [ref(f"{name}.jpg") for name in "abc"]
-    write(out, [captioned(picture) for picture in refs], format)
+    write(out, [captioned(image) for image in refs], format)
     before = out.read_bytes()
     with Journal.open(out, format, FIRST) as journal:
         assert journal.done == 3
@@ -45,7 +45,7 @@ def test_pending_is_lazy_and_keeps_the_order(tmp_path: Path) -> None:
         assert met == []
         assert next(pending).path == "c"
         assert met == ["c"]
-        assert [picture.path for picture in pending] == ["a", "b"]
+        assert [image.path for image in pending] == ["a", "b"]
 
 
 @pytest.mark.parametrize("changed", [ref("a", size=2), ref("a", mtime_us=2), ref("a", mtime_us=-5)])
@@ -107,7 +107,7 @@ def test_only_an_image_that_could_not_be_read_is_a_retry(tmp_path: Path) -> None
     write(out, [captioned(ref("a")), failed(ref("read"), "read"), failed(ref("decode"))])
     with Journal.open(out, "jsonl", FIRST) as journal:
         refs = [ref("a", 2), ref("read"), ref("decode", 2), ref("new")]
-        assert [journal.is_retry(picture) for picture in refs] == [False, True, False, False]
+        assert [journal.is_retry(image) for image in refs] == [False, True, False, False]
 
 
 def test_a_retried_error_is_written_again_only_if_it_says_something_else(tmp_path: Path) -> None:
@@ -133,13 +133,13 @@ def test_a_key_met_twice_is_passed_once(tmp_path: Path) -> None:
     write(out, [captioned(ref("done")), captioned(ref("changed"))])
     refs = [ref("new"), ref("done"), ref("changed", size=2)]
     with Journal.open(out, "jsonl", FIRST) as journal:
-        assert [picture.path for picture in journal.pending(refs + refs[::-1])] == ["new", "changed"]
+        assert [image.path for image in journal.pending(refs + refs[::-1])] == ["new", "changed"]
         assert (journal.skipped, journal.repeated) == (1, 3)
 
 
 def test_the_key_is_path_and_member_or_the_exact_bytes_of_a_name(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    pictures = [
+    images = [
         ImageRef("t.zip", "t.zip", 1, 1, member="a"),
         ImageRef("t.zip", "t.zip", 1, 1, member="b"),
         ImageRef("t.zip", "t.zip", 1, 1),
@@ -147,11 +147,11 @@ def test_the_key_is_path_and_member_or_the_exact_bytes_of_a_name(tmp_path: Path)
         ImageRef("\ufffd.jpg", "\udcfe.jpg", 1, 1, path_b64="/i5qcGc="),
         ImageRef("\ufffd.jpg", "\udcff.jpg", 1, 1, path_b64="/y5qcGc="),
     ]
-    for done, picture in enumerate(pictures):
+    for done, image in enumerate(images):
         with Journal.open(out, "jsonl", FIRST) as journal:
-            assert list(journal.pending(pictures)) == pictures[done:]
-            journal.append([captioned(picture)])
-    assert todo(out, pictures) == []
+            assert list(journal.pending(images)) == images[done:]
+            journal.append([captioned(image)])
+    assert todo(out, images) == []
 
 
 # --- Another fingerprint
@@ -205,7 +205,7 @@ def test_many_other_fingerprints_are_shown_briefly(tmp_path: Path) -> None:
 def test_recaption_does_again_what_another_fingerprint_did(tmp_path: Path, format: Format) -> None:
     out = tmp_path / "out"
     refs = [ref("a"), ref("b")]
-    write(out, [captioned(picture) for picture in refs], format)
+    write(out, [captioned(image) for image in refs], format)
     assert todo(out, refs, format, fingerprint=SECOND, on_mismatch="recaption") == ["a", "b"]
     write(out, [captioned(refs[0], fingerprint=SECOND)], format, fingerprint=SECOND, on_mismatch="recaption")
     assert todo(out, refs, format, fingerprint=SECOND, on_mismatch="recaption") == ["b"]

@@ -149,7 +149,7 @@ class JournalMachine(RuleBasedStateMachine):
             assert not self.partial or self.out.with_name("out.partial").exists()
 
     @invariant()
-    def no_line_repeats_the_record_of_its_picture(self) -> None:
+    def no_line_repeats_the_record_of_its_image(self) -> None:
         last: dict[str, Record] = {}
         for line in getattr(self, "lines", []):
             before = last.get(line.path)
@@ -180,7 +180,7 @@ class JournalMachine(RuleBasedStateMachine):
         )
         health = self.health[ref.path]
         if health == "good":
-            text = f"a picture\nof {ref.size} at {ref.mtime_us}"
+            text = f"an image\nof {ref.size} at {ref.mtime_us}"
             return msgspec.structs.replace(record, caption=text, log_prob=-1.0, score=-0.5)
         error = Failure("read" if health == "read" else "decode", "kind", "wörds")
         return msgspec.structs.replace(record, error=error)

@@ -310,7 +310,7 @@ def test_what_append_returned_from_survives_kill_9_and_the_lock_does_not(tmp_pat
         kept = [record.path for record in read(out, format)]
         assert journal.done == len(kept) == len(set(kept))
         assert promised <= set(kept)
-        journal.append([captioned(picture) for picture in journal.pending(map(ref, [*kept, "new"]))])
+        journal.append([captioned(image) for image in journal.pending(map(ref, [*kept, "new"]))])
     assert [record.path for record in read(out, format)] == [*kept, "new"]
     assert names(tmp_path) == ["out"]
 
@@ -322,7 +322,7 @@ def test_what_append_returned_from_survives_kill_9_and_the_lock_does_not(tmp_pat
 def test_a_finished_record_takes_less_than_200_bytes_whatever_its_name(tmp_path: Path, format: Format) -> None:
     out, count = tmp_path / "out", 20_000
     refs = [ref(f"{'a long folder name/' * 5}{number}.jpg", number, number) for number in range(count)]
-    write(out, [captioned(picture) for picture in refs], format)
+    write(out, [captioned(image) for image in refs], format)
     tracemalloc.start()
     with Journal.open(out, format, FIRST) as journal:
         _, peak = tracemalloc.get_traced_memory()
@@ -338,9 +338,9 @@ def test_a_new_record_takes_less_than_200_bytes_too(tmp_path: Path) -> None:
     count = 20_000
     tracemalloc.start()
     with Journal.open(tmp_path / "out", "jsonl", FIRST) as journal:
-        for number, picture in enumerate(journal.pending(ref(f"{'x' * 100}{n}", n) for n in range(count))):
+        for number, image in enumerate(journal.pending(ref(f"{'x' * 100}{n}", n) for n in range(count))):
             if number % 1000 == 0:
-                journal.append([captioned(picture)])
+                journal.append([captioned(image)])
         _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 200 * count

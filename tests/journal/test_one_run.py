@@ -120,7 +120,7 @@ def test_pending_and_append_work_from_two_threads(tmp_path: Path) -> None:
         thread = threading.Thread(target=lambda: passed.extend(journal.pending(refs)))
         thread.start()
         for start in range(500, 2000, 50):
-            journal.append([captioned(picture) for picture in refs[start : start + 50]])
+            journal.append([captioned(image) for image in refs[start : start + 50]])
         thread.join()
         assert passed == refs[500:]
     assert len(read(out)) == 2000

@@ -44,7 +44,7 @@ def test_overwrite_keeps_the_old_file_until_commit(tmp_path: Path, format: Forma
         assert journal.done == 0
         refs = [ref("old"), ref("new")]
         assert list(journal.pending(refs)) == refs
-        journal.append([captioned(picture, fingerprint=SECOND) for picture in refs])
+        journal.append([captioned(image, fingerprint=SECOND) for image in refs])
         assert out.read_bytes() == before
         journal.commit()
     assert [record.path for record in read(out, format)] == ["old", "new"]
@@ -60,7 +60,7 @@ def test_a_stopped_overwrite_leaves_the_old_file_and_the_next_goes_on(tmp_path: 
         journal.append([captioned(ref("a"), fingerprint=SECOND)])
     assert out.read_bytes() == before
     with Journal.open(out, "jsonl", SECOND, overwrite=True) as journal:
-        assert [picture.path for picture in journal.pending([ref("a"), ref("b")])] == ["b"]
+        assert [image.path for image in journal.pending([ref("a"), ref("b")])] == ["b"]
         journal.append([captioned(ref("b"), fingerprint=SECOND)])
         journal.commit()
     assert [record.path for record in read(out)] == ["a", "b"]

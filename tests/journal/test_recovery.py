@@ -42,7 +42,7 @@ def test_recovery_at_every_byte(tmp_path: Path, format: Format) -> None:
         with Journal.open(out, format, FIRST) as journal:
             assert journal.cut == (0 if whole_record else size - whole[:size].rfind(b"\n") - 1)
             done = {record.path for record in AWKWARD[:kept] if record.error is None}
-            assert [picture.path for picture in journal.pending(refs)] == [r.path for r in refs if r.path not in done]
+            assert [image.path for image in journal.pending(refs)] == [r.path for r in refs if r.path not in done]
             journal.append(AWKWARD[kept:])
         assert out.read_bytes() == whole, size
 

@@ -27,7 +27,7 @@ def test_a_stream_gets_every_image_once_and_a_flush_a_batch() -> None:
     pipe = _Pipe()
     refs = [ref("a"), ref("b"), ref("a")]
     with StreamJournal(pipe) as journal:
-        assert [picture.path for picture in journal.pending(refs)] == ["a", "b"]
+        assert [image.path for image in journal.pending(refs)] == ["a", "b"]
         assert (journal.done, journal.skipped, journal.repeated) == (0, 0, 1)
         journal.append([captioned(refs[0])])
         journal.append([])

@@ -196,7 +196,7 @@ def test_a_signal_stops_bench(
 def test_a_broken_image_is_a_record(photos: Path, output: Path, tiny_bundle: Path) -> None:
     break_photo(photos / "0003.jpg")
     (photos / "0004.jpg").write_bytes(b"")
-    (photos / "0006.jpg").write_text("no picture")
+    (photos / "0006.jpg").write_text("no image")
     seen: list[Progress] = []
     summary = run(photos, output, tiny_bundle, report=seen.append, batch_size=4)
     assert (summary.captioned, summary.failed, summary.exit_code) == (7, 3, 3)
@@ -261,7 +261,7 @@ def test_other_settings_stop_the_run(photos: Path, output: Path, tiny_bundle: Pa
 def test_no_image_touches_nothing(tmp_path: Path, output: Path, tiny_bundle: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    (empty / "notes.txt").write_text("no picture")
+    (empty / "notes.txt").write_text("no image")
     with pytest.raises(NoImagesError, match="empty") as caught:
         run(empty, output, tiny_bundle)
     assert "--allow-empty" in caught.value.fix

@@ -75,7 +75,7 @@ def test_a_word_changes_nothing_before_it(architecture: str, own: dict[str, Any]
 
 
 @pytest.mark.parametrize(("architecture", "own"), ALL)
-def test_the_picture_decides(architecture: str, own: dict[str, Any]) -> None:
+def test_the_image_decides(architecture: str, own: dict[str, Any]) -> None:
     decoder = _decoder(architecture, own)
     random = np.random.default_rng(3)
     features = random.standard_normal((2, 6, 8)).astype(np.float32)

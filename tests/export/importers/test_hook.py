@@ -39,24 +39,24 @@ PIXELS = Preprocess(8, 8, 8, 8)
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return captioners.write_pictures(tmp_path_factory.mktemp("hook") / "photos")
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return captioners.write_images(tmp_path_factory.mktemp("hook") / "photos")
 
 
-def test_a_captioner_of_one_s_own_on_the_command_line(tmp_path: Path, pictures: Path) -> None:
+def test_a_captioner_of_one_s_own_on_the_command_line(tmp_path: Path, image_folder: Path) -> None:
     """The example with a part of its training; a hook may import the files beside it."""
     shutil.copy(EXAMPLES / "custom_captioner.py", tmp_path / "colour_example.py")
     reduced = tmp_path / "reduced.py"
     reduced.write_text(
         "import colour_example as full\n\n\ndef short():\n    full.STEPS = 150\n    return full.captioner()\n"
     )
-    done = call("export", f"{reduced}:short", "-o", tmp_path / "colours", "--images", pictures)
+    done = call("export", f"{reduced}:short", "-o", tmp_path / "colours", "--images", image_folder)
     assert done.exit_code == 0, done.stderr
     assert "64 of 64 captions identical" in done.stdout
     check_graphs(tmp_path / "colours")
     bundle = open_bundle(tmp_path / "colours")
     assert bundle.manifest.attention_grid == (2, 2)
-    captions = captions_of(bundle.folder, pictures, tmp_path / "captions.jsonl")
+    captions = captions_of(bundle.folder, image_folder, tmp_path / "captions.jsonl")
     colours = set(run_path(str(EXAMPLES / "custom_captioner.py"))["COLOURS"])
     for caption in captions:
         first, *between = caption.split(" ")[0::2], *caption.split(" ")[1::2]
@@ -65,7 +65,9 @@ def test_a_captioner_of_one_s_own_on_the_command_line(tmp_path: Path, pictures: 
     assert str(tmp_path) not in sys.path
 
 
-def test_the_pair_of_the_tensorflow_tutorial(tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pair_of_the_tensorflow_tutorial(
+    tmp_path: Path, image_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A checkpoint and a vocabulary as the tutorial leaves them, and a network of three layers for InceptionV3."""
     shutil.copy(EXAMPLES / "tf_tutorial.py", tmp_path / "tutorial_example.py")
     reduced = tmp_path / "reduced.py"
@@ -75,7 +77,9 @@ def test_the_pair_of_the_tensorflow_tutorial(tmp_path: Path, pictures: Path, mon
     tutorial = small["tutorial_example"]
     keras.utils.set_random_seed(2)
     encoder, decoder = tutorial.CNN_Encoder(16), tutorial.RNN_Decoder(16, 24, len(captioners.VOCABULARY))
-    pixels = tf.stack([tf.image.resize(keras.utils.load_img(file), (48, 48)) for file in sorted(pictures.iterdir())])
+    pixels = tf.stack(
+        [tf.image.resize(keras.utils.load_img(file), (48, 48)) for file in sorted(image_folder.iterdir())]
+    )
     regions = tf.reshape(small["network"]()(pixels / 127.5 - 1.0), (64, 36, 32))
     decoder(np.ones((64, 1), int), encoder(regions), np.zeros((64, 24), np.float32))
     kernel = encoder.fc.kernel / np.std(regions, axis=0).mean() * 10
@@ -84,14 +88,14 @@ def test_the_pair_of_the_tensorflow_tutorial(tmp_path: Path, pictures: Path, mon
     captioners.loud(decoder.embedding, decoder.fc2, decoder.attention.W2)
     tf.train.Checkpoint(encoder=encoder, decoder=decoder).save(tmp_path / "train" / "ckpt")
     captioners.write_vocabulary(tmp_path)
-    done = call("export", reduced, "-o", tmp_path / "tutorial", "--images", pictures, "--max-length", 10)
+    done = call("export", reduced, "-o", tmp_path / "tutorial", "--images", image_folder, "--max-length", 10)
     assert done.exit_code == 0, done.stderr
     assert "64 of 64 captions identical" in done.stdout
     check_graphs(tmp_path / "tutorial")
     bundle = open_bundle(tmp_path / "tutorial")
     assert bundle.manifest.attention_grid == (6, 6)
     assert bundle.manifest.preprocess.pixels == "float32"
-    captions = captions_of(bundle.folder, pictures, tmp_path / "captions.jsonl")
+    captions = captions_of(bundle.folder, image_folder, tmp_path / "captions.jsonl")
     assert len(set(captions)) >= 32
 
 
@@ -244,7 +248,7 @@ def test_a_file_that_makes_no_captioner_is_named(wrong: str, tmp_path: Path) -> 
     assert not (tmp_path / "bundle").exists()
 
 
-def test_a_missing_file_and_missing_pictures_are_named(tmp_path: Path) -> None:
+def test_a_missing_file_and_missing_images_are_named(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"nowhere\.py: no such Python file"):
         open_source(str(tmp_path / "nowhere.py"), ImportOptions())
     with pytest.raises(ExportError, match="--vocabulary does not go with it"):

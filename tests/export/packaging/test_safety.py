@@ -40,23 +40,23 @@ USER = "somebody-unusual"
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """64 pictures of soft coloured patches."""
-    return write_pictures(tmp_path_factory.mktemp("photos"), 2)
+    """64 images of soft coloured patches."""
+    return write_images(tmp_path_factory.mktemp("photos"), 2)
 
 
-def write_pictures(folder: Path, seed: int) -> Path:
+def write_images(folder: Path, seed: int) -> Path:
     random = np.random.default_rng(seed)
     for index in range(64):
         patches = random.integers(0, 256, (random.integers(2, 6), random.integers(2, 6), 3)).astype(np.uint8)
-        picture = Image.fromarray(patches).resize((80, 60), Image.Resampling.BICUBIC)
-        picture.save(folder / f"{index:02}.png")
+        image = Image.fromarray(patches).resize((80, 60), Image.Resampling.BICUBIC)
+        image.save(folder / f"{index:02}.png")
     return folder
 
 
 @pytest.fixture(scope="module")
 def exported(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The same captioner, exported by two processes that have as little in common as can be arranged."""
-    calibration = write_pictures(tmp_path_factory.mktemp("calibration"), 3)
+    calibration = write_images(tmp_path_factory.mktemp("calibration"), 3)
     more = ["--precision", "fp16", "--precision", "int8", "--calibrate", str(calibration), "--force"]
     folders = (tmp_path_factory.mktemp("first-place"), tmp_path_factory.mktemp("second-place"))
     running = []
@@ -172,9 +172,9 @@ def largest_file(size: int) -> Iterator[None]:
 def test_a_disk_that_is_full_leaves_nothing(photos: Path, tmp_path: Path, size: int) -> None:
     """In the middle of the first graph, and in its last bytes."""
     model = open_source(str(SOURCE), ImportOptions())
-    pictures = sorted(photos.iterdir())
+    files = sorted(photos.iterdir())
     with largest_file(size), pytest.raises(OutputError) as caught:
-        export_model(model, tmp_path / "made", BundleOptions(name="made"), pictures, lambda _: None)
+        export_model(model, tmp_path / "made", BundleOptions(name="made"), files, lambda _: None)
     assert caught.value.message == f"{tmp_path / 'made'}: cannot be written: {os.strerror(errno.EFBIG)}."
     assert caught.value.fix.startswith("Make room there, or name a folder on another disk.")
     assert list(tmp_path.iterdir()) == []

@@ -101,7 +101,7 @@ def test_references_decide_by_cider(plain: Bundle, place: Path, many: tuple[Path
     assert "pycocoevalcap" in kept.signature
 
 
-def test_pictures_that_calibrate_do_not_judge(place: Path, many: tuple[Path, Path], tmp_path: Path) -> None:
+def test_images_that_calibrate_do_not_judge(place: Path, many: tuple[Path, Path], tmp_path: Path) -> None:
     """Not even as copies under other names."""
     folder, references = many
     files = sorted(folder.iterdir())

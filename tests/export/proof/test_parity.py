@@ -1,4 +1,4 @@
-"""A whole export of each architecture: graphs by the contract, the proof, and captions of pictures by the result."""
+"""A whole export of each architecture: graphs by the contract, the proof, and captions of images by the result."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def as_model(captioner: TrainedCaptioner) -> CaptionModel:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """64 pictures of soft coloured patches."""
+    """64 images of soft coloured patches."""
     folder = tmp_path_factory.mktemp("photos")
     random = np.random.default_rng(2)
     files = []

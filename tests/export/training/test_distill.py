@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _pictures(folder: Path) -> distill.ImageFolders:
+def _folders(folder: Path) -> distill.ImageFolders:
     images = folder / "images"
     return distill.ImageFolders([images, images], [folder / "train.txt"], images, folder / "dev.txt")
 
@@ -41,12 +41,12 @@ def _pictures(folder: Path) -> distill.ImageFolders:
 def test_it_learns_the_teachers_space_and_can_be_used(folder: Path, tmp_path: Path) -> None:
     said: list[tuple[str, int, int]] = []
     weights = distill.distill_folders(
-        folder / "teacher.keras", "seven", _pictures(folder), tmp_path, OPTIONS, lambda *step: said.append(step)
+        folder / "teacher.keras", "seven", _folders(folder), tmp_path, OPTIONS, lambda *step: said.append(step)
     )
     history = msgspec.json.decode((tmp_path / "history.json").read_bytes())
     assert [sorted(row) for row in history] == [["loss", "val_loss"]] * 2
     assert history[1]["loss"] < history[0]["loss"]
-    # 18 pictures with two views, and the same folder again as an extra one without the six held out.
+    # 18 images with two views, and the same folder again as an extra one without the six held out.
     assert ("teacher's features, train", 18 * 2 + 18, 54) in said
     assert ("teacher's features, held_out", 6, 6) in said
     backbone = load_backbone("small", str(weights))
@@ -54,7 +54,7 @@ def test_it_learns_the_teachers_space_and_can_be_used(folder: Path, tmp_path: Pa
     assert features.shape == (2, 7, 7, 256)
     assert np.isfinite(features).all()
     stamp = (tmp_path / "train-pictures.npy").stat().st_mtime_ns
-    distill.distill_folders(folder / "teacher.keras", "seven", _pictures(folder), tmp_path, OPTIONS, lambda *_: None)
+    distill.distill_folders(folder / "teacher.keras", "seven", _folders(folder), tmp_path, OPTIONS, lambda *_: None)
     assert (tmp_path / "train-pictures.npy").stat().st_mtime_ns == stamp
     assert msgspec.json.decode((tmp_path / "history.json").read_bytes()) == history
 
@@ -74,16 +74,16 @@ def test_what_does_not_fit_is_named(folder: Path) -> None:
         distill.teacher_features(folder / "teacher.keras", "five")
 
 
-def test_views_are_crops_of_the_picture_and_repeat(folder: Path) -> None:
+def test_views_are_crops_of_the_image_and_repeat(folder: Path) -> None:
     chosen = views(5, 4, seed=9)
     assert chosen == views(5, 4, seed=9) != views(6, 4, seed=9)
     assert chosen[0] == WHOLE
     assert [view.mirrored for view in chosen] == [False, True, False, True]
-    picture = read_image(folder / "images" / "00.png")
+    image = read_image(folder / "images" / "00.png")
     for view in chosen[1:]:
         assert 0 <= view.left < view.right <= 1
         assert 0 <= view.top < view.bottom <= 1
         assert (view.right - view.left) * (view.bottom - view.top) >= 0.3
-        assert view.render(picture, 16, 12).shape == (16, 12, 3)
-    plain = replace(chosen[1], mirrored=False).render(picture, 16, 12)
-    np.testing.assert_array_equal(chosen[1].render(picture, 16, 12), plain[:, ::-1])
+        assert view.render(image, 16, 12).shape == (16, 12, 3)
+    plain = replace(chosen[1], mirrored=False).render(image, 16, 12)
+    np.testing.assert_array_equal(chosen[1].render(image, 16, 12), plain[:, ::-1])

@@ -87,7 +87,7 @@ def probe(network: Network, word: Port, logits: Port, pixels: Any) -> Plan:
         for port in network.inputs
     ]
     # Bundles hold it under this name.
-    probed.names[IMAGE] = "picture"
+    probed.names[IMAGE] = "image"
     end = functional.evaluate(network.model, values, probed.call)[network.outputs.index(logits)]
     if not end.words:
         raise ExportError(f"{network.file}: output {logits} does not depend on the words {word}.")
@@ -151,7 +151,7 @@ class _Probe:
             if rank >= 3 and operation.axis % rank == 1:
                 if len(on_words) > 1 or not args[0][-1].words:
                     raise ExportError(
-                        f"{self.network.file}: {operation.name} puts something behind the words of a caption.",
+                        f"{self.network.file}: {operation.name} puts something after the words of a caption.",
                         "Only steps of the image before the first word can be cut off.",
                     )
                 return "join"

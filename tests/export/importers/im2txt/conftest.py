@@ -19,7 +19,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for index in range(JPEGS + 2):
         patches = random.integers(0, 256, (random.integers(2, 6), random.integers(2, 6), 3)).astype(np.uint8)
         size = (int(random.integers(80, 400)), int(random.integers(80, 400)))
-        picture = Image.fromarray(patches).resize(size, Image.Resampling.BICUBIC)
+        image = Image.fromarray(patches).resize(size, Image.Resampling.BICUBIC)
         mode, ending, options = {3: "L", 4: "CMYK"}.get(index, "RGB"), "jpg", {"quality": 90}
         if index == 5:
             exif = Image.Exif()
@@ -27,7 +27,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
             options["exif"] = exif
         elif index == 6:
             ending, options = "png", {}
-        picture.convert(mode).save(folder / f"{index:02}.{ending}", **options)
+        image.convert(mode).save(folder / f"{index:02}.{ending}", **options)
     return folder
 
 

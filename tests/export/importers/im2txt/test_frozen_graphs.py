@@ -42,8 +42,8 @@ def test_other_ways_to_resize() -> None:
     ("graph", "told"),
     [
         (
-            {"image_name": "picture"},
-            r"has no tensor image_feed\. It takes input_feed, lstm/state_feed, picture and gives",
+            {"image_name": "pixels"},
+            r"has no tensor image_feed\. It takes input_feed, lstm/state_feed, pixels and gives",
         ),
         ({"out": lambda logits, name: tf.nn.softmax(logits)}, "has no tensor softmax"),
         ({"out": tf.nn.sigmoid}, "softmax comes from Sigmoid, not from Softmax"),

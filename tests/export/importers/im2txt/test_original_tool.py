@@ -164,8 +164,8 @@ def test_an_origin_that_cannot_be_compared_is_no_failed_export(photos: Path, tmp
 
 def test_too_few_jpegs_prove_nothing(photos: Path, tmp_path: Path) -> None:
     for index, file in enumerate(sorted(photos.iterdir())):
-        picture = Image.open(file).convert("RGB")
-        picture.save(tmp_path / f"{index:02}.{'png' if index < 10 else 'jpg'}")
+        image = Image.open(file).convert("RGB")
+        image.save(tmp_path / f"{index:02}.{'png' if index < 10 else 'jpg'}")
     model = loaded(tmp_path, "<S>\n</S>\na\n")
     files = sorted(tmp_path.glob("[0-9]*"))
     with pytest.raises(ExportError, match=r"needs 64 JPEG files that stand upright, not 58 of 68 images"):

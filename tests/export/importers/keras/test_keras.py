@@ -23,17 +23,17 @@ from batchcap_export.options.importing import ImportOptions
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return captioners.write_pictures(tmp_path_factory.mktemp("pictures") / "photos")
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return captioners.write_images(tmp_path_factory.mktemp("images") / "photos")
 
 
-def test_the_lab_on_the_command_line(tmp_path: Path, pictures: Path) -> None:
+def test_the_lab_on_the_command_line(tmp_path: Path, image_folder: Path) -> None:
     encoder, decoder, _ = captioners.lab()
     encoder.save(tmp_path / "encoder.keras")
     decoder.save(tmp_path / "decoder.keras")
     done = call(
         "export", tmp_path / "encoder.keras", "--decoder", tmp_path / "decoder.keras", "--scale", "0..1",
-        "--vocabulary", captioners.write_vocabulary(tmp_path), "--images", pictures, "-o", tmp_path / "lab",
+        "--vocabulary", captioners.write_vocabulary(tmp_path), "--images", image_folder, "-o", tmp_path / "lab",
         "--max-length", 8,
     )  # fmt: skip
     assert done.exit_code == 0, done.stderr
@@ -41,13 +41,13 @@ def test_the_lab_on_the_command_line(tmp_path: Path, pictures: Path) -> None:
     # Its words are in the bundle.
     verified = call(
         "verify", tmp_path / "lab", "--origin", tmp_path / "encoder.keras", "--decoder", tmp_path / "decoder.keras",
-        "--scale", "0..1", "--images", pictures,
+        "--scale", "0..1", "--images", image_folder,
     )  # fmt: skip
     assert verified.exit_code == 0, verified.stdout + verified.stderr
     assert "no --vocabulary was named, so the words are the bundle's own" in " ".join(verified.stdout.split())
     check_graphs(tmp_path / "lab")
     assert {"state.gru_state_input", "memory.encoder_output"} <= shapes(tmp_path / "lab" / "decoder.onnx").keys()
-    captions = captions_of(tmp_path / "lab", pictures, tmp_path / "c.jsonl")
+    captions = captions_of(tmp_path / "lab", image_folder, tmp_path / "c.jsonl")
     assert len(captions) == 64
     assert len(set(captions)) >= 32
     assert all(word.startswith("word") for caption in captions for word in caption.split())
@@ -64,14 +64,14 @@ def test_the_lab_on_the_command_line(tmp_path: Path, pictures: Path) -> None:
     ids=["h5-gru-before", "keras-gru-20-words", "keras-lstm", "savedmodel-lstm"],
 )
 def test_the_lab_in_any_form_and_order(
-    tmp_path: Path, pictures: Path, recurrent: str, settings: Any, ending: str, inputs: Any, outputs: Any
+    tmp_path: Path, image_folder: Path, recurrent: str, settings: Any, ending: str, inputs: Any, outputs: Any
 ) -> None:
     encoder, decoder, _ = captioners.lab(recurrent=recurrent, **settings)
     decoder = captioners.reordered(decoder, inputs, outputs)
     files = tmp_path / f"encoder{ending}", tmp_path / f"decoder{ending}"
     for model, file in zip((encoder, decoder), files, strict=True):
         captioners.save(model, file)
-    bundle, _ = exported(tmp_path, pictures, files[0], decoder=files[1])
+    bundle, _ = exported(tmp_path, image_folder, files[0], decoder=files[1])
     states = ["gru_state_input"] if recurrent == "gru" else ["carry_input", "hidden_input"]
     found = shapes(bundle.folder / "decoder.onnx")
     assert {name for name in found if "state" in name.split(".")[0]} == {
@@ -98,13 +98,13 @@ def nested_network(image: Any) -> Any:
 
 
 @pytest.mark.parametrize("network", [nested_network, pytest.param(mobile_net, marks=pytest.mark.full)])
-def test_a_vector_as_the_first_state_and_probabilities(tmp_path: Path, pictures: Path, network: Any) -> None:
+def test_a_vector_as_the_first_state_and_probabilities(tmp_path: Path, image_folder: Path, network: Any) -> None:
     """A network's average, the state of a GRU whose last layer is a softmax; the words come as one [B, 1]."""
     encoder, decoder = captioners.with_state(network, 64, activation="softmax")
     encoder.save(tmp_path / "encoder.keras")
     decoder.save(tmp_path / "decoder.keras")
     bundle, _ = exported(
-        tmp_path, pictures, tmp_path / "encoder.keras", decoder=tmp_path / "decoder.keras", scale="-1..1"
+        tmp_path, image_folder, tmp_path / "encoder.keras", decoder=tmp_path / "decoder.keras", scale="-1..1"
     )
     found = shapes(bundle.folder / "decoder.onnx")
     assert found["state.state"] == ["B", "P", UNITS]
@@ -114,11 +114,11 @@ def test_a_vector_as_the_first_state_and_probabilities(tmp_path: Path, pictures:
     }  # fmt: skip
 
 
-def test_a_map_is_read_as_regions_and_attention_is_kept(tmp_path: Path, pictures: Path) -> None:
+def test_a_map_is_read_as_regions_and_attention_is_kept(tmp_path: Path, image_folder: Path) -> None:
     encoder, decoder = captioners.looking()
     encoder.save(tmp_path / "encoder.keras")
     decoder.save(tmp_path / "decoder.keras")
-    bundle, _ = exported(tmp_path, pictures, tmp_path / "encoder.keras", decoder=tmp_path / "decoder.keras")
+    bundle, _ = exported(tmp_path, image_folder, tmp_path / "encoder.keras", decoder=tmp_path / "decoder.keras")
     found = shapes(bundle.folder / "decoder.onnx")
     assert found["memory.features"] == ["B", 16, UNITS]
     assert found["attention"][:2] == ["B", "K"]
@@ -153,7 +153,7 @@ def test_the_lab_as_keras_2_wrote_it(tmp_path: Path, recurrent: str) -> None:
         np.testing.assert_allclose(following[name][:, 0], state, atol=1e-5)
 
 
-def test_a_loop_that_stays_is_named(tmp_path: Path, pictures: Path) -> None:
+def test_a_loop_that_stays_is_named(tmp_path: Path, image_folder: Path) -> None:
     """A Bidirectional layer over the regions is no single step, and is not taken apart."""
     encoder, decoder, _ = captioners.lab()
     both = layers.Bidirectional(layers.GRU(UNITS, return_sequences=True), merge_mode="sum", name="both")
@@ -161,5 +161,5 @@ def test_a_loop_that_stays_is_named(tmp_path: Path, pictures: Path) -> None:
     encoder.save(tmp_path / "encoder.keras")
     decoder.save(tmp_path / "decoder.keras")
     with pytest.raises(ExportError, match=r"Loop \(.*both.*gru.*\): the name tells the layer"):
-        exported(tmp_path, pictures, tmp_path / "encoder.keras", decoder=tmp_path / "decoder.keras")
+        exported(tmp_path, image_folder, tmp_path / "encoder.keras", decoder=tmp_path / "decoder.keras")
     assert not (tmp_path / "proof").exists()
