@@ -22,7 +22,7 @@ class Failure(msgspec.Struct, frozen=True):
     """Why one image has no caption, or why the images of one folder are not known."""
 
     stage: Literal["read", "decode"]
-    """``read``: the bytes could not be had. ``decode``: the bytes are no usable image."""
+    """``read``: the file could not be read. ``decode``: its bytes are no usable image."""
     kind: str
     """A short stable word: ``missing``, ``permission``, ``io``, ``empty``, ``truncated``, ``unsupported``, ..."""
     message: str

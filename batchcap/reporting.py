@@ -1,4 +1,4 @@
-"""How a long job tells a person what it does: lines of text, and progress."""
+"""How a long job reports to a person: lines of text, and progress."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Report(Protocol):
     """Gets the progress of a long job."""
 
     def __call__(self, what: str, done: int, total: int, note: str = "", /) -> object:
-        """``note``: what came of it, with the last report; empty where nothing but its end is worth a word."""
+        """``note``: the result in words, given with the last report; empty where there is nothing to add."""
 
 
-def unheard(*_: object) -> None:
+def no_report(*_: object) -> None:
     """A `Say` and a `Report` that do nothing."""

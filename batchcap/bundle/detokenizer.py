@@ -25,8 +25,8 @@ _STOPS: Final = (".", "!", "?", "…", "。", "！", "？")
 class Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How the tokens of a model are written. Without any field: with a space between.
 
-    Pieces of words are put together first; all that follows looks at whole words, in the case in which the model says
-    them. Spaces are decided by the words that the model said, so those around a contraction by its first and its last.
+    Pieces of words are put together first; all that follows looks at whole words, in the case of the model's
+    vocabulary. Spaces are decided before contractions: those around one by its first and last word.
     What depends on more than the two words beside a space is not handled: one mark for quotes that open and quotes that
     close, or a hyphen that sometimes joins.
     """
@@ -41,7 +41,7 @@ class Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """What is written for words with a space between: ``gon na`` is ``gonna``. Of several the longest."""
     subwords: Subwords | None = None
     """How pieces of words are marked: ``wordpiece`` puts ``##`` before what continues a word, ``sentencepiece`` U+2581
-    before what begins one, ``bpe-@@`` ``@@`` behind what goes on, ``bpe-</w>`` ``</w>`` behind what ends one."""
+    before what begins one, ``bpe-@@`` ``@@`` after what goes on, ``bpe-</w>`` ``</w>`` after what ends one."""
 
 
 def has_pieces(words: Iterable[str], subwords: Subwords) -> bool:

@@ -25,9 +25,9 @@ _MAX_BYTES: Final = {".onnx": 2048 * _MIB, ".txt": 64 * _MIB, ".md": 16 * _MIB, 
 _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._+-]*[A-Za-z0-9_+-])?")
 # Windows opens a device by these names, whatever ending follows.
 _DEVICE: Final = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
-# The standard's operators, its classical machine learning, and what every onnxruntime brings along.
+# The standard's operators, its classical machine learning, and what every onnxruntime has.
 _DOMAINS: Final = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
-# What runs a part of a graph as often as numbers in it say: for ever, where someone means harm, and Python's signal
+# Loops: numbers in the file say how often they run. A hostile file could make one run for ever, and Python's signal
 # handlers wait for it. An `If` could not, but the contract has none either.
 LOOPS: Final = frozenset(
     {"Loop", "Scan", "If", "SequenceMap", "BeamSearch", "GreedySearch", "Sampling", "WhisperBeamSearch"}
@@ -60,7 +60,7 @@ def read_small(path: Path, limit: int) -> bytes:
     """
     size = _size(path)
     if size > limit:
-        raise BundleError(f"{path}: has {size:,} bytes, and at most {limit:,} make sense.", "Do not use it.")
+        raise BundleError(f"{path}: has {size:,} bytes, more than the {limit:,} that are allowed.", "Do not use it.")
     with path.open("rb") as file:
         return file.read(limit)
 
@@ -86,7 +86,8 @@ def verify_file(path: Path, entry: FileEntry) -> None:
     limit = _MAX_BYTES.get(path.suffix)
     if limit is not None and entry.bytes > limit:
         raise BundleError(
-            f"{path}: is said to have {entry.bytes:,} bytes, and at most {limit:,} make sense.", "Do not use it."
+            f"{path}: has {entry.bytes:,} bytes by the manifest, more than the {limit:,} that are allowed.",
+            "Do not use it.",
         )
     try:
         size = _size(path)

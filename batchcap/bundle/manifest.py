@@ -56,12 +56,12 @@ class Generation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     @property
     def method(self) -> str:
-        """``beam 3``, ``greedy``, ``sample`` or ``im2txt 3``: what people are told."""
+        """``beam 3``, ``greedy``, ``sample`` or ``im2txt 3``: as messages name it."""
         return f"{self.search} {self.beam_size}" if has_beam(self.search) else self.search
 
 
 class Metric(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A score, and every setting behind it."""
+    """A score, and every setting that it depends on."""
 
     name: str
     value: float
@@ -93,7 +93,7 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     equivalent: bool
     """``auto`` may choose it instead of fp32."""
     signature: str
-    """Every setting behind the figures."""
+    """Every setting that the figures depend on."""
 
     @property
     def share(self) -> float:

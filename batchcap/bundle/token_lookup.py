@@ -1,4 +1,4 @@
-"""Words that a person chose, as tokens of a model; a word that the model does not know is told with near ones."""
+"""Words that a person chose, as tokens of a model; an error about an unknown word names similar ones."""
 
 from __future__ import annotations
 

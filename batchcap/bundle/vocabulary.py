@@ -1,4 +1,4 @@
-"""The words a model can say: ids to words and back."""
+"""The words of a model: ids to words and back."""
 
 from __future__ import annotations
 

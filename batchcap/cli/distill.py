@@ -1,4 +1,4 @@
-"""The command `distill`. What is behind it is imported when it runs."""
+"""The command `distill`. What it calls is imported when it runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `export`. What is behind it is imported when it runs."""
+"""The command `export`. What it calls is imported when it runs."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def _import_all() -> None:
 
 
 def _quiet_loggers() -> None:
-    """Keras's and the converter's own lines: this command says what matters itself."""
+    """Turn off Keras's and the converter's own messages."""
     import logging
 
     import keras

@@ -1,4 +1,4 @@
-"""The command `verify`. What is behind it is imported when it runs; TensorFlow only for ``--origin``."""
+"""The command `verify`. What it calls is imported when it runs; TensorFlow only for ``--origin``."""
 
 from __future__ import annotations
 

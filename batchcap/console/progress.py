@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from batchcap.run.figures import Progress, Start
 
 LINE_SECONDS: Final = 30.0
-# What those who made a model write where not everyone may use it for everything.
+# Words in the terms of models whose use is restricted.
 _LIMITED_USE: Final = re.compile(r"non.?commercial|\bresearch\b|\bNC\b", re.IGNORECASE)
 
 
@@ -33,7 +33,7 @@ class Display:
 
     Args:
         shown: False shows no progress.
-        quiet: not even what must be said of the model's terms.
+        quiet: not even the model's terms are shown.
         verbosity: 1 and more names every image that failed, when it fails.
         clock: seconds, monotonic.
     """

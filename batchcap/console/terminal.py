@@ -47,7 +47,7 @@ def visible(text: str) -> str:
     """One line: the text with a backslash escape for every control character.
 
     File names may hold anything, a line end as well, and must not write lines of their own. All text passes here on its
-    way to the terminal; what has several lines of ours passes line by line.
+    way to the terminal; a text of several lines passes line by line.
     """
     return _INVISIBLE.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
 

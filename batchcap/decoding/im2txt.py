@@ -25,8 +25,8 @@ class Im2txtSearch:
     Each partial caption offers its K best next tokens. Those that end go into a heap of the K best completed ones; of
     the others the K best are the next partial ones. It makes ``max_length`` steps, the one that ends included, unless
     nothing is left. A completed caption scores log_prob / n ** length_penalty with ``<start>`` and ``<end>`` counted
-    in n. Partial ones, which are used only where nothing completed, score log_prob. Of equals the first met stays: of
-    the better caption before, then the better token.
+    in n. Partial ones, which are used only where nothing completed, score log_prob. Ties keep the first found: that of
+    the better partial caption, then the better token.
     """
 
     def __init__(self, request: SearchRequest) -> None:

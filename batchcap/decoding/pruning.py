@@ -26,7 +26,7 @@ def prune_at_once(open_: NDArray[np.bool_]) -> NDArray[np.intp] | None:
 def prune_by_halves(open_: NDArray[np.bool_]) -> NDArray[np.intp] | None:
     """Make the batch half as large, or a quarter, ...; where fewer images are open, some that are done fill it up.
 
-    For a device that pays for each batch size it has not met before: a batch of 64 can only become 32, 16, ..., 1.
+    For a device on which every new batch size costs time: a batch of 64 can only become 32, 16, ..., 1.
     """
     size, staying = len(open_), np.count_nonzero(open_)
     while 1 <= staying <= size // 2:

@@ -1,4 +1,4 @@
-"""The check of what a decoder's step gives, before a search relies on it: a bundle may come from anyone."""
+"""The check of what a decoder's step gives, before a search uses it: a bundle may be faulty or hostile."""
 
 from __future__ import annotations
 

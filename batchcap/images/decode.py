@@ -52,7 +52,7 @@ def decode_image(data: bytes | memoryview, jpeg_dct: JpegDct = "accurate") -> ND
     """Decode one image of which nothing is missing, and turn it upright by its EXIF orientation.
 
     The first frame of an animation is taken; transparency is laid over white; 16-bit images are reduced to 8 bits.
-    Broken metadata does not matter, nor does a missing end marker behind complete pixels.
+    Broken metadata does not matter, nor does a missing end marker after complete pixels.
 
     Args:
         data: the file's bytes: JPEG, PNG, WebP, BMP, TIFF, GIF; also AVIF, JPEG 2000, PPM, ICO where Pillow can.
@@ -119,7 +119,7 @@ def _decode_file(
             decoded = _decode_jpeg(data, image, fast=jpeg_dct == "fast", salvage=salvage)
         else:
             decoded = _decode_cmyk_jpeg(data, image, salvage=salvage)
-        # After decoding: PNG may keep its EXIF behind the pixels, and Pillow turns a TIFF by itself.
+        # After decoding: PNG may keep its EXIF after the pixels, and Pillow turns a TIFF by itself.
         return decoded, _UPRIGHT.get(orientation(image))
 
 

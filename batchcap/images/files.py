@@ -15,7 +15,7 @@ MAX_FILE_BYTES: Final = 2**30
 """A larger file is not read: the largest image that is decoded has 0.63 GB without any compression."""
 
 _NOT_REGULAR: Final = Failure("read", "io", "not a regular file")
-# A named pipe would wait for someone to write, a terminal would become the process's own.
+# Opening a named pipe would block until something writes to it; a terminal would become the process's own.
 _FLAGS: Final = (
     os.O_RDONLY
     | getattr(os, "O_NONBLOCK", 0)

@@ -100,13 +100,13 @@ PARSE_ERRORS: Final = (
 
 
 def open_image(data: bytes | memoryview) -> ImageFile.ImageFile:
-    """An image of one of our formats, not decoded yet.
+    """An image of one of the formats that are read, not decoded yet.
 
     Pillow's own `open` also refuses images by a limit that any part of the process may set; here `check_size` does.
     Where metadata are broken, it is the image without them.
 
     Raises:
-        UnidentifiedImageError: it is of none of our formats, or its header is broken.
+        UnidentifiedImageError: it is of none of these formats, or its header is broken.
         Exception: one of `PARSE_ERRORS`.
     """
     try:
@@ -119,7 +119,7 @@ def open_image(data: bytes | memoryview) -> ImageFile.ImageFile:
 
 
 def _open(data: bytes | memoryview) -> ImageFile.ImageFile:
-    """An image by the first of our formats that takes it."""
+    """An image by the first format that accepts it."""
     start = bytes(data[:16])
     stream = io.BytesIO(data)
     for name in _FORMATS:
@@ -196,7 +196,7 @@ def _check_memory(width: int, height: int, form: str, needed: int) -> None:
 
 def peek_cost(data: bytes | memoryview) -> int:
     """Bytes that `decode_image` takes at its peak; 0 where it will refuse the image without decoding."""
-    try:  # most images by far are small JPEGs: no need to look closer
+    try:  # most images are small JPEGs: their exact cost does not matter
         height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=False)
         if height * width <= _SMALL:
             return int(height * width * _PROGRESSIVE)
@@ -210,7 +210,7 @@ def peek_cost(data: bytes | memoryview) -> int:
         return 0
 
 
-# Pillow's own, but for a switch that any part of the process may turn on: then files that are cut off would be whole.
+# Pillow's own, with LOAD_TRUNCATED_IMAGES off: any part of the process may turn it on, and cut files would be whole.
 _load: Final = FunctionType(
     ImageFile.ImageFile.load.__code__, {**vars(ImageFile), "LOAD_TRUNCATED_IMAGES": False}, "load_strictly"
 )

@@ -78,11 +78,11 @@ class Codec(Protocol):
         """What is wrong with a first line that is not `header`."""
 
     def is_torn(self, line: bytes, first: bool) -> bool:
-        """Whether a last line that cannot be used is the beginning of a line of ours, so that cutting it loses nothing.
+        """Whether an unusable last line is the beginning of a line of batchcap, so that cutting it loses nothing.
 
         Args:
             line: the last line, with or without LF (an editor may have added one).
-            first: nothing stands before it, so that nothing else says that the file is ours.
+            first: it is the only line, so that nothing else shows that batchcap wrote the file.
         """
 
 

@@ -16,7 +16,7 @@ from batchcap.roots import move
 
 # What follows `root` in a record.
 _AFTER_ROOT: Final = ("model", "preprocess", "decoding")
-# The end of a record's path, and as much as there is of the name of the field behind it.
+# The end of a record's path, and as much as there is of the name of the next field.
 _SECOND_FIELD: Final = re.compile(rb'\{"path":"(?:[^"\\]|\\.)*"(?:,(?:"([a-z_0-9]*)("?))?)?', re.DOTALL)
 
 
@@ -71,7 +71,7 @@ class Jsonl:
         if not text:
             return not first
         if first and not text.startswith(self.start) and text != line:
-            return False  # a few bytes and a line end: no write of ours, but perhaps a file of the user
+            return False  # a few bytes and a line end: batchcap never writes that, but it may be a file of the user
         if not text.startswith(self.start[: len(text)]) or self.start in text[1:]:  # the second: a record joined on
             return False
         try:
@@ -83,7 +83,7 @@ class Jsonl:
         return self._is_padded(line, text)
 
     def _is_padded(self, line: bytes, text: bytes) -> bool:
-        """A whole JSON value is no torn record, but perhaps one with what a power failure left behind it."""
+        """Whether NUL bytes of a power failure follow a whole record. Without them a whole JSON value is not torn."""
         try:
             self.scan(text)
         except ValueError:
@@ -94,7 +94,7 @@ class Jsonl:
 def _begins_as_ours(text: bytes) -> bool:
     """Whether the beginning of a JSON line can be that of a record, by its second field: others begin with a path."""
     found = _SECOND_FIELD.match(text)
-    if found is None or found[1] is None:  # it ends in the path or behind it
+    if found is None or found[1] is None:  # it ends in the path or after it
         return found is None or found.end() == len(text)
     name = found[1].decode()
     names = Record.__struct_fields__

@@ -31,7 +31,7 @@ _CHANGED: Final = (
 class LiveFile:
     """An output file and its lock; with ``overwrite`` the new file as well, and both locks.
 
-    Its end is where the last `append` that returned has left it: what is behind that is cut before anything is written.
+    Its end is where the last `append` that returned has left it: what follows is cut before anything is written.
     """
 
     def __init__(self, output: Path, header: bytes, *, overwrite: bool) -> None:
@@ -98,7 +98,7 @@ class LiveFile:
         return explained(self.path, done, self.overwrites)
 
     def begin(self, whole: int, *, lacks_end: bool) -> tuple[int, str]:
-        """Cut what is behind the first ``whole`` bytes, end the last line, and write the header of an empty file.
+        """Cut what follows the first ``whole`` bytes, end the last line, and write the header of an empty file.
 
         Args:
             whole: bytes of the lines that are kept.

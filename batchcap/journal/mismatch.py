@@ -124,7 +124,7 @@ def _differences(what: str, then: Sequence[str], now: str) -> list[str]:
 
 
 def _decodings(then: Sequence[str], now: str) -> list[str]:
-    """Option by option, as far as the labels tell."""
+    """Option by option, as far as the labels name them."""
     others = [label for label in dict.fromkeys(then) if label != now]
     ours = explain_label(now)
     options: dict[str, list[str]] = {}

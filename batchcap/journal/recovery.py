@@ -1,4 +1,4 @@
-"""Reading a journal that may have been cut anywhere: whole lines of ours, or an error that names the line."""
+"""Reading a journal that may have been cut anywhere: whole lines of batchcap, or an error that names the line."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _SAVED: Final = (b"path;member;", b"path\tmember\t", b'"path","member",', b'"pat
 
 
 def recover(path: Path, codec: Codec, index: ResumeIndex) -> None:
-    """Read a journal into ``index``. What is behind ``index.size`` may be cut.
+    """Read a journal into ``index``. What follows ``index.size`` may be cut.
 
     Raises:
-        OutputError: a line is not ours. Only a last line that is the beginning of one of ours is passed over.
+        OutputError: batchcap did not write a line. Only a last line that is the beginning of one is passed over.
     """
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -83,7 +83,7 @@ def _not_ours(path: Path, number: int, line: bytes, codec: Codec, error: Excepti
 
 
 def _saved_elsewhere(path: Path, line: bytes) -> OutputError | None:
-    """An output of ours that another program has opened and saved."""
+    """An output of batchcap that another program has opened and saved."""
     text = line.removeprefix(_BOM)
     marks = {"a byte-order mark": text != line, "Windows line ends": text.endswith(b"\r\n")}
     if text.startswith(_SAVED):

@@ -44,7 +44,7 @@ def has_beam(search: Search) -> bool:
 def largest_penalty(search: Search) -> float:
     """The largest ``length_penalty`` of a search.
 
-    The Show and Tell code has no limit, and its own tests use 3; at 10 the length has long decided alone.
+    The Show and Tell code has no limit, and its own tests use 3. At 10, length alone decides between captions.
     """
     return 10.0 if search == "im2txt" else 2.0
 
@@ -236,7 +236,7 @@ def _label_value(value: object) -> str:
 
 
 def explain_label(label: str) -> dict[str, str]:
-    """Every option that a decoding label tells of, as the command line names it, defaults included; see `label`.
+    """Every option that a decoding label names, as the command line names it, defaults included; see `label`.
 
     A label of another form has no options.
     """

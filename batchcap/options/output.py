@@ -1,4 +1,4 @@
-"""The output as the command line names it: a file whose ending tells the format, or standard output."""
+"""The output as the command line names it: a file whose ending names the format, or standard output."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def parse_output(output: str, format: Format | None = None) -> tuple[Path | None
     if format is None and path.suffix.lower() not in _FORMATS:
         ending = f"the ending {path.suffix}" if path.suffix else "a name without an ending"
         raise OptionError(
-            f"-o {output}: {ending} does not tell the format.",
+            f"-o {output}: {ending} is the ending of no format.",
             "Name a .jsonl or .csv file, or add --format jsonl or --format csv.",
         )
     return path, format or _FORMATS[path.suffix.lower()]

@@ -20,7 +20,7 @@ class CaptionWriter:
         self._decoding = decoding
 
     def __call__(self, found: Iterable[Hypothesis]) -> dict[str, Hypothesis]:
-        """Text and hypothesis in the order given, each text once: tokens that differ may be written alike."""
+        """Text and hypothesis in the order given, each text once: different tokens may give the same text."""
         written: dict[str, Hypothesis] = {}
         for hypothesis in map(printed, found) if self._decoding.search == "im2txt" else found:
             text = self._detokenize(hypothesis.tokens)

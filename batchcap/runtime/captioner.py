@@ -78,7 +78,7 @@ class Captioner:
         device: what the model runs on.
         batch_size: images that go through the model together.
         seconds: time spent so far, ``{"encode": ..., "search": ...}``; a decoder's steps are part of the search.
-        watch: given the stepper of each batch, gives the one to search with: whoever measures steps puts a clock here.
+        watch: given the stepper of each batch, returns the one to search with; `bench` times steps with it.
     """
 
     def __init__(

@@ -137,8 +137,8 @@ def _driver_names() -> list[str]:
 def _loads_cuda() -> bool:
     """Load the libraries of CUDA and cuDNN that pip installs, and say whether all that onnxruntime needs are there.
 
-    onnxruntime tells by printing alone, and a session that lacks a library would print too. So the ``print`` of its
-    own module is caught while this runs, and no one else's.
+    onnxruntime reports this only by printing, and a session that lacks a library would print too. So the ``print`` of
+    onnxruntime's own module is caught while this runs, and no other.
     """
     if not hasattr(ort, "preload_dlls"):
         return True

@@ -34,7 +34,7 @@ _ORT_ERRORS: Final[tuple[type[Exception], ...]] = (
 )
 
 if os.environ.get("ORT_DISABLE_TELEMETRY") == "1":
-    # For a host that had loaded onnxruntime before batchcap: files it has then, but from here on it sends nothing.
+    # Where onnxruntime was loaded before batchcap, it has its telemetry files already; from here on it sends nothing.
     ort.disable_telemetry_events()
 if process.is_ours():
     ort.set_default_logger_severity(_SILENT)  # of the whole process: a host keeps its own
@@ -134,7 +134,7 @@ def _failure(error: Exception, device: Device, model: Path | bytes, what: str) -
 
 @functools.cache
 def _may_overflow(cpuinfo: Path) -> bool:
-    """Whether this is an x86 without VNNI: its sums of uint8 times int8 are cut at 16 bits. Only Linux tells."""
+    """Whether this is an x86 without VNNI: its sums of uint8 times int8 saturate at 16 bits. Known on Linux only."""
     try:
         text = cpuinfo.read_text(encoding="utf-8", errors="replace")
     except OSError:

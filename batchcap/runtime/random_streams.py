@@ -11,7 +11,7 @@ from batchcap.records import Key
 def random_streams(keys: Sequence[Key], rows: int) -> list[int]:
     """A number from 0 to 2 ** 64 - 1 for each of ``rows`` rows: the first 8 bytes of the SHA-256 of its image's name.
 
-    Rows behind the last of ``keys`` are padding, and get 0.
+    Rows after the last of ``keys`` are padding, and get 0.
     """
     return [*map(_stream, keys), *(0 for _ in range(rows - len(keys)))]
 

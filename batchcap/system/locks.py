@@ -19,7 +19,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-# Windows locks bytes, and nobody can read locked ones: this byte is far behind the end of any output.
+# Windows locks bytes, and nobody can read locked ones: this byte is far after the end of any output.
 _FAR: Final = 2**62
 # What file systems without locks answer (some network and user-space ones).
 _WITHOUT_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)

@@ -28,7 +28,7 @@ _FIXES: Final = {
 
 @contextmanager
 def explained(path: Path, done: str, overwrite: bool) -> Iterator[None]:
-    """Turn the system's errors into ours, with the file and what to do."""
+    """Turn the system's errors into `OutputError`, with the file and the fix."""
     try:
         yield
     except BatchcapError:

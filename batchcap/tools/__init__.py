@@ -1,1 +1,1 @@
-"""What looks at a model or a machine instead of captioning: bench, doctor, verify."""
+"""What examines a model or a machine instead of captioning: bench, doctor, verify."""

@@ -56,7 +56,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class BenchReport:
-    """The figures, and all settings behind them."""
+    """The figures, and all settings that they depend on."""
 
     title: str
     settings: dict[str, str | int | float]
@@ -69,7 +69,7 @@ def measure(options: BenchOptions, say: Say) -> BenchReport:
 
     Args:
         options: what to measure.
-        say: told what is being measured now.
+        say: gets a line for what is measured now.
 
     Raises:
         BatchcapError: the model or the images cannot be used.

@@ -216,7 +216,7 @@ def _step_checks(model: _Model) -> Iterator[Check]:
 
 
 def _select_check(model: _Model, by_graph: Decoder, pixels: Pixels, start: Ids, following: Ids) -> Check:
-    """Images that stay when `select.onnx` takes others out of the batch, as on a GPU, go on as if none had left."""
+    """Images that stay when `select.onnx` prunes others from the batch, as on a GPU, give the same distributions."""
     root, stay = np.zeros_like(start), np.arange(len(pixels))[::-2]
     whole = model.walk(pixels, [(start, root), (following, root)])[-1]
     stepper = by_graph.start(model.encoder(pixels))

@@ -1,1 +1,1 @@
-"""What the image formats say of themselves: whether a file is whole, and what in it can be done without."""
+"""What the image formats say of themselves: whether a file is whole, and which parts of it are not needed."""

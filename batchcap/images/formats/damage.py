@@ -2,7 +2,7 @@
 
 The kinds of broken images, for every format: ``truncated``, the file ends before the image does; ``damaged``, the
 file is there to its end and bytes inside are wrong; ``corrupt``, nothing can be decoded. PNG and deflated TIFF have
-checksums. The others have none: what their decoders take is taken, but for a disk sector of zeros and more in coded
+checksums. The others have none: what their decoders accept is accepted, except a disk sector of zeros and more in coded
 pixels, where coders do not write so many. In uncompressed pixels (BMP, PPM, plain TIFF) zeros are black, and in
 lossless WebP they may be an even surface.
 """
@@ -29,7 +29,7 @@ _BOXED: Final = (b"ftyp", b"jP  ")
 _CODESTREAM: Final = b"\xff\x4f\xff\x51"
 _CODESTREAM_END: Final = b"\xff\xd9"
 _ICO: Final = b"\0\0\1\0"
-# A lossy WebP codes 16x16 pixels as at most 25 blocks. Each may be told to be empty by one zero, which costs 8 bits at
+# A lossy WebP codes 16x16 pixels as at most 25 blocks. Each may be marked as empty by one zero, which costs 8 bits at
 # most (RFC 6386, 7.3): so many zeros an image of even surfaces may hold, whatever the encoder chose.
 _VP8_BLOCK: Final = 25
 _ANMF_HEAD: Final = 16
@@ -132,7 +132,7 @@ def is_cut(data: bytes | memoryview) -> bool:
 
 
 def _lacks_end(codestream: bytes | memoryview) -> bool:
-    """Whether JPEG 2000 pixels stop before the marker that ends them; zeros behind it do not count."""
+    """Whether JPEG 2000 pixels stop before the marker that ends them; zeros after it do not count."""
     return not bytes(codestream[-_PADDING:]).rstrip(b"\0").endswith(_CODESTREAM_END)
 
 
@@ -157,7 +157,7 @@ def _png_is_cut(data: bytes | memoryview) -> bool:
 def _boxes(data: bytes | memoryview) -> Iterator[tuple[bytes, int, int]]:
     """Name, start and end of the boxes of ISO media files and of JPEG 2000; the end may lie beyond the file.
 
-    A size of 0 reaches to the end, 1 is told in 8 more bytes.
+    A size of 0 reaches to the end, 1 means that 8 more bytes hold it.
     """
     at = 0
     while at + 8 <= len(data):

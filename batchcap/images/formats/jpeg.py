@@ -2,7 +2,7 @@
 
 The decoder reports its last warning only. So the cause of a harmless one (a missing end marker, padding) is repaired in
 a copy, and the copy is decoded again: a warning that remains means damage. Harmless: bytes between the segments of the
-header, a few zeros of padding behind the pixels, a missing end marker behind complete pixels, anything behind the end
+header, a few zeros of padding after the pixels, a missing end marker after complete pixels, anything after the end
 marker.
 
 JPEG has no checksum. A hole of zeros can decode without a warning, so runs of zeros are looked for as well.
@@ -34,7 +34,7 @@ _PROGRESSIVE: Final = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
 _MARKER: Final = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 _EXTRANEOUS: Final = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
 _CUT_SHORT: Final = "Premature end of JPEG file"
-# Warnings about the header. As it is the last one that is told, all behind it was in order.
+# Warnings about the header. The decoder reports the last warning only, so all after it was in order.
 _HARMLESS: Final = ("Unknown Adobe color transform", "Warning: unknown JFIF revision", "Invalid SOS parameters")
 _MOST_MENDS: Final = 8
 
@@ -94,7 +94,7 @@ def _in_words(warning: str) -> str:
 
 
 def _is_harmless(data: bytes, warning: str) -> bool:
-    """Whether the last warning is of the header: then all behind it was in order."""
+    """Whether the last warning is of the header: then all after it was in order."""
     if any(harmless in warning for harmless in _HARMLESS):
         return True
     found = _EXTRANEOUS.search(warning)
@@ -113,7 +113,7 @@ def _repaired(data: bytes, warning: str) -> bytes | None:
         return None
     count, code = int(found[1]), int(found[2], 16)
     for at, marker, _, is_coded in reversed(list(_markers(data))):
-        # What the decoder left over behind coded pixels is padding only if it is zeros: other bytes were pixels.
+        # What the decoder left over after coded pixels is padding only if it is zeros: other bytes were pixels.
         if is_coded and marker == code and count < HOLE and data[at - count : at] == bytes(count):
             return data[: at - count] + data[at:]
     return None

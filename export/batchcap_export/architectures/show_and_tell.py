@@ -68,7 +68,7 @@ class ShowAndTell(keras.Model):
 
     def begin(self, features: Any, training: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
         """Features [B, R, F] -> {"h": [B, D], "c": [B, D]}: the state before the first word; no memory."""
-        # Before the mean: behind it a lost channel would be lost for the whole image.
+        # Before the mean: after it, dropping a channel would drop it for the whole image.
         mean = ops.mean(self.region_dropout(features, training=training), axis=1)
         if self.image_as == "state":
             return {"h": self.first_output(mean), "c": self.first_cell(mean)}, {}

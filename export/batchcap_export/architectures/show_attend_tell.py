@@ -110,7 +110,7 @@ class ShowAttendTell(keras.Model):
         values, keys, beams = memories["values"], memories["keys"], ops.shape(word)[1]
         query = self.query(states["h"])
         energy = self.energy(ops.tanh(keys[:, None] + query[:, :, None]))
-        # The number of regions, which the product forgets, is the graph's to tell.
+        # The product loses the number of regions: it is read from the graph.
         attention = ops.softmax(ops.reshape(energy, (-1, beams, keys.shape[1])), axis=-1)
         context = self.gate(states["h"]) * ops.matmul(attention, values)
         rows = ops.reshape(ops.concatenate([word, context], axis=-1), (-1, self.units + values.shape[-1]))
@@ -128,7 +128,7 @@ def attention_penalty(attention: Any, tokens: Any) -> Any:
     """sum_i (1 - sum_t alpha_ti)^2 (Xu et al. 2015, section 4.2.1), for each word, as the cross-entropy is.
 
     Args:
-        attention: [B, T, R], what each word's prediction looked at.
+        attention: [B, T, R], the weights of each word's prediction.
         tokens: [B, T], the words before: what follows ``<end>`` or padding is no word, and does not count.
 
     Returns:

@@ -15,7 +15,7 @@ class Architecture(Protocol):
 
     @property
     def attends(self) -> bool:
-        """Every step says which regions it looked at."""
+        """Every step gives attention weights over the regions."""
 
     def begin(self, features: Any) -> tuple[Tensors, Tensors]:
         """Region features [B, R, F] -> states [B, ...] before the first word, memories [B, ...]."""

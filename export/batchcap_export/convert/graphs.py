@@ -57,7 +57,7 @@ def convert_decoder(source: CaptionModel) -> onnx.ModelProto:
 
 
 def convert_select(decoder: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph by which images leave the batch on a device: all that the decoder carries, gathered on the first axis.
+    """The select graph, which prunes images on a device: the decoder's states and memories, gathered on axis 0.
 
     ``rows`` int64 [S], ``state.*`` [B, P, ...] and ``memory.*`` [B, ...] in; the same with ``selected.`` before their
     names, of S images, out: a graph cannot give back a tensor under the name of its input. There are no weights in it.

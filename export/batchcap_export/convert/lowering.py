@@ -33,7 +33,7 @@ _DELICATE = frozenset((
 ))  # fmt: skip
 # Between two delicate nodes they are part of the same formula, as the squares of a variance are.
 _ELEMENTWISE = frozenset(("Add", "Sub", "Mul", "Neg", "Abs"))
-# Where the time goes, and what lies between: without it every value would be turned back and forth.
+# Where the time goes, and what lies between: without it every value would be converted back and forth.
 _QUANTIZED = ["Conv", "Gemm", "MatMul", "Relu", "Clip", "Add", "Concat", "MaxPool", "AveragePool", "Resize"]
 _WEIGHTED = frozenset(("Conv", "Gemm", "MatMul"))
 
@@ -57,9 +57,9 @@ def in_int8(path: Path, feeds: Iterable[Feed], float_layers: int) -> onnx.ModelP
     """Static quantization: int8 weights with a scale a channel, uint8 between the layers, float32 in and out.
 
     Args:
-        feeds: what the graph meets. A range is the mean of the extremes of all feeds, so few images a feed are better:
+        feeds: inputs of the graph. A range is the mean of the extremes of all feeds, so few images a feed are better:
             with the extremes of all images, outliers would take most of the 256 levels.
-        float_layers: this many layers before the results stay float32: their rounding would go unsoftened into them.
+        float_layers: the last so many layers stay float32: their rounding would go straight into the results.
     """
     model = _plain(path)
     with tempfile.TemporaryDirectory(prefix="batchcap-int8-") as folder, _anonymous():

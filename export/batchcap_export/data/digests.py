@@ -1,4 +1,4 @@
-"""Short digests, to tell data and files from others."""
+"""Short digests that identify data and files."""
 
 from __future__ import annotations
 

@@ -21,14 +21,14 @@ class Kind:
 
     name: str
     recognizes: Callable[[str, ImportOptions], bool]
-    """Whether a source is of this kind, from its name and its files' names; TensorFlow is not needed to tell."""
+    """Whether a source is of this kind, from its name and its files' names, without TensorFlow."""
     load: Callable[[str, ImportOptions], CaptionModel]
     takes: frozenset[str] = frozenset()
     """Fields of `ImportOptions` that it has a use for."""
 
 
 def source_kind(source: str, options: ImportOptions) -> Kind:
-    """The kind of a source; TensorFlow is not needed to tell.
+    """The kind of a source, found without TensorFlow.
 
     Raises:
         ExportError: there is no such source, or it is of no kind, or ``options`` hold something that this kind has no

@@ -37,7 +37,7 @@ def write_bundle(model: CaptionModel, folder: Path, options: BundleOptions, stor
         graph = convert(model)
         compact(graph, store)
         (folder / name).write_bytes(graph.SerializeToString(deterministic=True))
-    # The decoder came last: what it carries is what leaves with an image.
+    # ``graph`` is the decoder, which came last: the select graph gathers its states and memories.
     (folder / SELECT_FILE).write_bytes(convert_select(graph).SerializeToString(deterministic=True))
     model.vocabulary.save(folder / VOCABULARY_FILE)
     (folder / CARD_FILE).write_text(f"# {options.name}\n", encoding="utf-8")

@@ -31,12 +31,12 @@ def _batches(bundle: Bundle, files: Iterable[Path]) -> Iterator[NDArray[Any]]:
 
 
 def encoder_feeds(bundle: Bundle, files: Iterable[Path]) -> Iterator[Feed]:
-    """What the encoder meets: pixels [4, H, W, 3]; the last feed may have fewer."""
+    """The encoder's inputs: pixels [4, H, W, 3]; the last feed may have fewer."""
     return ({"image": pixels} for pixels in _batches(bundle, files))
 
 
 def decoder_feeds(bundle: Bundle, files: Iterable[Path]) -> Iterator[Feed]:
-    """What the decoder meets in each step while these images are captioned."""
+    """The decoder's inputs at each step while these images are captioned."""
     captioner = Captioner(bundle.at("fp32"), decoding_options(bundle.manifest), choose_device("cpu"))
     for pixels in _batches(bundle, files):
         recorder = _Recorder()

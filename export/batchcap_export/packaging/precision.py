@@ -77,7 +77,7 @@ def _int8(bundle: Bundle, trial: Trial, say: Say) -> Variant:
 
 
 def _write(bundle: Bundle, source: Path, graph: onnx.ModelProto) -> None:
-    """A graph of the variant, with the decoder also the one by which images leave."""
+    """Write a graph of the variant; with the decoder also the select graph."""
     graphs = {source.name: graph}
     if source.name == DECODER_FILE and SELECT_FILE in bundle.manifest.files:
         graphs[SELECT_FILE] = convert_select(graph)

@@ -50,7 +50,7 @@ def caption_files(bundle: Bundle, files: Sequence[Path], device: str = "cpu") ->
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Corpus scores, and every setting behind them."""
+    """Corpus scores, and every setting that they depend on."""
 
     bleu: tuple[float, float, float, float]
     """BLEU-1..4 (Papineni et al. 2002), closest reference length."""

@@ -17,7 +17,7 @@ def download_timeout(seconds: float = SECONDS) -> Iterator[None]:
     """While entered, no look-up of a name, no connection and no silence of a server lasts longer than ``seconds``.
 
     It is for the whole process: nothing else may use the network meanwhile. Of each family of addresses only the first
-    is tried: behind a firewall that drops packets each of a dozen would take ``seconds``.
+    is tried: where a firewall drops packets, each of a dozen would take ``seconds``.
     """
     look_up, timeout = socket.getaddrinfo, socket.getdefaulttimeout()
 

@@ -56,7 +56,7 @@ def without_noise() -> Iterator[None]:
         sys.stderr = python
         os.dup2(real, 2)
         os.close(real)
-        # A process that was left behind may hold the other end.
+        # A child process that still runs may hold the other end.
         with suppress(subprocess.TimeoutExpired):
             reader.wait(_WAIT_SECONDS)
 
@@ -69,7 +69,7 @@ def _is_descriptor_2(stream: TextIO | None) -> bool:
 
 
 def passes(line: bytes) -> bool:
-    """Whether a line is worth showing."""
+    """Whether a line is shown."""
     return _NOISE.match(line) is None
 
 

@@ -1,4 +1,4 @@
-"""Backbones by name, without TensorFlow: which there are, and what the one called small cannot have."""
+"""Backbones by name, without TensorFlow: which there are, and which settings `small` does not take."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SMALL_SIZE = 160
 
 
 def check_small(name: str, weights: str, size: int | None) -> None:
-    """What the backbone ``small`` cannot have.
+    """Check the settings that the backbone ``small`` does not take.
 
     Raises:
         OptionError: another size than it has, or weights that were never published.

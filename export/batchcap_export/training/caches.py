@@ -41,7 +41,7 @@ def cached_arrays(
 ) -> list[NDArray[Any]]:
     """The arrays of some items: from the disk, or computed and left there.
 
-    A call that was interrupted goes on behind the last batch that is on the disk.
+    A call that was interrupted goes on after the last batch that is on the disk.
 
     Args:
         count: of the items.

@@ -54,5 +54,5 @@ def build_decoder(options: TrainOptions, vocabulary_size: int, features: int) ->
 
 
 def preprocessing(backbone: Backbone) -> Preprocess:
-    """What captioners trained here are fed: the whole image, antialiased, in whole levels."""
+    """What captioners trained here are fed: the whole image, antialiased, as uint8."""
     return Preprocess(backbone.height, backbone.width, backbone.height, backbone.width)

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from batchcap.reporting import Report, Say, unheard
+from batchcap.reporting import Report, Say, no_report
 from batchcap_export.data import images
 from batchcap_export.data.digests import digest
 from batchcap_export.options.training import DistillOptions, ImageFolders
@@ -52,7 +52,7 @@ def distill(
     options: DistillOptions,
     report: Report,
     *,
-    say: Say = unheard,
+    say: Say = no_report,
 ) -> keras.Model:
     """Train a `small_backbone` to give the teacher's features; a second call goes on where the first one stopped.
 
@@ -94,7 +94,7 @@ def distill_folders(
     run: Path,
     options: DistillOptions,
     report: Report,
-    say: Say = unheard,
+    say: Say = no_report,
 ) -> Path:
     """`distill` from folders and split files; images that are held out are never learnt.
 

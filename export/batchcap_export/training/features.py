@@ -21,7 +21,7 @@ def cached_features(
 ) -> NDArray[np.float16]:
     """Region features of every view of every image, from ``path`` or into it.
 
-    An interrupted call goes on behind the last batch that is on disk. ``report`` gets every batch.
+    An interrupted call goes on after the last batch that is on disk. ``report`` gets every batch.
 
     Returns:
         float16 [images, views, R, F], memory-mapped.

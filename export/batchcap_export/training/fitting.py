@@ -12,7 +12,7 @@ import keras
 import msgspec
 import numpy as np
 
-from batchcap.reporting import Report, Say, unheard
+from batchcap.reporting import Report, Say, no_report
 from batchcap_export.system.replacing import replace, write_json
 
 History = list[dict[str, float]]
@@ -34,8 +34,8 @@ def fit_resumable(
     run: Path,
     stopping: Stopping | None = None,
     *,
-    report: Report = unheard,
-    say: Say = unheard,
+    report: Report = no_report,
+    say: Say = no_report,
 ) -> History:
     """Train ``model`` (compiled) and leave it with its last weights, or its best ones if ``stopping`` is given.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from batchcap.reporting import Report, Say, unheard
+from batchcap.reporting import Report, Say, no_report
 from batchcap_export.data import datasets
 from batchcap_export.options.training import TrainOptions
 from batchcap_export.proof.evaluate import Scores
@@ -28,7 +28,7 @@ from batchcap_export.training.recipes import claim
 from batchcap_export.training.train_plan import check_training
 
 
-def train(options: TrainOptions, run: Path, report: Report, say: Say = unheard) -> Scores:
+def train(options: TrainOptions, run: Path, report: Report, say: Say = no_report) -> Scores:
     """Train a captioner on a frozen backbone; a second call on the same folder goes on where the first one stopped.
 
     Args:

@@ -174,7 +174,7 @@ def _entrance(graph: Any, where: str) -> Any:
 
 
 def _upstream(operation: Any, stop: Any = None) -> set[Any]:
-    """The operation and all that it is computed from, not looking behind ``stop``."""
+    """The operation and all that it is computed from, without anything before ``stop``."""
     return _reached(operation, lambda o: [] if o is stop else [given.op for given in o.inputs])
 
 

@@ -1,4 +1,4 @@
-"""``.h5`` files of Keras 2 and 3: what Keras 3 needs to be told to open them."""
+"""``.h5`` files of Keras 2 and 3: what Keras 3 needs in order to open them."""
 
 from __future__ import annotations
 

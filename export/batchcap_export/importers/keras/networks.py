@@ -47,7 +47,7 @@ class Network:
     words: frozenset[str] = frozenset()
     """Inputs that go into an Embedding."""
     follows: Mapping[str, str] = field(default_factory=dict)
-    """Input with a recurrent layer's state -> output with its next state, where the layers tell."""
+    """Input with a recurrent layer's state -> output with its next state, where the layers show it."""
 
     def tensors(self) -> str:
         """All inputs and outputs, for an error."""

@@ -57,7 +57,7 @@ def scale_of(network: Network, image: Port, options: ImportOptions) -> Scale:
     if network.model is not None and _scales_itself(network.model, image):
         return "0..255"
     raise ExportError(
-        f"{network.file}: nothing tells which values its pixels must have.",
+        f"{network.file}: the values that its pixels must have are not known.",
         "Say it: --scale 0..1 (pixels / 255, as in the attention lab), -1..1 (preprocess_input of Inception, Xception "
         "and MobileNet), caffe (of VGG and ResNet), torch (of DenseNet), or 0..255 where it scales them itself.",
     )

@@ -77,7 +77,7 @@ def same_step(rows: Step, beams: Step, states: Tensors, memories: Tensors, words
 
 
 def same(want: Any, got: Any) -> bool:
-    """Whether two nests of tensors hold the same values, as far as float32 tells."""
+    """Whether two nests of tensors hold the same values, within float32 rounding."""
     pairs = zip(tree.flatten(want), tree.flatten(got), strict=True)
     close = [a is b or (a.shape == b.shape and np.allclose(a, b, rtol=_SAME, atol=_SAME)) for a, b in pairs]
     return all(close)

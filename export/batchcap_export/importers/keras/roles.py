@@ -13,7 +13,7 @@ PLAIN = ("image", "word", "logits", "attention", "unused")
 _WORD_NAMES = frozenset({"word", "words", "token", "tokens", "caption", "captions", "text", "ids"})
 _LOGIT_NAMES = frozenset({"logits", "logit", "predictions", "prediction", "probabilities", "words"})
 _ATTENTION_NAMES = frozenset({"attention", "weights", "alpha", "alphas", "scores"})
-# What tells an input from an output, not one state from another.
+# Parts of names that distinguish an input from an output, but not one state from another.
 _SIDES = frozenset({"in", "input", "inputs", "out", "output", "outputs", "next", "new", "prev", "previous", "initial"})
 
 
@@ -56,34 +56,34 @@ def read_map(map_: Sequence[str] | None) -> dict[str, tuple[str, ...]]:
     return out
 
 
-def match_pair(encoder: Network, decoder: Network, words: int, told: Mapping[str, tuple[str, ...]]) -> Roles:
+def match_pair(encoder: Network, decoder: Network, words: int, mapping: Mapping[str, tuple[str, ...]]) -> Roles:
     """Find out what every tensor of an encoder and its decoder is.
 
     Args:
         words: how many the vocabulary has.
-        told: see `read_map`.
+        mapping: see `read_map`.
 
     Raises:
         ExportError: something does not fit, is missing, or could be two things; the message lists the tensors.
     """
     ports = [*encoder.inputs, *encoder.outputs, *decoder.inputs, *decoder.outputs]
-    for tensor in told:
+    for tensor in mapping:
         if tensor not in {port.name for port in ports}:
             raise ExportError(f"--map {tensor}: no tensor has this name.", f"There are {_listed(ports)}.")
-    image = find_image(encoder, told)
-    word = find_word(decoder, told)
-    logits = find_logits(decoder, words, told)
+    image = find_image(encoder, mapping)
+    word = find_word(decoder, mapping)
+    logits = find_logits(decoder, words, mapping)
     inputs = [port for port in decoder.inputs if port != word]
-    outputs = [port for port in decoder.outputs if port != logits and not _is(port, told, "unused")]
-    states = _told_states(decoder, inputs, outputs, told)
+    outputs = [port for port in decoder.outputs if port != logits and not _is(port, mapping, "unused")]
+    states = _mapped_states(decoder, inputs, outputs, mapping)
     by_name = {port.name: port for port in decoder.inputs}, {port.name: port for port in decoder.outputs}
     for before, after in decoder.follows.items():
         pair = by_name[0][before], by_name[1][after]
-        if pair[0] in inputs and pair[1] in outputs and not {before, after} & told.keys():
+        if pair[0] in inputs and pair[1] in outputs and not {before, after} & mapping.keys():
             states[before] = pair
     inputs = [port for port in inputs if port not in [pair[0] for pair in states.values()]]
     outputs = [port for port in outputs if port not in [pair[1] for pair in states.values()]]
-    attention = _attention(inputs, outputs, told)
+    attention = _attention(inputs, outputs, mapping)
     outputs = [port for port in outputs if port != attention]
     if not outputs and not states:
         raise ExportError(
@@ -92,29 +92,29 @@ def match_pair(encoder: Network, decoder: Network, words: int, told: Mapping[str
             "Save the decoder that makes one step (state in, state out), or export the training model, which takes the "
             "image as well: batchcap export MODEL --vocabulary FILE.",
         )
-    candidates = [port for port in inputs if not any(role.startswith("memory") for role in told.get(port.name, ()))]
+    candidates = [port for port in inputs if not any(role.startswith("memory") for role in mapping.get(port.name, ()))]
     for after, before in _pair_up(
         outputs, candidates, _fits, decoder, "which input is the state that output {} follows"
     ).items():
         states[before.name] = before, after
     inputs = [port for port in inputs if port not in [pair[0] for pair in states.values()]]
     roles = Roles(image, word, logits, attention, states)
-    _match_encoder(roles, inputs, encoder, told)
+    _match_encoder(roles, inputs, encoder, mapping)
     return roles
 
 
 def _match_encoder(
-    roles: Roles, memories: Sequence[Port], encoder: Network, told: Mapping[str, tuple[str, ...]]
+    roles: Roles, memories: Sequence[Port], encoder: Network, mapping: Mapping[str, tuple[str, ...]]
 ) -> None:
     """Which output of the encoder each memory is, and which state each other output starts."""
-    encoded = [port for port in encoder.outputs if not _is(port, told, "unused")]
+    encoded = [port for port in encoder.outputs if not _is(port, mapping, "unused")]
     taken: list[Port] = []
     for port in encoded:
-        for role in told.get(port.name, ()):
+        for role in mapping.get(port.name, ()):
             kind, _, name = role.partition(".")
             names = [p.name for p in memories] if kind == "memory" else list(roles.states)
-            told_name = [n for n in names if f"{kind}.{name}" in told.get(n, ()) or n == name]
-            target = told_name[0] if name and told_name else names[0] if not name and len(names) == 1 else None
+            mapped_name = [n for n in names if f"{kind}.{name}" in mapping.get(n, ()) or n == name]
+            target = mapped_name[0] if name and mapped_name else names[0] if not name and len(names) == 1 else None
             if target is None:
                 raise ExportError(
                     f"--map {port.name}={role}: the decoder has no such {kind}.",
@@ -133,17 +133,17 @@ def _match_encoder(
     roles.encoded |= {state.name: port for port, state in starts.items()}
 
 
-def find_image(network: Network, told: Mapping[str, tuple[str, ...]]) -> Port:
+def find_image(network: Network, mapping: Mapping[str, tuple[str, ...]]) -> Port:
     """The input [B, H, W, 3].
 
     Raises:
         ExportError: there is none, or more than one.
     """
     fits = [port for port in network.inputs if len(port.shape) == 4 and port.shape[3] in (3, None)]
-    return _one(network, "image", "[B, H, W, 3]", fits, network.inputs, told)
+    return _one(network, "image", "[B, H, W, 3]", fits, network.inputs, mapping)
 
 
-def find_word(decoder: Network, told: Mapping[str, tuple[str, ...]]) -> Port:
+def find_word(decoder: Network, mapping: Mapping[str, tuple[str, ...]]) -> Port:
     """The input with the words: what goes into an Embedding, whole numbers, or what is called so.
 
     Raises:
@@ -154,10 +154,10 @@ def find_word(decoder: Network, told: Mapping[str, tuple[str, ...]]) -> Port:
     whole = [port for port in flat if "int" in port.dtype]
     named = [port for port in flat if _tokens(port.name) & _WORD_NAMES]
     fits = next((found for found in (known, whole, named) if len(found) == 1), known or whole or named)
-    return _one(decoder, "word", "[B, 1]", fits, decoder.inputs, told)
+    return _one(decoder, "word", "[B, 1]", fits, decoder.inputs, mapping)
 
 
-def find_logits(network: Network, words: int, told: Mapping[str, tuple[str, ...]]) -> Port:
+def find_logits(network: Network, words: int, mapping: Mapping[str, tuple[str, ...]]) -> Port:
     """The output with a value for each word.
 
     Raises:
@@ -167,7 +167,7 @@ def find_logits(network: Network, words: int, told: Mapping[str, tuple[str, ...]
     own = [port for port in network.outputs if port.name not in following and len(port.shape) in (2, 3)]
     fits = [port for port in own if port.shape[-1] == words]
     named = [port for port in fits if _tokens(port.name) & _LOGIT_NAMES]
-    mapped = [port for port in network.outputs if _is(port, told, "logits")]
+    mapped = [port for port in network.outputs if _is(port, mapping, "logits")]
     if (len(mapped) == 1 and mapped[0].shape[-1] not in (words, None)) or not (fits or mapped):
         sizes = ", ".join(str(port) for port in mapped or own or network.outputs)
         raise ExportError(
@@ -175,22 +175,22 @@ def find_logits(network: Network, words: int, told: Mapping[str, tuple[str, ...]
             "Give the vocabulary that the model was trained with, special tokens included, in its order: --vocabulary. "
             "If the model was made for more words than there are, fill the vocabulary up.",
         )
-    return _one(network, "logits", f"[B, 1, {words}]", named if len(named) == 1 else fits, network.outputs, told)
+    return _one(network, "logits", f"[B, 1, {words}]", named if len(named) == 1 else fits, network.outputs, mapping)
 
 
-def _attention(inputs: Sequence[Port], outputs: Sequence[Port], told: Mapping[str, tuple[str, ...]]) -> Port | None:
-    mapped = [port for port in outputs if _is(port, told, "attention")]
-    free = [port for port in outputs if not told.get(port.name)]
+def _attention(inputs: Sequence[Port], outputs: Sequence[Port], mapping: Mapping[str, tuple[str, ...]]) -> Port | None:
+    mapped = [port for port in outputs if _is(port, mapping, "attention")]
+    free = [port for port in outputs if not mapping.get(port.name)]
     alone = [port for port in free if not any(_fits(port, other) for other in inputs)]
     named = [port for port in free if _tokens(port.name) & _ATTENTION_NAMES]
     return next((found[0] for found in (mapped, alone, named) if len(found) == 1), None)
 
 
-def _told_states(
-    decoder: Network, inputs: Sequence[Port], outputs: Sequence[Port], told: Mapping[str, tuple[str, ...]]
+def _mapped_states(
+    decoder: Network, inputs: Sequence[Port], outputs: Sequence[Port], mapping: Mapping[str, tuple[str, ...]]
 ) -> dict[str, tuple[Port, Port]]:
-    before = {role: port for port in inputs for role in told.get(port.name, ()) if role.startswith("state")}
-    after = {role: port for port in outputs for role in told.get(port.name, ()) if role.startswith("state")}
+    before = {role: port for port in inputs for role in mapping.get(port.name, ()) if role.startswith("state")}
+    after = {role: port for port in outputs for role in mapping.get(port.name, ()) if role.startswith("state")}
     if before.keys() != after.keys():
         alone = min(before.keys() ^ after.keys())
         side = "input" if alone in before else "output"
@@ -207,10 +207,10 @@ def _one(
     shape: str,
     fits: Sequence[Port],
     ports: Sequence[Port],
-    told: Mapping[str, tuple[str, ...]],
+    mapping: Mapping[str, tuple[str, ...]],
 ) -> Port:
-    mapped = [port for port in ports if _is(port, told, role)]
-    fits = mapped or [port for port in fits if not told.get(port.name)]
+    mapped = [port for port in ports if _is(port, mapping, role)]
+    fits = mapped or [port for port in fits if not mapping.get(port.name)]
     if len(fits) != 1:
         problem = f"more than one tensor can be the {role}" if fits else f"no tensor can be the {role} {shape}"
         raise ExportError(f"{network.file}: {problem}: {_listed(fits or ports)}.", _how(network, role))
@@ -260,8 +260,8 @@ def _fits_regions(memory: Port, encoded: Port) -> bool:
     return _fits(memory, Port(encoded.name, (None, regions, encoded.shape[3]), encoded.dtype))
 
 
-def _is(port: Port, told: Mapping[str, tuple[str, ...]], role: str) -> bool:
-    return role in told.get(port.name, ())
+def _is(port: Port, mapping: Mapping[str, tuple[str, ...]], role: str) -> bool:
+    return role in mapping.get(port.name, ())
 
 
 def _tokens(name: str) -> frozenset[str]:
@@ -269,7 +269,7 @@ def _tokens(name: str) -> frozenset[str]:
 
 
 def _core(name: str) -> frozenset[str]:
-    """What a name says, without what tells an input from an output."""
+    """A name without the parts that distinguish an input from an output."""
     return _tokens(name) - _SIDES
 
 

@@ -144,7 +144,7 @@ class _Whole:
         length = tf.shape(caption)[1]
         read = caption
         if self.longest is not None:
-            # Behind the words, where they do not matter, unless only the last place counts.
+            # After the words, where they do not matter, unless only the last place counts.
             empty = self.longest - length
             read = tf.pad(caption, [[0, 0], [0, empty] if cut.plan.rows else [empty, 0]])
             read = tf.ensure_shape(read, (None, self.longest))
@@ -180,14 +180,14 @@ def cut(network: Network, vocabulary: Vocabulary, options: ImportOptions) -> Cap
             f"{network.file}: is a SavedModel, whose layers are not known, so that no step can be cut out of it.",
             "Save it with model.save('model.keras'), or name a decoder of one step: --decoder.",
         )
-    special, told = special_words(vocabulary, options), read_map(options.map)
-    image = find_image(network, told)
+    special, mapping = special_words(vocabulary, options), read_map(options.map)
+    image = find_image(network, mapping)
     if len(network.inputs) == 1:
         raise ExportError(
             f"{network.file}: takes an image and no words, so that it is an encoder without its decoder.",
             "Name the other half: --decoder FILE.",
         )
-    word, logits = find_word(network, told), find_logits(network, len(vocabulary), told)
+    word, logits = find_word(network, mapping), find_logits(network, len(vocabulary), mapping)
     if len(network.inputs) != 2:
         raise ExportError(
             f"{network.file}: a training model takes an image and words, and this one more: {network.tensors()}.",

@@ -140,7 +140,7 @@ def test_no_vocabulary(lab: Path) -> None:
 
 def test_nothing_tells_the_scale(lab: Path) -> None:
     told = refused(lab, scale=None)
-    assert "nothing tells which values its pixels must have" in told
+    assert "the values that its pixels must have are not known" in told
     assert "--scale 0..1" in told
 
 
