@@ -15,6 +15,11 @@ Key: TypeAlias = tuple[str, str | None]
 """What names an image in the output: (``path_b64`` where there is one, else ``path``; ``member``)."""
 
 
+def key_of(path: str, path_b64: str | None, member: str | None = None) -> Key:
+    """The key of the image with these names."""
+    return (path if path_b64 is None else path_b64, member)
+
+
 _NOT_LISTED: Final = "this folder cannot be listed: "
 
 
@@ -87,7 +92,7 @@ class ImageRef:
 
     @property
     def key(self) -> Key:
-        return (self.path if self.path_b64 is None else self.path_b64, self.member)
+        return key_of(self.path, self.path_b64, self.member)
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -121,7 +126,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def key(self) -> Key:
-        return (self.path if self.path_b64 is None else self.path_b64, self.member)
+        return key_of(self.path, self.path_b64, self.member)
 
 
 class Fingerprint(msgspec.Struct, frozen=True):

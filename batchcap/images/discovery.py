@@ -25,7 +25,7 @@ from batchcap.images.walk import (
     Unread,
     walk,
 )
-from batchcap.records import ImageRef, Key
+from batchcap.records import ImageRef, Key, key_of
 from batchcap.roots import Root, is_within, record_path, spelled_in
 
 __all__ = ["SUFFIXES", "Inputs", "count", "discover", "resolve"]
@@ -181,7 +181,7 @@ def _keys_of_files(inputs: Sequence[Input], base: str) -> dict[Key, str]:
             continue
         places.add((each.folder, each.name))
         path, path_b64 = record_path(each.file, base)
-        other = files.setdefault((path_b64 or path, None), each.file)
+        other = files.setdefault(key_of(path, path_b64), each.file)
         if other != each.file:
             raise _duplicate(other, each.file)
     return files

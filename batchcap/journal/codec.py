@@ -11,7 +11,7 @@ import msgspec
 
 from batchcap.errors import OutputError
 from batchcap.options.output import Format
-from batchcap.records import Failure, Key, Record
+from batchcap.records import Failure, Key, Record, key_of
 
 INT64: Final = 2**63
 _Int64: TypeAlias = Annotated[int, msgspec.Meta(ge=-INT64, le=INT64 - 1)]
@@ -40,7 +40,7 @@ class Line(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> Key:
-        return (self.path if self.path_b64 is None else self.path_b64, self.member)
+        return key_of(self.path, self.path_b64, self.member)
 
 
 class Codec(Protocol):
