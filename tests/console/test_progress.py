@@ -25,13 +25,6 @@ from batchcap.images import discovery
 from batchcap.run.figures import Progress, StageSeconds, Start, Summary
 
 COUNT = 6
-ORIGIN = ("0..255", "0..1", "-1..1", "caffe", "torch", "bilinear", "bilinear-antialias", "bilinear-tf1")
-CHOICES = {
-    "run": ("beam", "greedy", "sample", "im2txt", "auto", "fp32", "fp16", "int8", "stop", "recaption", "keep", "csv"),
-    "verify": ORIGIN,
-    "train": ("attention-gru", "show-and-tell", "show-attend-tell"),
-    "export": (*ORIGIN, "float32", "float16", "int8", "plain", "english"),
-}
 RESTRICTED = "For research and\nnon-commercial use; so are its captions."
 
 pytestmark = pytest.mark.usefixtures("plain_environment")

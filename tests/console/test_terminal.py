@@ -5,9 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +32,6 @@ CHOICES = {
     "train": ("attention-gru", "show-and-tell", "show-attend-tell"),
     "export": (*ORIGIN, "float32", "float16", "int8", "plain", "english"),
 }
-RESTRICTED = "For research and\nnon-commercial use; so are its captions."
 
 pytestmark = pytest.mark.usefixtures("plain_environment")
 
@@ -43,15 +40,6 @@ pytestmark = pytest.mark.usefixtures("plain_environment")
 def photos(tmp_path: Path) -> Path:
     write_photos(tmp_path / "photos", COUNT)
     return tmp_path / "photos"
-
-
-@contextmanager
-def joined_counters() -> Iterator[None]:
-    """Wait at the end for the threads that count."""
-    yield
-    for thread in threading.enumerate():
-        if thread.name == "batchcap-count":
-            thread.join(60)
 
 
 # Names

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ from batchcap.errors import InputNotFoundError, OptionError
 from batchcap.images import discovery
 from batchcap.records import ImageRef
 
-BYTE_NAMES = pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names must be Unicode here")
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 
 

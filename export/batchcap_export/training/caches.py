@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchcap.errors import TrainingError
-from batchcap_export.data.images import map_in_threads
 from batchcap_export.system.replacing import replace
 
 BATCH = 64
@@ -61,7 +62,7 @@ def cached_arrays(
     opened = [open_cache(column.path, (count, *column.shape), column.dtype, noted) for column in columns]
     done = min(rows for _, rows in opened)
     arrays = [array for array, _ in opened]
-    rendered = map_in_threads(render, range(done, count))
+    rendered = _map_in_threads(render, range(done, count))
     for start in range(done, count, BATCH):
         stop = min(start + BATCH, count)
         rows = compute([next(rendered) for _ in range(start, stop)])
@@ -110,3 +111,17 @@ def open_cache(
             "Use a new run folder.",
         )
     return np.lib.format.open_memmap(path, "w+", dtype, shape), 0
+
+
+def _map_in_threads(function: Callable[[int], Rendered], items: range) -> Iterator[Rendered]:
+    """``map`` over threads, in order, never more than a few items ahead of the consumer."""
+    workers = os.cpu_count() or 1
+    ahead = workers * 4
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = []
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= ahead:
+                yield waiting.pop(0).result()
+        for future in waiting:
+            yield future.result()

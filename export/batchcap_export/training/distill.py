@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from batchcap.reporting import Report, Say, no_report
 from batchcap_export.data import images
 from batchcap_export.data.digests import digest
+from batchcap_export.data.views import WHOLE, View, make_views
 from batchcap_export.options.training import DistillOptions, ImageFolders
 from batchcap_export.system.replacing import replace
 from batchcap_export.training.backbone_names import SMALL_SIZE
@@ -73,15 +74,13 @@ def distill(
     }
     claim(run / "recipe.json", {"options": asdict(options), "data": data | {"teacher": teacher.label}})
     keras.utils.set_random_seed(options.seed)
-    items = [(p, v) for i, p in enumerate(main) for v in images.views(i, options.views, options.seed)]
-    items += [
-        (p, v) for i, p in enumerate(extra) for v in images.views(len(main) + i, options.extra_views, options.seed)
-    ]
+    items = [(p, v) for i, p in enumerate(main) for v in make_views(i, options.views, options.seed)]
+    items += [(p, v) for i, p in enumerate(extra) for v in make_views(len(main) + i, options.extra_views, options.seed)]
     forward = tf.function(lambda x: teacher.model(x, training=False))
     mean, components, variance = principal_components(forward, main, teacher.side, run, options.seed)
     project = projection(forward, mean, components)
     train = _cache(project, items, teacher.side, run, "train", report)
-    held = _cache(project, [(p, images.WHOLE) for p in held_out], teacher.side, run, "held_out", report)
+    held = _cache(project, [(p, WHOLE) for p in held_out], teacher.side, run, "held_out", report)
     student = _train(train, held, variance, run, options, report, say)
     replace(run / "backbone.weights.h5", student.save_weights)
     return student
@@ -113,7 +112,7 @@ def distill_folders(
 
 def _cache(
     project: Callable[[NDArray[np.uint8]], NDArray[np.float16]],
-    items: Sequence[tuple[Path, images.View]],
+    items: Sequence[tuple[Path, View]],
     teacher_side: int,
     run: Path,
     name: str,

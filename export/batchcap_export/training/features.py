@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from batchcap.reporting import Report
 from batchcap_export.data import images
+from batchcap_export.data.views import make_views
 from batchcap_export.training.backbones import Backbone
 from batchcap_export.training.caches import Column, cached_arrays
 
@@ -31,7 +32,7 @@ def cached_features(
 
     def render(index: int) -> NDArray[np.uint8]:
         image = images.read_image(files[index])
-        how = images.views(index, views, seed, min_area=0.6)
+        how = make_views(index, views, seed, min_area=0.6)
         return np.stack([view.render(image, backbone.height, backbone.width) for view in how])
 
     def compute(rendered: Sequence[NDArray[np.uint8]]) -> list[NDArray[Any]]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from batchcap.errors import TrainingError
 from batchcap_export.data import images
 from batchcap_export.data.digests import file_digest
+from batchcap_export.data.views import WHOLE
 from batchcap_export.system.replacing import replace
 from batchcap_export.training.backbones import SMALL_FEATURES, SMALL_GRID
 
@@ -79,10 +80,7 @@ def principal_components(
     count = 0
     for start in range(0, len(sample), TEACHER_BATCH):
         batch = np.stack(
-            [
-                images.WHOLE.render(images.read_image(paths[i]), side, side)
-                for i in sample[start : start + TEACHER_BATCH]
-            ]
+            [WHOLE.render(images.read_image(paths[i]), side, side) for i in sample[start : start + TEACHER_BATCH]]
         )
         rows = np.asarray(forward(_teacher_scale(batch))).astype(np.float64)
         rows = rows.reshape(-1, rows.shape[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from batchcap.errors import ExportError, OptionError
 from batchcap_export.architectures.show_and_tell import ShowAndTell
 from batchcap_export.architectures.show_attend_tell import ShowAttendTell, attention_penalty
 from batchcap_export.architectures.table import ARCHITECTURES
+from batchcap_export.options.training import OWN_OPTIONS
 from batchcap_export.training.losses import MaskedCrossEntropy
 
 ALL = [
@@ -184,3 +186,10 @@ def test_decoders_that_cannot_be_are_refused() -> None:
             make(1, 8)
     with pytest.raises(ExportError, match="--image-as both: not known"):
         ShowAndTell(50, 8, image_as="both")
+
+
+def test_options_of_an_architecture_are_those_that_it_takes() -> None:
+    assert OWN_OPTIONS.keys() == ARCHITECTURES.keys()
+    own = {name for names in OWN_OPTIONS.values() for name in names}
+    for name, kind in ARCHITECTURES.items():
+        assert own & inspect.signature(kind).parameters.keys() == set(OWN_OPTIONS[name])

@@ -1,4 +1,4 @@
-"""What the commands of the export stage find out before TensorFlow is loaded, and where they write."""
+"""What the commands of the export stage find out before TensorFlow is loaded."""
 
 from __future__ import annotations
 
@@ -11,11 +11,7 @@ from pathlib import Path
 import pytest
 from colours import write_colours
 
-from batchcap.errors import DataError, ExportError, MissingExtraError, OptionError, OutputError, TrainingError
-from batchcap_export.importers.sources import hook_of
-from batchcap_export.system import extras, places
-from batchcap_export.system.staging import staging_folder
-from batchcap_export.training import backbone_names
+from batchcap.errors import DataError, ExportError, OptionError, OutputError, TrainingError
 
 pytest.importorskip("tensorflow", reason="the export extra is not installed")
 pytest.importorskip("pycocoevalcap", reason="the eval extra is not installed")
@@ -158,84 +154,3 @@ def test_each_cause_has_its_title() -> None:
     titles = {kind.title for kind in (ExportError, DataError, TrainingError, OptionError, OutputError)}
     assert len(titles) == 5
     assert TrainingError.title == "Training failed"
-
-
-def test_the_networks_are_those_of_keras() -> None:
-    import keras
-
-    assert set(backbone_names.backbone_names()) == {"small", *(n for n in dir(keras.applications) if n[:1].isupper())}
-
-
-def test_options_of_an_architecture_are_those_that_it_takes() -> None:
-    import inspect
-
-    from batchcap_export.architectures.table import ARCHITECTURES
-    from batchcap_export.options.training import OWN_OPTIONS
-
-    assert OWN_OPTIONS.keys() == ARCHITECTURES.keys()
-    own = {name for names in OWN_OPTIONS.values() for name in names}
-    for name, kind in ARCHITECTURES.items():
-        assert own & inspect.signature(kind).parameters.keys() == set(OWN_OPTIONS[name])
-
-
-def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pycocoevalcap", None)
-    with pytest.raises(MissingExtraError, match=r"Scores need pycocoevalcap .*batchcap\[export,eval\]"):
-        extras.need_modules("pycocoevalcap")
-
-
-def test_a_python_file_and_its_function() -> None:
-    assert hook_of("a/b.py") == (Path("a/b.py"), "captioner")
-    assert hook_of("a/b.py:make") == (Path("a/b.py"), "make")
-    assert hook_of("a/b.keras") is None
-
-
-@pytest.mark.parametrize(("cost", "told"), [(0.95, ""), (1.0, ""), (1.05, ""), (1.34, "1.3 times as slow")])
-def test_only_what_is_slower_is_a_warning(cost: float, told: str) -> None:
-    from batchcap_export.proof.copying import copying_warning
-
-    warning = copying_warning(cost)
-    assert told in warning
-    assert bool(warning) == bool(told) == warning.startswith("warning: ")
-
-
-# Where they write
-
-
-def test_folders_above_a_bundle_are_made_and_go_again_if_it_fails(tmp_path: Path) -> None:
-    output = tmp_path / "bundles" / "of mine" / "one"
-    places.check_place(output)
-    assert list(tmp_path.iterdir()) == []
-    with pytest.raises(KeyError), staging_folder(output, print) as shop:
-        assert shop.parent == output.parent
-        raise KeyError
-    assert list(tmp_path.iterdir()) == []
-    with staging_folder(output, print) as shop:
-        (shop / "bundle").mkdir()
-        (shop / "bundle").rename(output)
-    assert list(output.parent.iterdir()) == [output]
-    with pytest.raises(OutputError, match="one: exists already"):
-        places.check_place(output)
-    places.check_place(output, run_folder=True)
-
-
-def test_what_others_put_there_stays(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), staging_folder(tmp_path / "bundles" / "one", print):
-        (tmp_path / "bundles" / "two").mkdir()
-        raise KeyError
-    assert (tmp_path / "bundles" / "two").is_dir()
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_may_not_be_written_is_told_first(tmp_path: Path) -> None:
-    (tmp_path / "closed").mkdir(mode=0o500)
-    with pytest.raises(OutputError, match=r"closed/b/c: cannot be written: no permission in .*closed"):
-        places.check_place(tmp_path / "closed" / "b" / "c")
-
-
-def test_a_link_to_nowhere_is_told_first(tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(tmp_path / "gone")
-    with pytest.raises(OutputError, match="exists already"):
-        places.check_place(tmp_path / "link")
-    with pytest.raises(OutputError, match="is no folder"):
-        places.check_place(tmp_path / "link" / "bundle")

@@ -15,7 +15,6 @@ pytest.importorskip("keras", reason="the export extra is not installed")
 import keras
 
 from batchcap.errors import ExportError
-from batchcap_export.data.images import WHOLE, read_image, views
 from batchcap_export.training import distill
 from batchcap_export.training.backbones import load_backbone
 
@@ -72,18 +71,3 @@ def test_what_does_not_fit_is_named(folder: Path) -> None:
         distill.teacher_features(folder / "teacher.keras", "six")
     with pytest.raises(ExportError, match=r"'five' gives a map of \(5, 5\), not \(7, 7\)"):
         distill.teacher_features(folder / "teacher.keras", "five")
-
-
-def test_views_are_crops_of_the_image_and_repeat(folder: Path) -> None:
-    chosen = views(5, 4, seed=9)
-    assert chosen == views(5, 4, seed=9) != views(6, 4, seed=9)
-    assert chosen[0] == WHOLE
-    assert [view.mirrored for view in chosen] == [False, True, False, True]
-    image = read_image(folder / "images" / "00.png")
-    for view in chosen[1:]:
-        assert 0 <= view.left < view.right <= 1
-        assert 0 <= view.top < view.bottom <= 1
-        assert (view.right - view.left) * (view.bottom - view.top) >= 0.3
-        assert view.render(image, 16, 12).shape == (16, 12, 3)
-    plain = replace(chosen[1], mirrored=False).render(image, 16, 12)
-    np.testing.assert_array_equal(chosen[1].render(image, 16, 12), plain[:, ::-1])

@@ -25,7 +25,7 @@ pytest.importorskip("tensorflow", reason="the export extra is not installed")
 import keras
 
 from batchcap.errors import TrainingError
-from batchcap_export.data.images import WHOLE
+from batchcap_export.data.views import WHOLE
 from batchcap_export.system.replacing import replace
 from batchcap_export.training import distill
 from batchcap_export.training.backbones import Backbone
