@@ -7,9 +7,11 @@ Import it as ``from bundles import build_bundle``; `conftest.py` makes that poss
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -294,3 +296,11 @@ def _select(decoder: onnx.ModelProto) -> onnx.ModelProto:
         kind = tensor.type.tensor_type.elem_type
         outputs.append(helper.make_tensor_value_info(f"selected.{tensor.name}", kind, ["S", *dims[1:]]))
     return _model(nodes, [helper.make_tensor_value_info("rows", TensorProto.INT64, ["S"]), *carried], outputs, {})
+
+
+def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the manifest's JSON by hand."""
+    path = folder / "bundle.json"
+    content = json.loads(path.read_bytes())
+    change(content)
+    path.write_text(json.dumps(content), encoding="utf-8")

@@ -20,6 +20,15 @@ START, END = 0, 1
 INF = float("inf")
 # Of the oracle's attention: room for the image and for the tokens so far.
 REGIONS = 12
+# The fake model of the Show and Tell code's own tests: of twelve words, 0 starts and 1 ends; word -> (next word,
+# probability). Those tests publish the captions, which begin with 0.
+IM2TXT_TABLE = {
+    0: [(1, 0.1), (2, 0.2), (3, 0.3), (4, 0.4)],
+    2: [(5, 0.1), (6, 0.9)],
+    3: [(1, 0.1), (7, 0.4), (8, 0.5)],
+    4: [(1, 0.3), (9, 0.3), (10, 0.4)],
+    9: [(1, 0.5), (11, 0.5)],
+}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
-from bundles import WORDS, build_bundle, random_tables, reseal, rewrite
+from bundles import WORDS, build_bundle, edit_manifest, random_tables, reseal, rewrite
 from onnx import TensorProto, helper, numpy_helper
 
 from batchcap.bundle import bundle, onnx_scan
@@ -20,20 +19,6 @@ from batchcap.bundle.bundle import embedded_names, open_bundle, write_manifest
 from batchcap.bundle.detokenizer import Text
 from batchcap.bundle.manifest import Generation
 from batchcap.errors import BundleError
-
-
-@pytest.fixture
-def folder(tiny_bundle: Path, tmp_path: Path) -> Path:
-    """A bundle to break."""
-    return Path(shutil.copytree(tiny_bundle, tmp_path / "broken"))
-
-
-def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change the manifest's JSON by hand."""
-    path = folder / "bundle.json"
-    content = json.loads(path.read_bytes())
-    change(content)
-    path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def test_a_bundle_in_order(tiny_bundle: Path) -> None:
@@ -67,7 +52,7 @@ def test_a_name_that_cannot_be_looked_at(name: str, why: str, tmp_path: Path) ->
 
 
 def test_a_manifest_from_before_a_field_came_is_in_order(folder: Path) -> None:
-    edit(folder, lambda m: (m.pop("text"), m["generation"].pop("search")))
+    edit_manifest(folder, lambda m: (m.pop("text"), m["generation"].pop("search")))
     opened = open_bundle(folder).manifest
     assert opened.text == Text()
     assert opened.generation.search == "beam"
@@ -178,7 +163,7 @@ WRONG_FIELDS: list[tuple[Callable[[dict[str, Any]], object], str]] = [
 
 @pytest.mark.parametrize(("change", "problem"), WRONG_FIELDS)
 def test_wrong_fields(folder: Path, change: Callable[[dict[str, Any]], object], problem: str) -> None:
-    edit(folder, change)
+    edit_manifest(folder, change)
     with pytest.raises(BundleError, match=f"bundle.json: .*{problem}"):
         open_bundle(folder)
 
@@ -193,7 +178,7 @@ def test_what_is_no_manifest(folder: Path, text: bytes) -> None:
 @pytest.mark.parametrize("name", ["../secret", "sub/file", "..", ".", "a\\b", "C:x", "nul\0", "bundle.json"])
 def test_a_file_name_that_leaves_the_folder(folder: Path, name: str) -> None:
     entry = {"bytes": 1, "sha256": "0" * 64}
-    edit(folder, lambda m: m["files"].update({name: entry}))
+    edit_manifest(folder, lambda m: m["files"].update({name: entry}))
     with pytest.raises(BundleError, match=r"is no plain file name - at `\$.files`"):
         open_bundle(folder)
 
@@ -311,7 +296,7 @@ def test_a_linked_file_is_no_file_of_a_bundle(folder: Path) -> None:
 
 
 def test_a_start_that_is_also_the_end_is_a_bundle(folder: Path) -> None:
-    edit(folder, lambda m: m["tokens"].update(start=2, padding=2))
+    edit_manifest(folder, lambda m: m["tokens"].update(start=2, padding=2))
     assert open_bundle(folder).manifest.tokens.start == 2
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import os
 import shutil
 import time
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from bundles import build_bundle, reseal, rewrite
+from bundles import build_bundle, edit_manifest, reseal, rewrite
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -31,33 +30,19 @@ from batchcap.runtime.sessions import open_sessions
 MIB = 1024 * 1024
 
 
-@pytest.fixture
-def folder(tiny_bundle: Path, tmp_path: Path) -> Path:
-    """A bundle to break."""
-    return Path(shutil.copytree(tiny_bundle, tmp_path / "broken"))
-
-
-def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change the manifest's JSON by hand."""
-    path = folder / "bundle.json"
-    content = json.loads(path.read_bytes())
-    change(content)
-    path.write_text(json.dumps(content), encoding="utf-8")
-
-
 # Names and kinds of files
 
 
 @pytest.mark.parametrize("name", ["NUL", "con.bin", "Lpt1.a.b", "ends.", "a b", "-o", "~x", "\u00e9", ""])
 def test_a_name_that_is_no_file_everywhere(folder: Path, name: str) -> None:
-    edit(folder, lambda m: m["files"].update({name: {"bytes": 0, "sha256": "0" * 64}}))
+    edit_manifest(folder, lambda m: m["files"].update({name: {"bytes": 0, "sha256": "0" * 64}}))
     with pytest.raises(BundleError, match=r"is no plain file name - at `\$.files`"):
         open_bundle(folder)
 
 
 @pytest.mark.parametrize(("name", "other"), [("Encoder.onnx", "encoder.onnx"), ("BUNDLE.json", "bundle.json")])
 def test_names_that_differ_in_case_alone(folder: Path, name: str, other: str) -> None:
-    edit(folder, lambda m: m["files"].update({name: {"bytes": 0, "sha256": "0" * 64}}))
+    edit_manifest(folder, lambda m: m["files"].update({name: {"bytes": 0, "sha256": "0" * 64}}))
     with pytest.raises(BundleError, match=f"({name} and {other}|{other} and {name}) are one file on some computers"):
         open_bundle(folder)
 
@@ -109,10 +94,10 @@ def test_a_huge_manifest_is_not_read(folder: Path) -> None:
 def test_a_huge_file_is_not_hashed(folder: Path, name: str, limit: int) -> None:
     with (folder / name).open("wb") as file:
         file.truncate(1 << 40)
-    edit(folder, lambda m: m["files"][name].update(bytes=1 << 40))
+    edit_manifest(folder, lambda m: m["files"][name].update(bytes=1 << 40))
     with pytest.raises(BundleError, match=rf"{name}: has .* by the manifest, more than the {limit:,} that are allowed"):
         open_bundle(folder)
-    edit(folder, lambda m: m["files"][name].update(bytes=100))
+    edit_manifest(folder, lambda m: m["files"][name].update(bytes=100))
     with pytest.raises(BundleError, match=rf"{name}: was altered .*bytes instead of 100"):
         open_bundle(folder)
 
@@ -137,7 +122,7 @@ def test_a_manifest_that_is_nested_too_deep(folder: Path) -> None:
     ],
 )
 def test_absurd_numbers(folder: Path, change: Callable[[dict[str, Any]], object], problem: str) -> None:
-    edit(folder, change)
+    edit_manifest(folder, change)
     with pytest.raises(BundleError, match=problem):
         open_bundle(folder)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from oracles import IM2TXT_TABLE
 from PIL import Image
 
 pytest.importorskip("tensorflow", reason="the export extra is not installed")
@@ -25,15 +26,6 @@ from batchcap_export.importers.im2txt import opening
 from batchcap_export.importers.im2txt.tool import Printed, Tool
 from batchcap_export.options.bundles import BundleOptions
 from batchcap_export.options.importing import ImportOptions
-
-# The fake model of the Show and Tell code's own tests, and what they publish of it: see test_im2txt.py.
-NEXT = {
-    0: [(1, 0.1), (2, 0.2), (3, 0.3), (4, 0.4)],
-    2: [(5, 0.1), (6, 0.9)],
-    3: [(1, 0.1), (7, 0.4), (8, 0.5)],
-    4: [(1, 0.3), (9, 0.3), (10, 0.4)],
-    9: [(1, 0.5), (11, 0.5)],
-}
 
 
 def told(following: dict[int, list[tuple[int, float]]], photo: Path) -> tuple[Tool, list[Printed]]:
@@ -55,7 +47,7 @@ def told(following: dict[int, list[tuple[int, float]]], photo: Path) -> tuple[To
 
 
 def test_the_reference_finds_the_published_captions(photos: Path) -> None:
-    tool, found = told(NEXT, photos / "00.jpg")
+    tool, found = told(IM2TXT_TABLE, photos / "00.jpg")
     assert [(printed.text, pytest.approx(math.exp(printed.log_prob))) for printed in found] == [
         ("w2 w6", 0.18),
         ("w4 <UNK>", 0.16),
