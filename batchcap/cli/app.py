@@ -56,7 +56,7 @@ class GuardedGroup(TyperGroup):
         TyperGroup.format_help(listing, ctx, formatter)
 
     def invoke(self, ctx: Any) -> Any:
-        with _errors_shown(ctx), usage_explained():
+        with _errors_shown(ctx), usage_explained(ctx):
             return super().invoke(ctx)
 
 

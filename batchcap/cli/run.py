@@ -9,9 +9,8 @@ import typer
 
 from batchcap.cli.command import Command
 from batchcap.cli.parameters import Given
-from batchcap.cli.shared import Verbose
 from batchcap.options.decoding import chosen_fields
-from batchcap.options.field import fields_of
+from batchcap.options.field import TERMINAL, Option, fields_of
 from batchcap.options.output import parse_output
 from batchcap.options.run import RunOptions
 from batchcap.options.terminal import TerminalOptions
@@ -21,13 +20,21 @@ def run(
     given: Annotated[dict[str, Any], Given(fields_of(RunOptions))],
     decoding: Annotated[dict[str, Any], Given(chosen_fields())],
     terminal: TerminalOptions,
-    verbose: Verbose = 0,
+    verbose: Annotated[
+        int,
+        Option(
+            "Say more, such as the name of every failed image. -vv adds tracebacks.",
+            short="-v",
+            panel=TERMINAL,
+            count=True,
+        ),
+    ] = 0,
 ) -> None:
     """Caption every image under INPUT and write one record an image to FILE.
 
-    The file is the state: the same command again skips what is done, after
-    a crash too. Every option can also be set by an environment variable, for
-    example BATCHCAP_DEVICE=cpu.
+    FILE is also the state of the run: the same command again skips what is
+    done, after a crash too. Every option can also be set by an environment
+    variable, for example BATCHCAP_DEVICE=cpu.
 
     Exit codes:
     0 all captioned, or nothing new;

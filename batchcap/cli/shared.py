@@ -7,15 +7,7 @@ from typing import Annotated, TypeAlias
 
 from batchcap.options.field import TERMINAL, Option
 
-Verbose: TypeAlias = Annotated[
-    int,
-    Option(
-        "Say more, such as the name of every failed image. -vv adds tracebacks.",
-        short="-v",
-        panel=TERMINAL,
-        count=True,
-    ),
-]
+Verbose: TypeAlias = Annotated[int, Option("Say more. -vv adds tracebacks.", short="-v", panel=TERMINAL, count=True)]
 VerboseTensorFlow: TypeAlias = Annotated[
     int,
     Option("Show the messages of TensorFlow too. -vv adds tracebacks.", short="-v", panel=TERMINAL, count=True),

@@ -21,8 +21,12 @@ def path_of(text: str) -> Path:
 
 
 @contextmanager
-def usage_explained() -> Iterator[None]:
-    """Shows what is wrong with a command line that typer cannot read, and ends with exit code 2."""
+def usage_explained(ctx: Any = None) -> Iterator[None]:
+    """Shows what is wrong with a command line that typer cannot read, and ends with exit code 2.
+
+    Args:
+        ctx: of the group whose command is read; None while the group itself is.
+    """
     try:
         yield
     except Exception as error:
@@ -31,19 +35,22 @@ def usage_explained() -> Iterator[None]:
             raise
         from batchcap.console.terminal import show_error
 
-        explained = explain(error)
+        explained = explain(error, ctx)
         show_error(explained)
         raise typer.Exit(explained.exit_code) from None
 
 
-def explain(error: Any) -> BatchcapError:
+def explain(error: Any, group: Any = None) -> BatchcapError:
     """What typer says of a wrong command line, as an error of ours.
 
     Args:
         error: a usage error of typer: ``ctx``, ``format_message()``, and, where it is about one value, ``param``.
+        group: the context of the group, for errors that have no ``ctx``.
     """
     param, context = getattr(error, "param", None), getattr(error, "ctx", None)
     command = context.command_path if context is not None else "batchcap"
+    if context is None and group is not None and group.invoked_subcommand:
+        command = f"batchcap {group.invoked_subcommand}"
     fix = f"See {command} --help."
     found = list(getattr(error.__cause__, "errors", list)())  # of pydantic, which reads values for typer
     if param is None:

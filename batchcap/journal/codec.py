@@ -77,6 +77,9 @@ class Codec(Protocol):
     def explain_header(self, line: bytes) -> str:
         """What is wrong with a first line that is not `header`."""
 
+    def captions_in_header(self, line: bytes) -> int:
+        """For how many captions an image a first line is a header of this version; 0: for none."""
+
     def is_torn(self, line: bytes, first: bool) -> bool:
         """Whether an unusable last line is the beginning of a line of batchcap, so that cutting it loses nothing.
 

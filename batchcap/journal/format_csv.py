@@ -155,10 +155,14 @@ class Csv:
             return (
                 "it has no column root, so it does not say which folder its paths are relative to (an older version?)"
             )
-        written = 1 + line.count(b",caption_")
-        if written != self.num_captions:
+        written = self.captions_in_header(line)
+        if written:
             return f"it has columns for --num-captions {written}, and this run has {self.num_captions}"
         return "its columns are not those of this version"
+
+    def captions_in_header(self, line: bytes) -> int:
+        written = 1 + line.count(b",caption_")
+        return written if line == Csv(written).header else 0
 
     def is_torn(self, line: bytes, first: bool) -> bool:
         if first:

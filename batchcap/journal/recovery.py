@@ -79,6 +79,9 @@ def _not_ours(path: Path, number: int, line: bytes, codec: Codec, error: Excepti
     guess = guess_format(line)
     if guess is not None and guess.upper() != name:
         return OutputError(f"{path} holds {guess.upper()}, not {name}.", f"Use --format {guess}, or another output.")
+    if written := codec.captions_in_header(line):
+        fix = f"Add --num-captions {written}, or name another output file."
+        return OutputError(f"{path} cannot be continued: {error}.", fix)
     return OutputError(f"{path} is not a {name} output of batchcap: line 1: {error}.", _NEW_NAME)
 
 

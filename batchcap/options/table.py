@@ -47,6 +47,8 @@ def default_in_words(field: OptionField) -> str:
         return field.option.unset or "required"
     if field.option.count or field.default is None or field.default is False or field.default in ("", ()):
         return ""
+    if field.default is True:  # of a switch whose --no-NAME turns it off
+        return "on"
     if isinstance(field.default, tuple):
         return " ".join(map(str, field.default))
     return f"{field.default:g}" if plain_kind(field.kind) is float else str(field.default)

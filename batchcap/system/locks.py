@@ -77,7 +77,7 @@ def _lock(file: BinaryIO, path: Path) -> None:
         else:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
-        fix = "Wait until it ends, or name another output. Is it the program `flock`? Let that lock another file."
+        fix = "Wait until it ends, or name another output. If you use the program `flock`, let it lock another file."
         raise OutputLockedError(f"Another run is writing {path}, or another program holds a lock on it.", fix) from None
     except OSError as error:
         if error.errno not in _WITHOUT_LOCKS:

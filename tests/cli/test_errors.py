@@ -122,12 +122,12 @@ def test_a_bad_bundle(
         (("",), 2, "INPUT: the name is empty.", "batchcap run --help"),
         (("-o", ""), 2, "-o: the name is empty.", "- for standard output"),
         (("--progress", "--quiet"), 2, "--progress and --quiet", "Leave one of them out."),
-        (("--limit",), 2, "--limit requires an argument", "--help"),
+        (("--limit",), 2, "--limit requires an argument", "batchcap run --help"),
         (("--batch-size", "0"), 2, "--batch-size 0", "1 to 4096"),
         (("--length-penalty", "-1"), 2, "--length-penalty -1", "0 to 2"),
         (("--length-penalty", "3"), 2, "--length-penalty 3", "0 to 2"),
         (("--style", "title"), 2, "--style title: must be raw or sentence.", "batchcap run --help"),
-        (("--no-such-option",), 2, "--no-such-option", "--help"),
+        (("--no-such-option",), 2, "--no-such-option", "batchcap run --help"),
     ],
 )
 def test_a_bad_option(

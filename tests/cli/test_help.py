@@ -58,6 +58,14 @@ def test_help_has_no_words_of_typer_for_types_and_no_line_for_a_variable() -> No
         assert not re.search(r"<(bool|int|str|float|path|list\[)", shown, re.IGNORECASE), name
 
 
+def test_the_help_of_a_command_that_captions_no_images_of_yours_does_not_name_failed_ones() -> None:
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    told = {
+        name for name, command in commands.items() if any("failed image" in p.help for p in command.params if p.help)
+    }
+    assert told == {"run"}
+
+
 def test_the_help_of_run_begins_with_everyday_options() -> None:
     shown = invoke("run", "--help").stdout
     titles = re.findall(r"╭─ (.*?) ─", shown)

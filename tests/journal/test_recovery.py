@@ -260,6 +260,14 @@ def test_a_csv_file_with_another_header_is_refused_and_left_alone(tmp_path: Path
     assert out.read_bytes() == content
 
 
+def test_a_csv_output_for_another_number_of_captions_is_called_an_output_and_says_how_to_go_on(tmp_path: Path) -> None:
+    out = tmp_path / "table.csv"
+    out.write_bytes(make_codec("csv", 3).header)
+    with pytest.raises(OutputError, match=r"table\.csv cannot be continued: ") as caught:
+        Journal.open(out, "csv", FIRST)
+    assert caught.value.fix == "Add --num-captions 3, or name another output file."
+
+
 @both
 def test_a_damaged_line_in_the_middle_is_named_and_nothing_is_cut(tmp_path: Path, format: Format) -> None:
     out = tmp_path / "out"

@@ -83,6 +83,7 @@ def test_the_table_of_options() -> None:
     )
     assert rows["--format"][2:4] == ("jsonl, csv", "by the file's ending")
     assert rows["--overwrite"].default == ""
+    assert table.row(OptionField("score", bool, True, Option("", negative=True))).default == "on"
     chosen = {row.option: row for row in table.options_table(chosen_fields())}
     assert chosen["--search"].default == "the model's"
     assert chosen["--temperature"].default == "1"

@@ -29,8 +29,8 @@ _PRECISIONS = "More precisions"
 class BundleOptions:
     """What a bundle is called, how it is stored, and what is said of it."""
 
-    name: Annotated[str, setting("Its name.", unset="the folder's", panel=_BUNDLE)]
-    version: Annotated[str, setting("Its version.", name="bundle-version", panel=_BUNDLE)] = "1"
+    name: Annotated[str, setting("The bundle's name.", unset="that of the folder", panel=_BUNDLE)]
+    version: Annotated[str, setting("The bundle's version.", name="bundle-version", panel=_BUNDLE)] = "1"
     store: Annotated[
         Storage,
         setting(
@@ -57,8 +57,10 @@ class BundleOptions:
             panel=_BUNDLE,
         ),
     ] = None
-    data: Annotated[str, setting("What the model was trained on, for its card.", panel=_BUNDLE)] = ""
-    terms: Annotated[str, setting("The terms under which it may be used, for its card.", panel=_BUNDLE)] = ""
+    data: Annotated[str, setting("What the model was trained on, for the model card.", panel=_BUNDLE)] = ""
+    terms: Annotated[
+        str, setting("The terms under which the model may be used, for the model card.", panel=_BUNDLE)
+    ] = ""
     min_distinct: Annotated[
         float,
         setting("Share of the compared captions that must be different.", low=0.0, high=1.0, panel=_COMPARED),

@@ -21,8 +21,8 @@ class ImportOptions:
     vocabulary: Annotated[
         Path | None,
         setting(
-            "Its words in the order of their ids: a text file with one a line (im2txt: word_counts.txt), JSON, or a "
-            ".keras file with TextVectorization.",
+            "The words of the model in the order of their ids: a text file with one a line (im2txt: word_counts.txt), "
+            "JSON, or a .keras file with TextVectorization.",
             panel=_SAVED,
         ),
     ] = None
@@ -38,18 +38,21 @@ class ImportOptions:
             panel=_SAVED,
         ),
     ] = None
-    size: Annotated[int | None, setting("Rows and columns of its input.", low=1, unset="its own", panel=_SAVED)] = None
+    size: Annotated[
+        int | None,
+        setting("Rows and columns of the encoder's input.", low=1, unset="those of the saved model", panel=_SAVED),
+    ] = None
     scale: Annotated[
         Scale | None,
         setting(
-            "The range of its pixels. caffe and torch are those of keras.applications.",
-            unset="0..255 where it begins with a scaling of its own; else it must be given",
+            "The range of the pixels that the encoder was trained on. caffe and torch are those of keras.applications.",
+            unset="0..255 where the encoder begins with a scaling of its own; else it must be given",
             panel=_SAVED,
         ),
     ] = None
     resize: Annotated[
         ResizeMethod | None,
-        setting("How its images were resized.", unset="bilinear, as tf.image.resize", panel=_SAVED),
+        setting("How the images were resized for training.", unset="bilinear, as tf.image.resize", panel=_SAVED),
     ] = None
     start: Annotated[
         str | None,

@@ -167,7 +167,7 @@ class ImageFolders:
     ]
     held_out: Annotated[
         Path,
-        setting("Folder of images that are only measured. Where it lies in IMAGES, they are left out there."),
+        setting("Folder of images that are only measured. They are never learnt from, also where it lies in IMAGES."),
     ]
     held_out_names: Annotated[
         Path | None, setting("Take from --held-out only the images that this file names.", unset="all")
