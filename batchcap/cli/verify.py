@@ -14,6 +14,7 @@ from batchcap.cli.frameworks import need_export, tensorflow_loaded
 from batchcap.cli.shared import VerboseTensorFlow
 from batchcap.errors import OptionError, export_errors_headed
 from batchcap.options.field import Option
+from batchcap.tools.comparison import COMPARED_IMAGES
 
 if TYPE_CHECKING:
     from batchcap.tools.verify import Check
@@ -30,13 +31,19 @@ def verify(
     how: ImportOptions,
     images: Annotated[
         Path | None,
-        Option("Caption the first 64 images here.", metavar="FOLDER", unset="a few generated ones", env=False),
+        Option(
+            f"Caption the first {COMPARED_IMAGES} images here.",
+            metavar="FOLDER",
+            unset="a few generated ones",
+            env=False,
+        ),
     ] = None,
     origin: Annotated[
         str | None,
         Option(
-            "What the bundle was exported from, as `batchcap export` takes it: compare the captions of 64 images "
-            "again. A bundle holds no paths, so only you can say where it is. Needs TensorFlow.",
+            "What the bundle was exported from, as `batchcap export` takes it: compare the captions of "
+            f"{COMPARED_IMAGES} images again. A bundle holds no paths, so only you can say where it is. Needs "
+            "TensorFlow.",
             metavar="SOURCE",
             env=False,
         ),

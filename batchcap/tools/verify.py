@@ -33,9 +33,8 @@ from batchcap.runtime.decoding_defaults import decoding_options
 from batchcap.runtime.device_choice import choose_device
 from batchcap.runtime.search_request import search_request
 from batchcap.runtime.sessions import open_sessions
+from batchcap.tools.comparison import COMPARED_IMAGES
 
-MOST_IMAGES: Final = 64
-"""Images of a folder that are captioned."""
 _GENERATED: Final = 8
 _BATCHES: Final = (16, 5)
 # How far the sum of a next-token distribution may be from 1.
@@ -115,7 +114,7 @@ def verify(model: str | Path, images: Path | None = None) -> Iterator[Check]:
         InputNotFoundError: there is no such folder.
         NoImagesError: it holds no image that can be decoded.
     """
-    found = list(islice(discovery.discover([images]), MOST_IMAGES)) if images is not None else None
+    found = list(islice(discovery.discover([images]), COMPARED_IMAGES)) if images is not None else None
     try:
         folder, manifest, _ = read_manifest(model)
     except BundleError as error:

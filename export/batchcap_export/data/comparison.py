@@ -1,18 +1,14 @@
-"""How many images a comparison of a bundle with its original needs."""
+"""Whether there are enough images to compare a bundle with its original."""
 
 from __future__ import annotations
 
-from typing import Final
-
 from batchcap.errors import ExportError
-
-MIN_IMAGES: Final = 64
-"""Fewer captions prove too little."""
+from batchcap.tools.comparison import COMPARED_IMAGES
 
 
 def check_count(images: int) -> None:
-    """Raise an ExportError where there are fewer than `MIN_IMAGES` to compare on."""
-    if images < MIN_IMAGES:
+    """Raise an ExportError where there are fewer than `COMPARED_IMAGES` to compare on."""
+    if images < COMPARED_IMAGES:
         raise ExportError(
-            f"The comparison needs {MIN_IMAGES} images, not {images}.", "Name a folder with more: --images."
+            f"The comparison needs {COMPARED_IMAGES} images, not {images}.", "Name a folder with more: --images."
         )

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from batchcap.bundle.manifest import Generation
 from batchcap.errors import DataError, ExportError, OptionError
+from batchcap.tools.comparison import COMPARED_IMAGES
 from batchcap_export.data import datasets, images
-from batchcap_export.data.comparison import MIN_IMAGES
 from batchcap_export.importers.keras.vocabulary import read_vocabulary
 from batchcap_export.importers.sources import hook_of, source_kind, take_only
 from batchcap_export.options.bundles import BundleOptions, Precisions
@@ -78,20 +78,20 @@ def check_source(source: str, how: ImportOptions, folder: Path | None, *, dev: b
         trained, _ = read_recipe(Path(source))
         if dev or folder is None:
             found = len(dev_images(trained))
-            if folder is None and found < MIN_IMAGES:
+            if folder is None and found < COMPARED_IMAGES:
                 raise DataError(
                     f"{source}: its {found} dev images are too few to compare on.",
-                    f"Name a folder of at least {MIN_IMAGES} images: --images.",
+                    f"Name a folder of at least {COMPARED_IMAGES} images: --images.",
                 )
     else:
         _check_files(source, how)
         if folder is None:
             raise DataError(
                 f"{source}: there are no images to compare with.",
-                f"The comparison needs {MIN_IMAGES} images, not 0. Name a folder of them: --images.",
+                f"The comparison needs {COMPARED_IMAGES} images, not 0. Name a folder of them: --images.",
             )
     if folder is not None:
-        check_images(folder, MIN_IMAGES)
+        check_images(folder, COMPARED_IMAGES)
 
 
 def _check_files(source: str, how: ImportOptions) -> None:

@@ -12,9 +12,10 @@ from batchcap.bundle.bundle import Bundle, open_bundle
 from batchcap.bundle.manifest import VOCABULARY_FILE
 from batchcap.errors import ExportError
 from batchcap.reporting import Say
+from batchcap.tools.comparison import COMPARED_IMAGES
 from batchcap.tools.verify import Check
 from batchcap_export.data import images
-from batchcap_export.data.comparison import MIN_IMAGES, check_count
+from batchcap_export.data.comparison import check_count
 from batchcap_export.importers.sources import is_im2txt, is_keras, open_source, take_only
 from batchcap_export.model.captioner import CaptionModel
 from batchcap_export.model.check import check_model
@@ -57,7 +58,7 @@ def compare(model: str | Path, source: str, how: ImportOptions, folder: Path | N
             yield Check("parity", False, f"{source}: cannot be rounded to {store}, as the bundle's weights are")
             return
         origin = origin.rounded(store)
-    pixels = images.read_pixels(files[:MIN_IMAGES], bundle.manifest.preprocess)
+    pixels = images.read_pixels(files[:COMPARED_IMAGES], bundle.manifest.preprocess)
     try:
         parity = check_parity(origin, bundle, pixels, say, min_distinct=0.0)
     except ExportError as error:

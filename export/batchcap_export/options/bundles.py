@@ -14,6 +14,7 @@ from batchcap.errors import ExportError
 from batchcap.options.decoding import DecodingOptions
 from batchcap.options.field import check_ranges
 from batchcap.options.precision import VariantName
+from batchcap.tools.comparison import COMPARED_IMAGES
 from batchcap_export.data.texts import TextName
 from batchcap_export.options.setting import setting
 
@@ -93,7 +94,7 @@ class Comparison:
     images: Annotated[
         Path | None,
         setting(
-            "Folder of at least 64 images for the comparison.",
+            f"Folder of at least {COMPARED_IMAGES} images for the comparison.",
             unset="the dev images of a run folder; other sources need it",
         ),
     ] = None
@@ -122,7 +123,10 @@ class Precisions:
     ] = ()
     calibrate: Annotated[
         tuple[Path, ...],
-        setting("For int8: folders of at least 64 images like those to be captioned. Repeatable.", panel=_PRECISIONS),
+        setting(
+            f"For int8: folders of at least {COMPARED_IMAGES} images like those to be captioned. Repeatable.",
+            panel=_PRECISIONS,
+        ),
     ] = ()
     """int8 takes its ranges from them."""
     references: Annotated[

@@ -13,8 +13,9 @@ from batchcap.bundle.manifest import (
 )
 from batchcap.errors import ExportError
 from batchcap.reporting import Say
+from batchcap.tools.comparison import COMPARED_IMAGES
 from batchcap_export.data import images
-from batchcap_export.data.comparison import MIN_IMAGES, check_count
+from batchcap_export.data.comparison import check_count
 from batchcap_export.model.captioner import CaptionModel
 from batchcap_export.model.check import check_model
 from batchcap_export.options.bundles import BundleOptions, Precisions
@@ -81,7 +82,7 @@ def export_model(
         say("converting")
         bundle = write_bundle(model, staging / "bundle", options, options.store)
         say("comparing with the original")
-        pixels = images.read_pixels(parity_images[:MIN_IMAGES], model.preprocess)
+        pixels = images.read_pixels(parity_images[:COMPARED_IMAGES], model.preprocess)
         parity = check_parity(model, bundle, pixels, say, options.min_distinct)
         say(parity.summary())
         if model.repeats_memory and (warning := copying_warning(copying_cost(bundle, pixels))):

@@ -11,8 +11,8 @@ from batchcap.bundle.bundle import Bundle
 from batchcap.bundle.manifest import Variant
 from batchcap.errors import ExportError
 from batchcap.runtime.decoding_defaults import decoding_options
+from batchcap.tools.comparison import COMPARED_IMAGES
 from batchcap_export.data import datasets, images
-from batchcap_export.data.comparison import MIN_IMAGES
 from batchcap_export.options.bundles import Precisions
 from batchcap_export.proof.evaluate import Evaluation, caption_files, score
 
@@ -90,9 +90,9 @@ def prepare_trial(how: Precisions, compared: Sequence[Path], evaluations: Sequen
         if len(judging) >= MIN_REFERENCES:
             return Trial(how, calibration, evaluation.name, tuple(judging), tuple(judging.values()))
     files = tuple(_unused(((file, ()) for file in compared), used))
-    if len(files) < MIN_IMAGES:
+    if len(files) < COMPARED_IMAGES:
         raise ExportError(
-            f"{len(files)} of the compared images calibrate nothing; {MIN_IMAGES} are needed to judge.",
+            f"{len(files)} of the compared images calibrate nothing; {COMPARED_IMAGES} are needed to judge.",
             "Name other folders: --images for the comparison, --calibrate for int8.",
         )
     return Trial(how, calibration, "the compared images", files)
@@ -101,8 +101,8 @@ def prepare_trial(how: Precisions, compared: Sequence[Path], evaluations: Sequen
 def _calibration(folders: Sequence[Path]) -> tuple[Path, ...]:
     """At most 512 images from all over the folders."""
     found = [file for folder in folders for file in images.find_images(folder)]
-    if folders and len(found) < MIN_IMAGES:
-        raise ExportError(f"--calibrate: {len(found)} images are too few.", f"Give at least {MIN_IMAGES}.")
+    if folders and len(found) < COMPARED_IMAGES:
+        raise ExportError(f"--calibrate: {len(found)} images are too few.", f"Give at least {COMPARED_IMAGES}.")
     return tuple(found[:: max(1, -(-len(found) // _MOST_CALIBRATED))])
 
 

@@ -31,8 +31,8 @@ from batchcap.reporting import Say
 from batchcap.runtime.captioner import Captioner
 from batchcap.runtime.decoding_defaults import decoding_options
 from batchcap.runtime.device_choice import choose_device
+from batchcap.tools.comparison import COMPARED_IMAGES
 from batchcap_export.data import images
-from batchcap_export.data.comparison import MIN_IMAGES
 from batchcap_export.importers.im2txt import frozen
 
 _BEAMS = 3
@@ -162,9 +162,9 @@ def prove(tool: Tool, bundle: Bundle, files: Sequence[Path], say: Say) -> list[M
             are further apart than 1e-3 at the median. Where outputs without a word can be the cause, it says so.
     """
     photos = list(islice(filter(_upright_jpeg, files), _MOST_PHOTOS))
-    if len(photos) < MIN_IMAGES:
+    if len(photos) < COMPARED_IMAGES:
         raise ExportError(
-            f"The comparison with the original tool needs {MIN_IMAGES} JPEG files that stand upright, "
+            f"The comparison with the original tool needs {COMPARED_IMAGES} JPEG files that stand upright, "
             f"not {len(photos)} of {len(files)} images.",
             "Name a folder with more: --images.",
         )
