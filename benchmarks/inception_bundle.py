@@ -30,8 +30,8 @@ from batchcap_export.options.bundles import BundleOptions
 from batchcap_export.options.training import TrainOptions
 from batchcap_export.packaging.bundling import export_model
 from batchcap_export.training.backbones import Backbone, load_backbone
-from batchcap_export.training.captioner import TrainedCaptioner, build_decoder, preprocessing
-from batchcap_export.training.finished import trained_model
+from batchcap_export.training.finished_run import trained_model
+from batchcap_export.training.trained_captioner import TrainedCaptioner, build_decoder, preprocessing
 
 
 def main() -> None:

@@ -13,11 +13,11 @@ from keras import layers, ops
 from batchcap.bundle.vocabulary import Vocabulary
 from batchcap_export.data.datasets import SPECIAL
 from batchcap_export.data.texts import ENGLISH
-from batchcap_export.model.captioner import CaptionModel
+from batchcap_export.model.caption_model import CaptionModel
 from batchcap_export.options.training import TrainOptions
 from batchcap_export.training.backbones import Backbone, load_backbone
-from batchcap_export.training.captioner import TrainedCaptioner, build_decoder, preprocessing
-from batchcap_export.training.finished import trained_model
+from batchcap_export.training.finished_run import trained_model
+from batchcap_export.training.trained_captioner import TrainedCaptioner, build_decoder, preprocessing
 
 WORDS = 300
 UNITS = 64

@@ -11,8 +11,8 @@ from PIL import Image
 
 from batchcap.bundle.bundle import Bundle
 from batchcap_export.options.bundles import Precisions
-from batchcap_export.packaging.precision import add_variants
 from batchcap_export.packaging.trial import prepare_trial
+from batchcap_export.packaging.variants import add_variants
 
 Say = list[str]
 

@@ -10,11 +10,11 @@ import numpy as np
 from batchcap.bundle.vocabulary import Vocabulary
 from batchcap_export.architectures.attention_gru import AttentionGRU
 from batchcap_export.data.datasets import SPECIAL
-from batchcap_export.model.captioner import CaptionModel
+from batchcap_export.model.caption_model import CaptionModel
 from batchcap_export.options.training import TrainOptions
 from batchcap_export.training.backbones import Backbone
-from batchcap_export.training.captioner import TrainedCaptioner, preprocessing
-from batchcap_export.training.finished import trained_model
+from batchcap_export.training.finished_run import trained_model
+from batchcap_export.training.trained_captioner import TrainedCaptioner, preprocessing
 
 NOWHERE = Path("nowhere")
 

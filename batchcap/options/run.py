@@ -61,7 +61,7 @@ class RunOptions:
     format: Annotated[Format, Option("How records are written.", unset="by the file's ending", panel=OUTPUT)] = "jsonl"
     device: DeviceOption = "auto"
     precision: PrecisionOption = "auto"
-    """See `runtime.precision.in_precision`."""
+    """See `runtime.precision_choice.in_precision`."""
     batch_size: BatchSizeOption = 32
     workers: WorkersOption = 0
     root: Annotated[

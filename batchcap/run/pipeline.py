@@ -29,7 +29,7 @@ from batchcap.runtime.captioner import Captioner
 from batchcap.runtime.decoding_defaults import decoding_options
 from batchcap.runtime.device import Device
 from batchcap.runtime.device_choice import choose_device
-from batchcap.runtime.precision import in_precision
+from batchcap.runtime.precision_choice import in_precision
 from batchcap.system.interrupts import Interrupted, InterruptGuard
 
 
@@ -49,7 +49,7 @@ def run(
 
     Args:
         options: what to caption, with which model, into which file.
-        decoding: arguments of `captioner.decoding_options`: what differs from the bundle's defaults.
+        decoding: arguments of `decoding_defaults.decoding_options`: what differs from the bundle's defaults.
         report: called in this thread after every batch.
         begin: called in this thread before the first image that is to be captioned; never where there is none.
         count_total: list the folders once more, in a thread beside the run, so that reports carry the total.

@@ -29,7 +29,7 @@ from batchcap.runtime.decoding_defaults import decoding_options
 from batchcap.runtime.device import Device
 from batchcap.runtime.device_choice import choose_device
 from batchcap.runtime.image_inputs import Image, check_several, image_ref
-from batchcap.runtime.precision import in_precision
+from batchcap.runtime.precision_choice import in_precision
 from batchcap.runtime.random_streams import random_streams
 from batchcap.runtime.search_request import search_request
 from batchcap.runtime.sessions import open_sessions

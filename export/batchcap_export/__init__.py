@@ -13,7 +13,7 @@ import batchcap  # noqa: F401 - before onnxruntime: it turns its telemetry off
 
 if TYPE_CHECKING:
     from batchcap_export.exporting.from_functions import export_captioner
-    from batchcap_export.model.captioner import CaptionModel, Original
+    from batchcap_export.model.caption_model import CaptionModel, Original
     from batchcap_export.model.functions import caption_model
 
 __all__ = ["CaptionModel", "Original", "caption_model", "export_captioner"]
@@ -24,9 +24,9 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from batchcap_export.exporting import from_functions
-    from batchcap_export.model import captioner, functions
+    from batchcap_export.model import caption_model, functions
 
-    return next(getattr(module, name) for module in (captioner, functions, from_functions) if hasattr(module, name))
+    return next(getattr(module, name) for module in (caption_model, functions, from_functions) if hasattr(module, name))
 
 
 def _forget(folder: Path) -> None:

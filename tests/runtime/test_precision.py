@@ -24,7 +24,7 @@ from batchcap.options.run import RunOptions
 from batchcap.run import pipeline
 from batchcap.runtime.captioner import Captioner
 from batchcap.runtime.device import Device
-from batchcap.runtime.precision import in_precision
+from batchcap.runtime.precision_choice import in_precision
 
 CPU = Device("cpu", 0, "CPU")
 GPU = Device("cuda", 0, "a GPU")

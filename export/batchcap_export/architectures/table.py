@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from batchcap_export.architectures.attention_gru import AttentionGRU
 from batchcap_export.architectures.show_and_tell import ShowAndTell
 from batchcap_export.architectures.show_attend_tell import ShowAttendTell
-from batchcap_export.model.captioner import Tensors
+from batchcap_export.model.caption_model import Tensors
 
 
 class Architecture(Protocol):

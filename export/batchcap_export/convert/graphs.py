@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from batchcap.errors import ExportError
 from batchcap_export.convert.finishing import finish, rename
 from batchcap_export.model.beams import next_words
-from batchcap_export.model.captioner import CaptionModel
+from batchcap_export.model.caption_model import CaptionModel
 
 OPSET = 18
 

@@ -16,7 +16,7 @@ from batchcap_export.proof.evaluate import (
     Evaluation,
 )
 from batchcap_export.proof.parity import Parity
-from batchcap_export.training.finished import load_run, trained_model
+from batchcap_export.training.finished_run import load_run, trained_model
 from batchcap_export.training.recipes import dev_images
 
 

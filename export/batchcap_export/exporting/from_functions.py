@@ -11,11 +11,7 @@ from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.images.preprocess import Preprocess
 from batchcap.reporting import Say
 from batchcap_export.data.images import find_images
-from batchcap_export.model.captioner import (
-    Encode,
-    RowStep,
-    Step,
-)
+from batchcap_export.model.caption_model import Encode, RowStep, Step
 from batchcap_export.model.functions import caption_model
 from batchcap_export.options.bundles import BundleOptions
 from batchcap_export.packaging.bundling import export_model

@@ -17,12 +17,12 @@ from batchcap.tools.verify import Check
 from batchcap_export.data import images
 from batchcap_export.data.comparison import check_count
 from batchcap_export.importers.sources import is_im2txt, is_keras, open_source, take_only
-from batchcap_export.model.captioner import CaptionModel
+from batchcap_export.model.caption_model import CaptionModel
 from batchcap_export.model.check import check_model
 from batchcap_export.options.bundles import Storage
 from batchcap_export.options.importing import ImportOptions
 from batchcap_export.proof.parity import check_parity
-from batchcap_export.training.finished import load_run, trained_model
+from batchcap_export.training.finished_run import load_run, trained_model
 from batchcap_export.training.recipes import dev_images, is_run
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from batchcap.errors import ExportError
-from batchcap_export.model.captioner import CaptionModel
+from batchcap_export.model.caption_model import CaptionModel
 
 _FIX = "See examples/custom_captioner.py."
 

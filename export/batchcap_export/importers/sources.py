@@ -12,7 +12,7 @@ from batchcap_export.importers.im2txt.checkpoints import find_checkpoint
 from batchcap_export.options.importing import ImportOptions
 
 if TYPE_CHECKING:
-    from batchcap_export.model.captioner import CaptionModel
+    from batchcap_export.model.caption_model import CaptionModel
 
 
 @dataclass(frozen=True, slots=True)

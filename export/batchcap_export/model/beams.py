@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from batchcap_export.model.captioner import RowStep, Step, Tensors
+from batchcap_export.model.caption_model import RowStep, Step, Tensors
 
 
 def gather_beams(state: Any, parent: Any) -> Any:

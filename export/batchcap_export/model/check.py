@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from batchcap.errors import ExportError
-from batchcap_export.model.captioner import CaptionModel
+from batchcap_export.model.caption_model import CaptionModel
 
 
 def check_model(model: CaptionModel) -> None:

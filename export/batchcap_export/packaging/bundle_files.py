@@ -24,7 +24,7 @@ from batchcap.bundle.manifest import (
 from batchcap_export.convert.graphs import OPSET, convert_decoder, convert_encoder, convert_select
 from batchcap_export.convert.storage import compact
 from batchcap_export.data.texts import TEXTS
-from batchcap_export.model.captioner import CaptionModel
+from batchcap_export.model.caption_model import CaptionModel
 from batchcap_export.options.bundles import BundleOptions
 from batchcap_export.packaging.model_card import model_card
 from batchcap_export.proof.parity import Parity

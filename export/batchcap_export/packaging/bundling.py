@@ -16,13 +16,13 @@ from batchcap.reporting import Say
 from batchcap.tools.comparison import COMPARED_IMAGES
 from batchcap_export.data import images
 from batchcap_export.data.comparison import check_count
-from batchcap_export.model.captioner import CaptionModel
+from batchcap_export.model.caption_model import CaptionModel
 from batchcap_export.model.check import check_model
 from batchcap_export.options.bundles import BundleOptions, Precisions
 from batchcap_export.packaging.bundle_files import finish_bundle, write_bundle
-from batchcap_export.packaging.precision import add_variants
 from batchcap_export.packaging.scoring import scored
 from batchcap_export.packaging.trial import prepare_trial
+from batchcap_export.packaging.variants import add_variants
 from batchcap_export.proof.copying import copying_cost, copying_warning
 from batchcap_export.proof.evaluate import (
     Evaluation,

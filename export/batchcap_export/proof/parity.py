@@ -21,7 +21,7 @@ from batchcap.runtime.device_choice import choose_device
 from batchcap.runtime.sessions import open_sessions
 from batchcap_export.data.comparison import check_count
 from batchcap_export.model.beams import gather_beams
-from batchcap_export.model.captioner import CaptionModel, Runnable
+from batchcap_export.model.caption_model import CaptionModel, Runnable
 from batchcap_export.proof.reference import ReferenceCaption, reference_captions
 
 TIE = 1e-4

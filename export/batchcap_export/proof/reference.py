@@ -15,7 +15,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from batchcap.options.decoding import DecodingOptions
-from batchcap_export.model.captioner import Original, Runnable, Step, Tensors
+from batchcap_export.model.caption_model import Original, Runnable, Step, Tensors
 
 _ENCODED = 16
 

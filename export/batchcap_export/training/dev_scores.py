@@ -16,8 +16,8 @@ from batchcap_export.data import datasets
 from batchcap_export.options.training import TrainOptions
 from batchcap_export.proof.evaluate import Scores, empty_warning, score
 from batchcap_export.system.replacing import replace as replace_file
-from batchcap_export.training.captioner import TrainedCaptioner
 from batchcap_export.training.stepping import KerasDecoder
+from batchcap_export.training.trained_captioner import TrainedCaptioner
 
 SCORED_BATCH = 64
 

@@ -12,7 +12,7 @@ from batchcap.errors import ExportError
 from batchcap_export.convert.rounding import round_weights
 from batchcap_export.options.bundles import Storage
 from batchcap_export.training.backbones import Backbone, small_backbone
-from batchcap_export.training.captioner import TrainedCaptioner
+from batchcap_export.training.trained_captioner import TrainedCaptioner
 
 # Convolutions and matrices; biases and the scales of normalization are few and matter each.
 _ROUNDED_FROM = 4096

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from batchcap.decoding.types import Ids, StepOutput, Stepper
 from batchcap_export.model.beams import next_words
-from batchcap_export.model.captioner import Step, Tensors
+from batchcap_export.model.caption_model import Step, Tensors
 
 
 class KerasDecoder:

@@ -18,14 +18,14 @@ from batchcap_export.system.replacing import replace as replace_file
 from batchcap_export.system.replacing import write_json
 from batchcap_export.training.backbones import Backbone, load_backbone
 from batchcap_export.training.batches import Batches
-from batchcap_export.training.captioner import TrainedCaptioner, build_decoder, preprocessing
 from batchcap_export.training.dev_scores import dev_scores
 from batchcap_export.training.features import cached_features
-from batchcap_export.training.finished import BACKBONE_FILE
+from batchcap_export.training.finished_run import BACKBONE_FILE
 from batchcap_export.training.fitting import Stopping, fit_resumable
 from batchcap_export.training.losses import MaskedCrossEntropy
 from batchcap_export.training.recipes import claim
 from batchcap_export.training.train_plan import check_training
+from batchcap_export.training.trained_captioner import TrainedCaptioner, build_decoder, preprocessing
 
 
 def train(options: TrainOptions, run: Path, report: Report, say: Say = no_report) -> Scores:

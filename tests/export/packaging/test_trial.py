@@ -18,11 +18,11 @@ from tiny_captioner import captioner
 from batchcap.bundle.bundle import Bundle
 from batchcap.errors import ExportError
 from batchcap.runtime.device_choice import choose_device
-from batchcap.runtime.precision import in_precision
+from batchcap.runtime.precision_choice import in_precision
 from batchcap_export.options.bundles import BundleOptions, Precisions
 from batchcap_export.packaging.bundling import export_model
-from batchcap_export.packaging.precision import add_variants
 from batchcap_export.packaging.trial import prepare_trial
+from batchcap_export.packaging.variants import add_variants
 from batchcap_export.proof.evaluate import Evaluation, caption_files
 
 

@@ -26,15 +26,15 @@ from batchcap.errors import ExportError, OutputError
 from batchcap.options.decoding import DecodingOptions
 from batchcap_export.convert import graphs
 from batchcap_export.data.texts import ENGLISH
-from batchcap_export.model.captioner import CaptionModel
+from batchcap_export.model.caption_model import CaptionModel
 from batchcap_export.options.bundles import BundleOptions
 from batchcap_export.packaging.bundling import export_model
 from batchcap_export.proof import parity
 from batchcap_export.proof.evaluate import Evaluation, caption_files
 from batchcap_export.proof.reference import reference_captions
-from batchcap_export.training.captioner import TrainedCaptioner
 from batchcap_export.training.dev_scores import caption_features
-from batchcap_export.training.finished import trained_model
+from batchcap_export.training.finished_run import trained_model
+from batchcap_export.training.trained_captioner import TrainedCaptioner
 
 OPTIONS = options_of(tied=True)
 

@@ -19,7 +19,7 @@ import tensorflow as tf
 from batchcap.errors import ExportError
 from batchcap_export.options.training import TrainOptions
 from batchcap_export.training.batches import Batches
-from batchcap_export.training.finished import load_run
+from batchcap_export.training.finished_run import load_run
 from batchcap_export.training.losses import MaskedCrossEntropy
 from batchcap_export.training.train import train
 

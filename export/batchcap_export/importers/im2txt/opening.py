@@ -20,7 +20,7 @@ from batchcap_export.importers.im2txt.checkpoints import find_checkpoint
 from batchcap_export.importers.im2txt.frozen import FrozenGraph
 from batchcap_export.importers.im2txt.tool import Tool, prove
 from batchcap_export.model.beams import beams_from_rows
-from batchcap_export.model.captioner import CaptionModel, Original, Tensors
+from batchcap_export.model.caption_model import CaptionModel, Original, Tensors
 from batchcap_export.model.functions import special_tokens
 from batchcap_export.options.importing import ImportOptions
 

@@ -10,7 +10,7 @@ from batchcap_export.importers.keras.keras_files import open_file
 from batchcap_export.importers.keras.networks import Network
 from batchcap_export.importers.keras.saved_models import open_saved_model
 from batchcap_export.importers.keras.vocabulary import read_vocabulary
-from batchcap_export.model.captioner import CaptionModel
+from batchcap_export.model.caption_model import CaptionModel
 from batchcap_export.options.importing import ImportOptions
 
 

@@ -13,7 +13,7 @@ from keras import tree
 from batchcap.errors import ExportError
 from batchcap.images.preprocess import Preprocess
 from batchcap_export.importers.keras.networks import Network
-from batchcap_export.model.captioner import Step, Tensors
+from batchcap_export.model.caption_model import Step, Tensors
 
 IMAGES, BEAMS = 2, 3
 ERRORS = (ValueError, TypeError, NotImplementedError, tf.errors.OpError)

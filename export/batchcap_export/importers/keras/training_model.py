@@ -35,7 +35,7 @@ from batchcap_export.importers.keras.roles import find_image, find_logits, find_
 from batchcap_export.importers.keras.vocabulary import special_words
 from batchcap_export.model import recurrent
 from batchcap_export.model.beams import beams_from_rows
-from batchcap_export.model.captioner import CaptionModel, Original, Step, Tensors
+from batchcap_export.model.caption_model import CaptionModel, Original, Step, Tensors
 from batchcap_export.model.functions import caption_model
 from batchcap_export.options.importing import ImportOptions, Scale
 

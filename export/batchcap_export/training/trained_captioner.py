@@ -11,7 +11,7 @@ import tensorflow as tf
 from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.images.preprocess import Preprocess
 from batchcap_export.architectures.table import ARCHITECTURES, Architecture
-from batchcap_export.model.captioner import Tensors
+from batchcap_export.model.caption_model import Tensors
 from batchcap_export.options.training import TrainOptions
 from batchcap_export.training.backbones import Backbone
 

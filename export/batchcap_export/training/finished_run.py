@@ -9,12 +9,12 @@ from typing import Any
 from batchcap.bundle.manifest import Generation, Tokens
 from batchcap.bundle.vocabulary import Vocabulary
 from batchcap_export.data import datasets
-from batchcap_export.model.captioner import CaptionModel
+from batchcap_export.model.caption_model import CaptionModel
 from batchcap_export.options.training import TrainOptions
 from batchcap_export.training.backbones import load_backbone
-from batchcap_export.training.captioner import TrainedCaptioner, build_decoder, parameters, preprocessing
 from batchcap_export.training.recipes import Recipe, read_recipe
 from batchcap_export.training.rounded import round_captioner
+from batchcap_export.training.trained_captioner import TrainedCaptioner, build_decoder, parameters, preprocessing
 
 BACKBONE_FILE = "backbone.weights.h5"
 

@@ -21,7 +21,7 @@ from batchcap.cli.app import app
 from batchcap.runtime.captioner import Captioner
 from batchcap.runtime.decoding_defaults import decoding_options
 from batchcap.runtime.device_choice import choose_device
-from batchcap.runtime.precision import in_precision
+from batchcap.runtime.precision_choice import in_precision
 from batchcap_export.convert.lowering import in_float16
 from batchcap_export.proof.evaluate import caption_files
 
