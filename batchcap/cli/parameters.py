@@ -21,15 +21,7 @@ import typer
 
 from batchcap.cli.help import help_of, metavar
 from batchcap.cli.usage import path_of
-from batchcap.options.field import (
-    PANELS,
-    OptionField,
-    fields_of,
-    is_several,
-    option_in,
-    plain_kind,
-    without_none,
-)
+from batchcap.options.field import PANELS, OptionField, fields_of, is_several, option_in, plain_kind, without_none
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn
 from rich.progress import Progress as Bar
 
-from batchcap.console.terminal import (
-    duration,
-    err,
-    failure_line,
-    print_line,
-    say,
-    speed,
-)
+from batchcap.console.terminal import duration, err, failure_line, print_line, say, speed
 
 if TYPE_CHECKING:
     from batchcap.run.figures import Progress, Start

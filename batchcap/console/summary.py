@@ -5,14 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from batchcap.console.terminal import (
-    duration,
-    failure_line,
-    images,
-    say,
-    several,
-    speed,
-)
+from batchcap.console.terminal import duration, failure_line, images, say, several, speed
 from batchcap.images.kinds import advice, is_noteworthy
 
 if TYPE_CHECKING:

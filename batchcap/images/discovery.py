@@ -17,14 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from batchcap.errors import DuplicateKeyError, InputNotFoundError, OptionError
-from batchcap.images.walk import (
-    SUFFIXES,
-    Found,
-    Identity,
-    Input,
-    Unread,
-    walk,
-)
+from batchcap.images.walk import SUFFIXES, Found, Identity, Input, Unread, walk
 from batchcap.records import ImageRef, Key, key_of
 from batchcap.roots import Root, is_within, record_path, spelled_in
 

@@ -8,13 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchcap.bundle.detokenizer import (
-    Detokenizer,
-    Subwords,
-    Text,
-    has_pieces,
-    sentence,
-)
+from batchcap.bundle.detokenizer import Detokenizer, Subwords, Text, has_pieces, sentence
 
 # Letters, letters that are no ASCII, and what the marks are made of, alone.
 letters = st.text("abé狗n'#@w/<>", min_size=1, max_size=5).filter(

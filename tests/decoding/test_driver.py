@@ -11,14 +11,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from oracles import (
-    INF,
-    REGIONS,
-    TURNS,
-    TableStepper,
-    model_of,
-    same_attention,
-)
+from oracles import INF, REGIONS, TURNS, TableStepper, model_of, same_attention
 
 import batchcap
 from batchcap.decoding.driver import STRATEGIES, search

@@ -7,16 +7,7 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import (
-    INF,
-    TURNS,
-    Model,
-    decodings,
-    model_of,
-    models,
-    same_attention,
-    tokens,
-)
+from oracles import INF, TURNS, Model, decodings, model_of, models, same_attention, tokens
 
 from batchcap.decoding.pruning import prune_at_once, prune_by_halves
 from batchcap.options.decoding import DecodingOptions

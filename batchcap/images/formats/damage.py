@@ -16,13 +16,7 @@ from typing import Final
 
 from batchcap.errors import ImageError
 from batchcap.images.formats import tiff
-from batchcap.images.formats.jpeg import (
-    HOLE,
-    HOLED,
-    TRUNCATED,
-    NotReadableError,
-    decode_strictly,
-)
+from batchcap.images.formats.jpeg import HOLE, HOLED, TRUNCATED, NotReadableError, decode_strictly
 from batchcap.images.formats.metadata import PNG, PNG_PIXELS
 
 _BOXED: Final = (b"ftyp", b"jP  ")

@@ -12,9 +12,7 @@ from batchcap_export.importers.sources import open_source
 from batchcap_export.options.bundles import BundleOptions, Precisions
 from batchcap_export.options.importing import ImportOptions
 from batchcap_export.packaging.bundling import Check, export_model
-from batchcap_export.proof.evaluate import (
-    Evaluation,
-)
+from batchcap_export.proof.evaluate import Evaluation
 from batchcap_export.proof.parity import Parity
 from batchcap_export.training.finished_run import load_run, trained_model
 from batchcap_export.training.recipes import dev_images

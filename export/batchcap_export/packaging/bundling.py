@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from batchcap.bundle.bundle import Bundle, open_bundle
-from batchcap.bundle.manifest import (
-    Metric,
-)
+from batchcap.bundle.manifest import Metric
 from batchcap.errors import ExportError
 from batchcap.reporting import Say
 from batchcap.tools.comparison import COMPARED_IMAGES
@@ -24,10 +22,7 @@ from batchcap_export.packaging.scoring import scored
 from batchcap_export.packaging.trial import prepare_trial
 from batchcap_export.packaging.variants import add_variants
 from batchcap_export.proof.copying import copying_cost, copying_warning
-from batchcap_export.proof.evaluate import (
-    Evaluation,
-    caption_files,
-)
+from batchcap_export.proof.evaluate import Evaluation, caption_files
 from batchcap_export.proof.parity import Parity, check_parity
 from batchcap_export.system.places import check_place
 from batchcap_export.system.staging import move, staging_folder

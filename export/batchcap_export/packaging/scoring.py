@@ -5,18 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from batchcap.bundle.bundle import Bundle
-from batchcap.bundle.manifest import (
-    Metric,
-)
+from batchcap.bundle.manifest import Metric
 from batchcap.reporting import Say
 from batchcap.runtime.decoding_defaults import decoding_options
-from batchcap_export.proof.evaluate import (
-    Evaluation,
-    Scores,
-    caption_files,
-    empty_warning,
-    score,
-)
+from batchcap_export.proof.evaluate import Evaluation, Scores, caption_files, empty_warning, score
 
 
 def scored(

@@ -28,12 +28,7 @@ from batchcap_export.training.caches import Column, cached_arrays
 from batchcap_export.training.distill_plan import check_distilling
 from batchcap_export.training.fitting import fit_resumable
 from batchcap_export.training.recipes import claim
-from batchcap_export.training.teacher import (
-    Teacher,
-    principal_components,
-    projection,
-    teacher_features,
-)
+from batchcap_export.training.teacher import Teacher, principal_components, projection, teacher_features
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,14 +17,7 @@ from batchcap_export.importers.keras.pixels import preprocessing, regions_grid, 
 from batchcap_export.importers.keras.roles import Roles, match_pair, read_map
 from batchcap_export.importers.keras.vocabulary import special_words
 from batchcap_export.model.beams import beams_from_rows
-from batchcap_export.model.caption_model import (
-    CaptionModel,
-    Encode,
-    Original,
-    RowStep,
-    Step,
-    Tensors,
-)
+from batchcap_export.model.caption_model import CaptionModel, Encode, Original, RowStep, Step, Tensors
 from batchcap_export.model.functions import caption_model
 from batchcap_export.options.importing import ImportOptions, Scale
 

@@ -22,13 +22,7 @@ from batchcap.errors import ExportError
 from batchcap.images.preprocess import Preprocess
 from batchcap_export.importers.keras import functional, probing
 from batchcap_export.importers.keras.functional import Key
-from batchcap_export.importers.keras.graph_reading import (
-    IMAGE,
-    NOTHING,
-    STEPS,
-    Plan,
-    probe,
-)
+from batchcap_export.importers.keras.graph_reading import IMAGE, NOTHING, STEPS, Plan, probe
 from batchcap_export.importers.keras.networks import Network, Port
 from batchcap_export.importers.keras.pixels import preprocessing, scale_of, scaled
 from batchcap_export.importers.keras.roles import find_image, find_logits, find_word, read_map
