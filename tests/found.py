@@ -18,7 +18,7 @@ def fill(folder: Path, *names: str) -> Path:
 
 def paths(*inputs: Path, root: Path | None = None) -> list[str]:
     """Paths in the output; checks on the way that the keys are distinct and that `count` agrees."""
-    refs = list(discovery.discover(inputs, root))
+    refs = list(discovery.resolve(inputs, root).images())
     assert len({ref.key for ref in refs}) == len(refs)
     assert discovery.count(inputs) == len(refs)
     return [ref.path for ref in refs]

@@ -66,9 +66,9 @@ def resolve(inputs: Sequence[Path], root: Path | None = None) -> Inputs:
     return Inputs(tuple(resolved), Root(base, tuple(each.file for each in resolved)))
 
 
-def discover(inputs: Sequence[Path], root: Path | None = None, unread: Unread | None = None) -> Iterator[ImageRef]:
+def discover(inputs: Sequence[Path]) -> Iterator[ImageRef]:
     """`resolve`, and the images that `Inputs.images` finds; raises as both of them, at once."""
-    return resolve(inputs, root).images(unread)
+    return resolve(inputs).images()
 
 
 def count(inputs: Sequence[Path]) -> int:

@@ -177,7 +177,7 @@ def test_a_root_that_holds_none_of_the_inputs_is_a_mistake(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     for inputs in ([Path("in2")], [Path("in2/2.jpg"), Path("other")]):
         with pytest.raises(OptionError) as caught:
-            discovery.discover(inputs, Path("in"))
+            discovery.resolve(inputs, Path("in"))
         assert caught.value.message.startswith("--root in: none of the inputs is in this folder: ")
         assert str(tmp_path / "in2") in caught.value.message
         assert "leave --root out" in caught.value.fix
@@ -187,7 +187,7 @@ def test_a_root_that_is_no_folder(tmp_path: Path) -> None:
     fill(tmp_path, "a.jpg")
     for wrong in (tmp_path / "nowhere", tmp_path / "a.jpg"):
         with pytest.raises(OptionError, match="--root"):
-            discovery.discover([tmp_path], wrong)
+            discovery.resolve([tmp_path], wrong)
 
 
 # --- what is missing or cannot be read --------------------------------------------------------------------------------

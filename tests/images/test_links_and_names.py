@@ -52,7 +52,7 @@ def test_an_input_reached_through_a_link_comes_out_once(tmp_path: Path) -> None:
 def test_dots_after_a_link_mean_what_the_system_means(tmp_path: Path) -> None:
     fill(tmp_path, "1.jpg", "far/1.jpg", "far/away/2.jpg")
     (tmp_path / "link").symlink_to(tmp_path / "far" / "away")
-    (ref,) = discovery.discover([tmp_path / "link" / ".." / "1.jpg"], tmp_path)
+    (ref,) = discovery.resolve([tmp_path / "link" / ".." / "1.jpg"], tmp_path).images()
     assert ref.path == "far/1.jpg"
     assert Path(ref.file).read_bytes() == b"far/1.jpg"
 
@@ -81,7 +81,7 @@ def test_a_path_that_is_anothers_base64_stops(tmp_path: Path) -> None:
     both = [tmp_path, tmp_path / same]
     for inputs in (both, both[::-1], [tmp_path / os.fsdecode(odd), tmp_path / same]):
         with pytest.raises(DuplicateKeyError, match=rf"xe9.*{same}|{same}.*xe9"):
-            list(discovery.discover(inputs, tmp_path))
+            list(discovery.resolve(inputs, tmp_path).images())
     assert paths(tmp_path) == ["\ufffd\ufffd.jpg"]
 
 

@@ -31,7 +31,7 @@ def fill(folder: Path, *names: str) -> Path:
 
 
 def paths(*inputs: Path, root: Path | None = None, unread: Unread | None = None) -> list[str]:
-    found = [ref.path for ref in discovery.discover(inputs, root, unread)]
+    found = [ref.path for ref in discovery.resolve(inputs, root).images(unread)]
     assert discovery.count(inputs) == len(found)
     return found
 
