@@ -1,25 +1,16 @@
-"""Control over captions: bans, a least length, no repeated n-grams, and the words that people choose them with."""
+"""Token constraints: bans, a least length, forced first words, no repeated n-grams, and the candidates they need."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from bundles import build_bundle, random_tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import INF, Model, TableStepper, candidates_needed, decodings, model_of, models, naive, same, tokens
 
-from batchcap.bundle.bundle import open_bundle
-from batchcap.bundle.token_lookup import banned_tokens
-from batchcap.errors import OptionError
-from batchcap.options.decoding import DecodingOptions, explain_label
-from batchcap.runtime.captioner import Captioner
-from batchcap.runtime.decoding_defaults import decoding_options
-
-IMAGES = [np.full((8, 8, 3), colour, np.uint8) for colour in [(250, 10, 10), (10, 250, 10), (90, 90, 90)]]
+from batchcap.options.decoding import DecodingOptions
 
 
 @settings(deadline=None, max_examples=200)
@@ -109,161 +100,3 @@ def test_forced_words_count_among_those_that_do_not_repeat() -> None:
     options = DecodingOptions(beam_size=1, max_length=3, no_repeat_ngram=1, min_length=3)
     # The forced ones themselves may repeat.
     assert tokens(replace(FORCED, prefix=(2, 2)).search(options)) == [[(2, 2, 3)]] * 3
-
-
-def captions(folder: Path, **chosen: object) -> list[str]:
-    found = Captioner.load(folder, "cpu", **chosen).caption(IMAGES)
-    return [caption.caption for image in found for caption in image.captions]
-
-
-def test_banned_words_are_not_said(tiny_bundle: Path, tmp_path: Path) -> None:
-    said = set(" ".join(captions(tiny_bundle)).split())
-    word, other = sorted(said)[:2]
-    (tmp_path / "bans.txt").write_bytes(f"\ufeff {other}\r\n\n".encode())
-    assert not {word, other} & set(
-        " ".join(captions(tiny_bundle, ban=[word], ban_file=tmp_path / "bans.txt", num_captions=3)).split()
-    )
-
-
-def test_unknown_words_are_said_only_where_allowed(tmp_path: Path) -> None:
-    tables = random_tables()
-    tables.logits[:, 3] += 20
-    folder = build_bundle(tmp_path / "b", tables)
-    assert all("<unk>" not in caption for caption in captions(folder))
-    assert all("<unk>" in caption for caption in captions(folder, allow_unknown=True, min_length=1))
-    # It is a word like others, and can be banned like them.
-    assert all("<unk>" not in caption for caption in captions(folder, allow_unknown=True, ban=["<unk>"]))
-
-
-def test_captions_begin_as_told(tiny_bundle: Path) -> None:
-    found = Captioner.load(tiny_bundle, "cpu", prefix="  blue   dog ", num_captions=2, max_length=8).caption(IMAGES)
-    tables, ids = random_tables(), open_bundle(tiny_bundle).vocabulary.id_of
-    for array, image in zip(IMAGES, found, strict=True):
-        for caption in image.captions:
-            said = caption.caption.split()
-            assert said[:2] == ["blue", "dog"]
-            expected = tables.log_prob(array[0, 0], (*map(ids, said), 2))
-            assert caption.log_prob == pytest.approx(expected, abs=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("chosen", "message"),
-    [
-        ({"prefix": "a photo"}, r"--prefix photo: is no word of this model"),
-        ({"prefix": "a do"}, r"--prefix do: is no word of this model\. Near words: dog"),
-        ({"prefix": "a <start>"}, r"--prefix <start>: no caption holds it"),
-        ({"prefix": "a <unk>"}, r"--prefix <unk>: no caption holds it\. Leave it out, or add --allow-unknown"),
-        ({"prefix": "a <end>"}, r"--prefix <end>: is the token that ends a caption"),
-        ({"prefix": "a dog", "ban": ["dog"]}, r"--prefix dog: --ban forbids it\. Leave one out"),
-        ({"prefix": "a dog", "max_length": 1}, r"--prefix 'a dog' has 2 words, more than --max-length 1"),
-    ],
-)
-def test_captions_that_cannot_begin_so(tiny_bundle: Path, chosen: dict, message: str) -> None:
-    with pytest.raises(OptionError, match=message):
-        Captioner.load(tiny_bundle, "cpu", **chosen)
-
-
-@pytest.mark.parametrize(
-    ("word", "message"),
-    [
-        ("dogg", r"--ban dogg: is no word of this model\. Near words: dog"),
-        ("Dog", r"--ban Dog: is no word of this model\. Near words: dog"),
-        ("zebra", r"--ban zebra: is no word of this model\. The vocabulary is vocabulary\.txt"),
-        ("<end>", r"--ban <end>: is the token that ends a caption"),
-    ],
-)
-def test_words_that_cannot_be_banned(tiny_bundle: Path, word: str, message: str) -> None:
-    with pytest.raises(OptionError, match=message):
-        Captioner.load(tiny_bundle, "cpu", ban=["cat", word])
-
-
-def test_files_that_cannot_be_read(tiny_bundle: Path, tmp_path: Path) -> None:
-    manifest = open_bundle(tiny_bundle).manifest
-    with pytest.raises(OptionError, match=r"none\.txt: cannot be read: No such file"):
-        decoding_options(manifest, ban_file=tmp_path / "none.txt")
-    (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
-    with pytest.raises(OptionError, match="is not UTF-8 text"):
-        decoding_options(manifest, ban_file=tmp_path / "latin.txt")
-
-
-def test_all_tokens_that_are_no_words_are_banned(tiny_bundle: Path) -> None:
-    bundle = open_bundle(tiny_bundle)
-    assert banned_tokens(bundle, DecodingOptions()) == [0, 1, 3]
-    assert banned_tokens(bundle, DecodingOptions(allow_unknown=True, ban=("dog", "<pad>"))) == [0, 1, 5]
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"min_length": -1}, "--min-length -1: must be at least 0"),
-        ({"min_length": 21}, "--min-length 21 is more than --max-length 20. Raise the other: --max-length 21"),
-        ({"no_repeat_ngram": -1}, "--no-repeat-ngram -1: must be at least 0"),
-        ({"ban": "dog"}, "ban='dog': is one text"),
-        ({"length_penalty": 2.1}, "--length-penalty 2.1: must be from 0 to 2"),
-        ({"length_penalty": 10.1, "search": "im2txt"}, "--length-penalty 10.1: must be from 0 to 10"),
-        ({"style": "title"}, "--style title: no such style. Use raw or sentence"),
-    ],
-)
-def test_options_that_cannot_work(options: dict, message: str) -> None:
-    with pytest.raises(OptionError, match=message):
-        DecodingOptions(**options)
-
-
-def test_every_option_is_part_of_the_label() -> None:
-    assert DecodingOptions().label == "beam3-lp0.7#ec60c769"  # another one stops every run that goes on from outputs
-    changed = [
-        {"prefix": "a b"},
-        {"min_length": 1},
-        {"ban": ("a",)},
-        {"ban": ("b",)},
-        {"allow_unknown": True},
-        {"no_repeat_ngram": 2},
-        {"style": "sentence"},
-    ]
-    labels = {DecodingOptions(**one).label for one in [{}, *changed]}
-    assert len(labels) == len(changed) + 1
-    assert DecodingOptions(ban=("b", "a", "b")).label == DecodingOptions(ban=("a", "b")).label
-    assert DecodingOptions(prefix=" a  b ").label == DecodingOptions(prefix="a b").label
-
-
-def test_one_and_one_point_zero_are_one_setting() -> None:
-    for name in ("length_penalty", "temperature", "top_p"):
-        search = {} if name == "length_penalty" else {"search": "sample", "beam_size": 1}
-        whole, point = DecodingOptions(**search, **{name: 1}), DecodingOptions(**search, **{name: 1.0})  # type: ignore[arg-type]
-        assert whole == point
-        assert whole.label == point.label
-
-
-def test_a_label_tells_its_options() -> None:
-    assert explain_label(DecodingOptions().label) == {
-        "--search": "beam",
-        "--beam-size": "3",
-        "--num-captions": "1",
-        "--max-length": "20",
-        "--length-penalty": "0.7",
-        "--min-length": "0",
-        "--ban": "none",
-        "--allow-unknown": "false",
-        "--no-repeat-ngram": "0",
-        "--prefix": "none",
-        "--temperature": "1.0",
-        "--top-k": "0",
-        "--top-p": "1.0",
-        "--seed": "0",
-        "--style": "raw",
-    }
-    options = DecodingOptions(search="im2txt", beam_size=5, max_length=9, ban=("a;b", "c#d", "=e"), prefix="two dogs")
-    told = explain_label(options.label)
-    assert (told["--search"], told["--beam-size"], told["--max-length"]) == ("im2txt", "5", "9")
-    assert told["--ban"] == "=e a;b c#d"
-    assert told["--prefix"] == "two dogs"
-    assert explain_label("beam4-lp0.8#97622f88")["--beam-size"] == "4"
-    assert explain_label("something else") == {}
-
-
-def test_a_label_stays_short_whatever_is_banned() -> None:
-    words = tuple(f"word{number}" for number in range(500))
-    one, other = DecodingOptions(ban=words), DecodingOptions(ban=words[:-1])
-    assert len(one.label) < 100
-    assert explain_label(one.label)["--ban"].startswith("500 words (")
-    assert explain_label(other.label)["--ban"].startswith("499 words (")

@@ -1,20 +1,20 @@
-"""Bundles with more than one precision: which graphs run, what a record says of them, and what cannot be right."""
+"""Bundles with more than one precision: which graphs run, what a record says of them, and pairs that do not fit."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from bundles import Tables, build_bundle, random_tables, reseal
+from bundles import build_bundle, reseal
 from onnx import TensorProto, helper
 from photos import write_photos
 from typer.testing import CliRunner, Result
+from variants import broken, build_variants, halved, variant
 
 from batchcap.bundle.bundle import open_bundle
 from batchcap.bundle.manifest import Variant, graph_file
@@ -29,51 +29,6 @@ from batchcap.runtime.precision_choice import in_precision
 CPU = Device("cpu", 0, "CPU")
 GPU = Device("cuda", 0, "a GPU")
 IMAGES = [np.full((20, 30, 3), colour, np.uint8) for colour in ((250, 10, 20), (40, 90, 200), (130, 240, 60))]
-
-
-def variant(**changes: Any) -> Variant:
-    fields = {"images": 1000, "changed": 20, "equivalent": True, "signature": "made up"}
-    return Variant(**(fields | changes))
-
-
-def halved(model: onnx.ModelProto, of: tuple[str, ...]) -> onnx.ModelProto:
-    """The model with float16 tensors where its inputs and outputs ``of`` these prefixes are float32."""
-    before, after = [], []
-    for tensor in (*model.graph.input, *model.graph.output):
-        kind = tensor.type.tensor_type
-        if kind.elem_type != TensorProto.FLOAT or not tensor.name.startswith(of):
-            continue
-        kind.elem_type, name = TensorProto.FLOAT16, tensor.name
-        if tensor in model.graph.input:
-            before.append(helper.make_node("Cast", [name], [f"{name}.wide"], to=TensorProto.FLOAT))
-            ends = [node.input for node in model.graph.node]
-        else:
-            after.append(helper.make_node("Cast", [f"{name}.wide"], [name], to=TensorProto.FLOAT16))
-            ends = [part for node in model.graph.node for part in (node.input, node.output)]
-        for names in ends:
-            names[:] = [f"{name}.wide" if given == name else given for given in names]
-    nodes = [*before, *model.graph.node, *after]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    onnx.checker.check_model(model, full_check=True)
-    return model
-
-
-def build_variants(folder: Path, **variants: Variant) -> Path:
-    """A bundle whose int8 pair says other words than its fp32 pair, and whose fp16 pair has float16 memories."""
-    build_bundle(folder)
-    if "int8" in variants:
-        tables = random_tables()
-        other = Tables(np.roll(tables.logits, 1, axis=1), tables.following, tables.colour)
-        source = build_bundle(folder.parent / f"{folder.name}-other", other)
-        for name in ("encoder.onnx", "decoder.onnx"):
-            shutil.copy(source / name, folder / graph_file(name, "int8"))
-    if "fp16" in variants:
-        for name in ("encoder.onnx", "decoder.onnx"):
-            model = halved(onnx.load(folder / name), ("state.", "next_state.", "memory."))
-            onnx.save(model, folder / graph_file(name, "fp16"))
-    reseal(folder, variants=variants)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -218,58 +173,7 @@ def test_info_cuts_nothing_off_on_a_narrow_terminal(tmp_path: Path) -> None:
     assert "…" not in call("info", build_variants(tmp_path / "tiny", int8=costs), env={"COLUMNS": "80"}).stdout
 
 
-# What cannot be right
-
-
-def test_a_manifest_without_variants_stays_as_it_is(tiny_bundle: Path, tmp_path: Path) -> None:
-    assert b"variants" not in (tiny_bundle / "bundle.json").read_bytes()
-    assert open_bundle(tiny_bundle).variants == {}
-    assert b'"variants"' in (build_variants(tmp_path / "tiny", fp16=variant()) / "bundle.json").read_bytes()
-
-
-def broken(folder: Path, tmp_path: Path, change: Callable[[Path], object]) -> Path:
-    copy = Path(shutil.copytree(folder, tmp_path / "broken"))
-    change(copy)
-    return copy
-
-
-def test_half_a_pair(folder: Path, tmp_path: Path) -> None:
-    def lose(copy: Path) -> None:
-        (copy / "decoder.int8.onnx").unlink()
-        reseal(copy)
-
-    with pytest.raises(BundleError, match=r"decoder.int8.onnx is not listed - at `\$.variants.int8`"):
-        open_bundle(broken(folder, tmp_path, lose))
-
-
-def test_graphs_that_no_variant_speaks_of(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"decoder.int8.onnx, but there is no `\$.variants.int8`"):
-        open_bundle(broken(folder, tmp_path, lambda copy: reseal(copy, variants={"fp16": variant()})))
-
-
-@pytest.mark.parametrize(
-    ("fields", "told"),
-    [
-        ({"images": 0}, r"at `\$.variants\[...\].images`"),
-        ({"changed": -1}, r"at `\$.variants\[...\].changed`"),
-        ({"changed": 1001}, r"1001 of 1000 captions - at `\$.variants.int8`"),
-        ({"cider": 0.4}, r"one of cider and cider_fp32 without the other - at `\$.variants.int8`"),
-    ],
-)
-def test_figures_that_cannot_be(fields: dict[str, Any], told: str, folder: Path, tmp_path: Path) -> None:
-    spoilt = {"fp16": variant(), "int8": variant(**fields)}
-    with pytest.raises(BundleError, match=told):
-        open_bundle(broken(folder, tmp_path, lambda copy: reseal(copy, variants=spoilt)))
-
-
-def test_an_unknown_precision_in_the_manifest(folder: Path, tmp_path: Path) -> None:
-    def rename(copy: Path) -> None:
-        content = json.loads((copy / "bundle.json").read_bytes())
-        content["variants"]["fp8"] = content["variants"].pop("int8")
-        (copy / "bundle.json").write_text(json.dumps(content))
-
-    with pytest.raises(BundleError, match=r"fp8.*at `key` in `\$.variants`"):
-        open_bundle(broken(folder, tmp_path, rename))
+# Pairs that do not fit
 
 
 def test_a_pair_that_does_not_fit_together(folder: Path, tmp_path: Path) -> None:

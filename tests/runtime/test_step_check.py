@@ -1,4 +1,4 @@
-"""What a decoder of someone else's may give: tokens that are none, ends twice, shapes of its own. No bug of ours."""
+"""Faulty decoders of other exporters are refused: tokens out of range, two ends, wrong shapes."""
 
 from __future__ import annotations
 
