@@ -70,6 +70,8 @@ def _output_lines(summary: Summary, where: str) -> Iterable[str]:
     """Lines about the output itself."""
     if summary.cut:
         yield f"  The last line of {where} was torn: {summary.cut:,} bytes were cut: {summary.cut_text}"
+    if summary.relocated:
+        yield f"  All records of {where} have the root {summary.relocated} now."
     if summary.unfinished is not None:
         yield (
             f"  {summary.unfinished} is what a stopped run with --overwrite has left: that command goes on with it, or "

@@ -56,6 +56,8 @@ class Journal:
         """Images that `pending` left out because this run had seen them before."""
         self.root: str | None = None
         """What records carry as ``root``: the one that the output has already, spelled as there."""
+        self.relocated = False
+        """Another ``root`` was written into the records that the output had."""
         self._file = file
         self._codec = codec
         self._how = how
@@ -75,6 +77,7 @@ class Journal:
             if moves and (new := self.root) is not None:
                 file.rewrite(lambda line: codec.with_root(line, new))
                 self._index = self._read()  # some paths are others now
+                self.relocated = True
 
     def _read(self) -> ResumeIndex:
         how = self._how

@@ -23,6 +23,7 @@ class StreamJournal:
         self.cut_text = ""
         self.live: Path | None = None
         self.unfinished: Path | None = None
+        self.relocated = False
         self.replaces = False
         self.fresh = True
         self.repeated = 0

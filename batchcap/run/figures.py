@@ -106,6 +106,8 @@ class Summary:
     """Their beginning, as text."""
     live: Path | None = None
     """The file that was written, links resolved: with ``overwrite`` the new one. None before it was opened."""
+    relocated: str = ""
+    """The root that was written into all records of the output; empty: none was."""
     unfinished: Path | None = None
     """What a stopped run with ``overwrite`` has left, where this run did not go on with it."""
     device: str = ""
@@ -124,6 +126,7 @@ class Summary:
         """Take over what the output holds when the run begins."""
         self.cut, self.cut_text = output.cut, output.cut_text
         self.unfinished, self.live = output.unfinished, output.live
+        self.relocated = (output.root or "") if output.relocated else ""
         self.note_output(output)
 
     def note_output(self, output: Output) -> None:

@@ -46,6 +46,17 @@ def test_the_second_run_says_nothing_new(call: Callable[..., Result], tmp_path: 
     assert (tmp_path / "out.jsonl").read_bytes() == before
 
 
+def test_relocate_says_that_it_was_done(call: Callable[..., Result], photos: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    assert "have the root" not in call().stderr
+    moved = photos.rename(tmp_path / "archive")
+    done = call("--relocate", inputs=(moved,))
+    assert done.exit_code == 0
+    assert done.stderr.splitlines()[1:] == [f"  All records of {output} have the root {moved} now."]
+    assert {record["root"] for record in records(output)} == {str(moved)}
+    assert "have the root" not in call("--relocate", inputs=(moved,)).stderr
+
+
 def test_limit_and_then_the_rest(call: Callable[..., Result], tmp_path: Path) -> None:
     assert call("--limit", "2").exit_code == 0
     assert len(records(tmp_path / "out.jsonl")) == 2
