@@ -110,7 +110,7 @@ class ImageError(BatchcapError, ValueError):
     """One image could not be read or decoded. Becomes the record's ``error``; it never stops a run.
 
     Args:
-        stage: ``read`` (the bytes could not be had) or ``decode`` (the bytes are no usable image).
+        stage: ``read`` (the file could not be read) or ``decode`` (its bytes are no usable image).
         kind: a short stable word for the cause, such as ``missing``, ``permission``, ``truncated``, ``unsupported``.
         message: the cause in words.
     """

@@ -140,6 +140,6 @@ def move(path: str, path_b64: str | None, root: str) -> tuple[str, str | None]:
         return path, path_b64
     try:
         file = path if path_b64 is None else os.fsdecode(base64.b64decode(path_b64, validate=True))
-    except ValueError:  # no Base64: nothing that could be said better
+    except ValueError:  # no Base64: the path stays as it is
         return path, path_b64
     return record_path(spelled_in(file, root_folder(root)), root_folder(root))

@@ -85,7 +85,7 @@ def _errors_shown(ctx: Any) -> Iterator[None]:
         raise typer.Exit(130) from None
     except Interrupted as stop:
         raise typer.Exit(128 + stop.signum) from None
-    except BrokenPipeError:  # the reader of our output has seen enough; of `verify` not whether all holds
+    except BrokenPipeError:  # the reader has closed the pipe: no error, but `verify` has not checked all
         forget_stdout()
         raise typer.Exit(1 if ctx is not None and ctx.invoked_subcommand == "verify" else 0) from None
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The command `train`. What is behind it is imported when it runs."""
+"""The command `train`. What it calls is imported when it runs."""
 
 from __future__ import annotations
 

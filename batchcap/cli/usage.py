@@ -1,4 +1,4 @@
-"""Wrong usage in our words: the option, the value that was given, and what is valid. Typer leaves the value out."""
+"""Messages for wrong usage: the option, the value that was given, and what is valid. Typer's own lack the value."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def usage_explained(ctx: Any = None) -> Iterator[None]:
 
 
 def explain(error: Any, group: Any = None) -> BatchcapError:
-    """What typer says of a wrong command line, as an error of ours.
+    """What typer says of a wrong command line, as an `OptionError`.
 
     Args:
         error: a usage error of typer: ``ctx``, ``format_message()``, and, where it is about one value, ``param``.

@@ -151,7 +151,9 @@ def _end_on_second(out: int) -> None:
             elif now - first >= _ONE_SECONDS:
                 _run_final_actions()
                 with suppress(OSError, ValueError):
-                    if sys.stderr is not None and sys.stderr.isatty():  # a bar that is left behind has hidden it
+                    if (
+                        sys.stderr is not None and sys.stderr.isatty()
+                    ):  # a progress bar that was not closed has hidden it
                         os.write(sys.stderr.fileno(), _SHOW_CURSOR)
                 os._exit(128 + number)
 

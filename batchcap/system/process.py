@@ -67,7 +67,7 @@ def _occupy(number: int) -> None:
 
 
 class _Tolerant:
-    """A text stream whose writes are lost where they cannot be made."""
+    """A text stream that drops what cannot be written."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""The options of `export` and `verify --origin` about a saved model: what the model itself does not tell."""
+"""The options of `export` and `verify --origin` about a saved model: what the model's files do not say."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class TrainOptions:
         for name in sorted({name for names in OWN_OPTIONS.values() for name in names} - {*self.own_options()}):
             if getattr(self, name) not in (None, False):
                 raise OptionError(
-                    f"--{name.replace('_', '-')}: {self.architecture} has nothing of the kind.", "Leave it out."
+                    f"--{name.replace('_', '-')}: {self.architecture} does not have this option.", "Leave it out."
                 )
         if not all(0 <= rate < 1 for rate in (*self.dropout, self.label_smoothing)):
             raise OptionError("--dropout and --label-smoothing must be from 0 to below 1.")

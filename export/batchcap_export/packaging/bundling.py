@@ -46,8 +46,8 @@ def export_model(
 
     Args:
         parity_images: the first 64 of them are captioned by the original and by the bundle.
-        evaluations: scored with the bundle's defaults; with rounded weights, the first one also tells how many captions
-            the rounding changed.
+        evaluations: scored with the bundle's defaults; with rounded weights, the first one also counts the captions
+            that rounding changed.
         checks: more that must hold of the bundle; what they measure stands in the manifest.
         precisions: what it gets beside float32, judged on the first of ``evaluations`` or on ``parity_images``.
 

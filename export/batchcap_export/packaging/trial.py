@@ -1,4 +1,4 @@
-"""Which images judge a variant, and what it costs against float32."""
+"""The comparison of a variant with float32: its images, and how many captions change."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_CALIBRATED = 512
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Which variants are wanted, the images that calibrate them, and the images that judge them."""
+    """Which variants are wanted, the images to calibrate them, and the images to compare their captions on."""
 
     how: Precisions
     calibration: tuple[Path, ...] = ()
@@ -80,8 +80,8 @@ def prepare_trial(how: Precisions, compared: Sequence[Path], evaluations: Sequen
         judging = _unused(((file, texts) for file, texts in found if texts), used)
         if len(judging) < MIN_REFERENCES:
             raise ExportError(
-                f"--references {how.references}: has captions of {len(judging)} of the compared images that "
-                f"calibrate nothing; {MIN_REFERENCES} are needed.",
+                f"--references {how.references}: has captions of {len(judging)} of the compared images, without "
+                f"those for calibration; {MIN_REFERENCES} are needed.",
                 "Name a folder with more of them (--images), or leave --references out.",
             )
         return Trial(how, calibration, how.references.stem, tuple(judging), tuple(judging.values()))
@@ -92,7 +92,7 @@ def prepare_trial(how: Precisions, compared: Sequence[Path], evaluations: Sequen
     files = tuple(_unused(((file, ()) for file in compared), used))
     if len(files) < COMPARED_IMAGES:
         raise ExportError(
-            f"{len(files)} of the compared images calibrate nothing; {COMPARED_IMAGES} are needed to judge.",
+            f"{len(files)} of the compared images are not used for calibration; {COMPARED_IMAGES} are needed.",
             "Name other folders: --images for the comparison, --calibrate for int8.",
         )
     return Trial(how, calibration, "the compared images", files)
@@ -107,7 +107,7 @@ def _calibration(folders: Sequence[Path]) -> tuple[Path, ...]:
 
 
 def _unused(judging: Iterable[tuple[Path, tuple[str, ...]]], used: set[bytes]) -> dict[Path, tuple[str, ...]]:
-    """Those that calibrate nothing, under whatever name."""
+    """The images that are not among those for calibration, under whatever name."""
     return {file: texts for file, texts in judging if not used or _digest(file) not in used}
 
 

@@ -94,5 +94,5 @@ def _cost(variant: Variant) -> str:
 
 def _limit(variant: Variant, how: Precisions) -> str:
     if variant.cider is None:
-        return f"{how.changed_limit:.0%} may change where no references tell whether they are worse (--references)"
+        return f"{how.changed_limit:.0%} may change without references to score them by (--references)"
     return f"at most {how.cider_limit:.0%} of CIDEr may be lost"

@@ -1,4 +1,4 @@
-"""Whether what an extra installs is there."""
+"""Whether the packages of an extra are installed."""
 
 from __future__ import annotations
 

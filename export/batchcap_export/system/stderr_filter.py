@@ -37,7 +37,7 @@ def without_noise() -> Iterator[None]:
     if not sys.executable or not _is_descriptor_2(sys.stderr):
         yield
         return
-    # A session of its own: Ctrl-C is for us, and the last lines still have to come through.
+    # A session of its own: Ctrl-C must not end it before the last lines have come through.
     command = [sys.executable, "-I", "-S", __file__]
     reader = subprocess.Popen(  # noqa: S603 - this very file
         command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True

@@ -40,14 +40,14 @@ def train(options: TrainOptions, run: Path, report: Report, say: Say = no_report
     Raises:
         OptionError: no weights are named for the backbone, or some that it cannot have.
         DataError: data that does not fit together.
-        TrainingError: a run folder of another recipe, or weights that cannot be had.
+        TrainingError: a run folder of another recipe, or weights that cannot be loaded.
     """
     plan = check_training(options, run)
     learn, dev, vocabulary = plan.learn, plan.dev, plan.vocabulary
     if options.deterministic:
         tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(options.seed)
-    # First the weights, which may not be had: a folder is claimed by a training that can begin.
+    # First the weights, which may be missing: only a training that can begin claims the folder.
     backbone = _frozen_backbone(options, run, say)
     claim(run / "recipe.json", {"options": plan.recipe.options, "data": plan.recipe.data})
     if not (run / BACKBONE_FILE).exists():

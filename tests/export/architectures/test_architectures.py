@@ -167,7 +167,7 @@ def test_training_with_the_penalty_spreads_the_attention() -> None:
 @pytest.mark.parametrize(
     ("architecture", "own", "told"),
     [
-        ("show-and-tell", {"tied": True}, "--tied: show-and-tell has nothing of the kind"),
+        ("show-and-tell", {"tied": True}, "--tied: show-and-tell does not have this option"),
         ("show-attend-tell", {"learned_state": True}, "--learned-state: show-attend-tell has nothing"),
         ("attention-gru", {"doubly_stochastic": 0.5}, "--doubly-stochastic: attention-gru has nothing"),
         ("attention-gru", {"image_as": "state"}, "--image-as: attention-gru has nothing"),

@@ -45,7 +45,7 @@ CASES: list[tuple[list[str], int, str]] = [
         2,
         "Wrong option: --backbone Inception: no such network. Known: small, Conv",
     ),
-    ([*RANDOM, "--image-as", "state"], 2, "Wrong option: --image-as: attention-gru has nothing of the kind"),
+    ([*RANDOM, "--image-as", "state"], 2, "Wrong option: --image-as: attention-gru does not have this option"),
     ([*RANDOM, "--captions", "nowhere"], 1, "Images or captions cannot be used: nowhere: no such file of captions."),
     ([*RANDOM, "--captions", "dev.txt"], 1, "dev.txt, line 1: not of a form that is known"),
     (

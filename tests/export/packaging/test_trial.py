@@ -114,7 +114,7 @@ def test_images_that_calibrate_do_not_judge(place: Path, many: tuple[Path, Path]
     with pytest.raises(ExportError, match=r"references.txt: has captions of 499 of .*; 500 are needed") as error:
         prepare_trial(how, files[:-1], [])
     assert "--images" in error.value.fix
-    with pytest.raises(ExportError, match="0 of the compared images calibrate nothing; 64 are needed"):
+    with pytest.raises(ExportError, match="0 of the compared images are not used for calibration; 64 are needed"):
         prepare_trial(replace(how, references=None), files[:64], [])
 
 
