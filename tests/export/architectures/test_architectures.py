@@ -168,9 +168,9 @@ def test_training_with_the_penalty_spreads_the_attention() -> None:
     ("architecture", "own", "told"),
     [
         ("show-and-tell", {"tied": True}, "--tied: show-and-tell does not have this option"),
-        ("show-attend-tell", {"learned_state": True}, "--learned-state: show-attend-tell has nothing"),
-        ("attention-gru", {"doubly_stochastic": 0.5}, "--doubly-stochastic: attention-gru has nothing"),
-        ("attention-gru", {"image_as": "state"}, "--image-as: attention-gru has nothing"),
+        ("show-attend-tell", {"learned_state": True}, "--learned-state: show-attend-tell does not have this option"),
+        ("attention-gru", {"doubly_stochastic": 0.5}, "--doubly-stochastic: attention-gru does not have this option"),
+        ("attention-gru", {"image_as": "state"}, "--image-as: attention-gru does not have this option"),
         ("show-attend-tell", {"doubly_stochastic": -1.0}, r"--doubly-stochastic -1\.0: must be at least 0"),
         ("show-and-sell", {}, "--architecture show-and-sell: not known"),
     ],
