@@ -75,7 +75,12 @@ class DecodingOptions:
     """Living hypotheses an image."""
     num_captions: Annotated[
         int,
-        Option("Captions an image, best first.", low=1, high=256, valid="at least 1 and at most 256"),
+        Option(
+            "Captions an image, best first. A beam gives at most --beam-size of them.",
+            low=1,
+            high=256,
+            valid="at least 1 and at most 256",
+        ),
     ] = 1
     """At most ``beam_size``. Samples: how many are drawn."""
     max_length: Annotated[int, Option("Most words of a caption.", low=1, high=1000, unset=_MODEL, panel=CAPTIONS)] = 20
