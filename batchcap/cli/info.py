@@ -7,13 +7,13 @@ from typing import Annotated
 from batchcap.cli.command import Command
 from batchcap.cli.shared import Verbose
 from batchcap.options.field import Option
-from batchcap.options.run import DEFAULT_MODEL
+from batchcap.options.run import DEFAULT_MODEL, MODEL_HELP
 
 
 def info(
     bundle: Annotated[
         str,
-        Option("Name of an embedded bundle, or the folder of a bundle.", name="model", metavar="BUNDLE", argument=True),
+        Option(MODEL_HELP, name="model", metavar="BUNDLE", argument=True),
     ] = DEFAULT_MODEL,
     verbose: Verbose = 0,
 ) -> None:

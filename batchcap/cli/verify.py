@@ -14,6 +14,7 @@ from batchcap.cli.frameworks import need_export, tensorflow_loaded
 from batchcap.cli.shared import VerboseTensorFlow
 from batchcap.errors import OptionError, export_errors_headed
 from batchcap.options.field import Option
+from batchcap.options.run import MODEL_HELP
 from batchcap.tools.comparison import COMPARED_IMAGES
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _HEADING = "The origin cannot be compared"
 def verify(
     bundle: Annotated[
         str,
-        Option("Folder of a bundle, or the name of an embedded one.", metavar="BUNDLE", argument=True, env=False),
+        Option(MODEL_HELP, metavar="BUNDLE", argument=True, env=False),
     ],
     how: ImportOptions,
     images: Annotated[

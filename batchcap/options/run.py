@@ -17,9 +17,8 @@ DEFAULT_MODEL: Final = "flickr8k-small"
 _MOST_THREADS: Final = 1024
 
 # Options that other commands have too.
-ModelOption: TypeAlias = Annotated[
-    str | Path, Option("Name of an embedded bundle, or the folder of a bundle.", metavar="NAME|FOLDER")
-]
+MODEL_HELP: Final = "Name of an embedded bundle, or the folder of a bundle."
+ModelOption: TypeAlias = Annotated[str | Path, Option(MODEL_HELP, metavar="NAME|FOLDER")]
 DeviceOption: TypeAlias = Annotated[
     str,
     Option(

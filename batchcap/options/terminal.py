@@ -17,7 +17,7 @@ class TerminalOptions:
         Option("Show progress: a bar on a terminal, elsewhere a line every 30 s.", negative=True, panel=TERMINAL),
     ] = None
     quiet: Annotated[
-        bool, Option("Print only errors that stop the run. The exit code tells of failed images.", short="-q")
+        bool, Option("Print only errors that stop the run. The exit code shows whether images failed.", short="-q")
     ] = False
 
     def __post_init__(self) -> None:

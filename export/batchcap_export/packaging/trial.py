@@ -63,7 +63,7 @@ def prepare_trial(how: Precisions, compared: Sequence[Path], evaluations: Sequen
 
     Args:
         compared: the images of the comparison with the original.
-        evaluations: photographs with references; the first are taken where ``how`` names no others.
+        evaluations: images with references; the first are taken where ``how`` names no others.
 
     Raises:
         ExportError: too few images to calibrate, or to judge once those that calibrate are left out.

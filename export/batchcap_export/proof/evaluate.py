@@ -25,7 +25,7 @@ _SIGNATURE = (
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Photographs with references that the finished bundle is scored on."""
+    """Images with references that the finished bundle is scored on."""
 
     name: str
     files: tuple[Path, ...]
