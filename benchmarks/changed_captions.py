@@ -16,7 +16,7 @@ import msgspec
 
 from batchcap.records import Record
 from batchcap.tools.machine import machine
-from batchcap_export.data.datasets import read_captions
+from batchcap_export.data.caption_files import read_captions
 from batchcap_export.proof.evaluate import score
 
 

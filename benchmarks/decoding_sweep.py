@@ -31,7 +31,8 @@ from batchcap.runtime.encoder import Features
 from batchcap.runtime.search_request import search_request
 from batchcap.runtime.sessions import open_sessions
 from batchcap.tools.machine import machine
-from batchcap_export.data.datasets import CaptionedImages, read_captions, read_split
+from batchcap_export.data.caption_files import read_captions
+from batchcap_export.data.splits import CaptionedImages, read_split
 from batchcap_export.proof.evaluate import score
 
 BEAMS: Final = (1, 2, 3, 4, 5, 8)

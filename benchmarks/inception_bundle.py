@@ -24,8 +24,8 @@ import numpy as np
 from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.images.pixels import preprocess
 from batchcap_export.architectures.table import ARCHITECTURES
-from batchcap_export.data.datasets import SPECIAL
 from batchcap_export.data.images import find_images, read_image
+from batchcap_export.data.words import SPECIAL
 from batchcap_export.options.bundles import BundleOptions
 from batchcap_export.options.training import TrainOptions
 from batchcap_export.packaging.bundling import export_model

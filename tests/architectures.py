@@ -11,8 +11,8 @@ import numpy as np
 from keras import layers, ops
 
 from batchcap.bundle.vocabulary import Vocabulary
-from batchcap_export.data.datasets import SPECIAL
 from batchcap_export.data.texts import ENGLISH
+from batchcap_export.data.words import SPECIAL
 from batchcap_export.model.caption_model import CaptionModel
 from batchcap_export.options.training import TrainOptions
 from batchcap_export.training.backbones import Backbone, load_backbone

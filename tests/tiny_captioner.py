@@ -9,7 +9,7 @@ import numpy as np
 
 from batchcap.bundle.vocabulary import Vocabulary
 from batchcap_export.architectures.attention_gru import AttentionGRU
-from batchcap_export.data.datasets import SPECIAL
+from batchcap_export.data.words import SPECIAL
 from batchcap_export.model.caption_model import CaptionModel
 from batchcap_export.options.training import TrainOptions
 from batchcap_export.training.backbones import Backbone

@@ -87,7 +87,7 @@ def test_real_photographs_at_any_batch_size(tmp_path: Path) -> None:
     assert len(set(captions.values())) >= 80
     assert _run(SHARED / "photos", 113, tmp_path / "7.jsonl", 7) == captions
     pytest.importorskip("pycocoevalcap", reason="the eval extra is not installed")
-    from batchcap_export.data.datasets import read_captions
+    from batchcap_export.data.caption_files import read_captions
     from batchcap_export.proof.evaluate import score
 
     references = read_captions(SHARED / "flickr8k" / "captions.token.txt")

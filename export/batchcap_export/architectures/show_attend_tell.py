@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 from batchcap.errors import ExportError
-from batchcap_export.data.datasets import END, PADDING, SPECIAL
+from batchcap_export.data.words import END, PADDING, SPECIAL
 
 
 @keras.saving.register_keras_serializable("batchcap")

@@ -8,7 +8,8 @@ from pathlib import Path
 from batchcap.bundle.manifest import Generation
 from batchcap.errors import DataError, ExportError, OptionError
 from batchcap.tools.comparison import COMPARED_IMAGES
-from batchcap_export.data import datasets, images
+from batchcap_export.data import images
+from batchcap_export.data.caption_files import read_captions
 from batchcap_export.importers.keras.vocabulary import read_vocabulary
 from batchcap_export.importers.sources import hook_of, source_kind, take_only
 from batchcap_export.options.bundles import BundleOptions, Precisions
@@ -60,7 +61,7 @@ def check_export(
     for other in (*copies, *precisions.calibrate):
         check_images(other, 1)
     if precisions.references is not None:
-        datasets.read_captions(precisions.references)
+        read_captions(precisions.references)
 
 
 def check_source(source: str, how: ImportOptions, folder: Path | None, *, dev: bool = False) -> None:

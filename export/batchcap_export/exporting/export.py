@@ -7,7 +7,8 @@ from pathlib import Path
 
 from batchcap.errors import ExportError
 from batchcap.reporting import Say
-from batchcap_export.data import datasets, images
+from batchcap_export.data import images
+from batchcap_export.data.splits import CaptionedImages
 from batchcap_export.importers.sources import open_source
 from batchcap_export.options.bundles import BundleOptions, Precisions
 from batchcap_export.options.importing import ImportOptions
@@ -75,7 +76,7 @@ def export_source(
     return export_model(model, output, options, files, say, checks=checks, precisions=precisions)[1]
 
 
-def _copies(folder: Path, dev: datasets.CaptionedImages) -> list[Evaluation]:
+def _copies(folder: Path, dev: CaptionedImages) -> list[Evaluation]:
     there = {file.stem: file for file in images.find_images(folder)}
     both = [i for i, file in enumerate(dev.files) if file.stem in there]
     if not both:

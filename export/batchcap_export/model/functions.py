@@ -10,7 +10,7 @@ from batchcap.bundle.manifest import Generation, Tokens
 from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.errors import ExportError
 from batchcap.images.preprocess import Preprocess
-from batchcap_export.data.datasets import PADDING
+from batchcap_export.data.words import PADDING
 from batchcap_export.model.beams import beams_from_rows
 from batchcap_export.model.caption_model import CaptionModel, Encode, Original, RowStep, Step
 from batchcap_export.model.recurrent import without_loops

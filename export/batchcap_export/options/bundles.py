@@ -137,7 +137,7 @@ class Precisions:
             panel=_PRECISIONS,
         ),
     ] = None
-    """File of captions, see `datasets.FORMS`; the images are those of the comparison."""
+    """File of captions, see `caption_files.FORMS`; the images are those of the comparison."""
     force: Annotated[
         bool,
         setting(

@@ -36,7 +36,7 @@ class TrainOptions:
             "caption."
         ),
     ]
-    """See `datasets.FORMS`."""
+    """See `caption_files.FORMS`."""
     train_split: Annotated[Path, setting("Names of the images to learn from, one a line.")]
     dev_split: Annotated[Path, setting("Names of the images for early stopping and the scores.")]
     architecture: Annotated[Architecture, setting("The decoder.", panel=_NETWORK)] = "attention-gru"

@@ -12,7 +12,8 @@ from batchcap.bundle.manifest import Variant
 from batchcap.errors import ExportError
 from batchcap.runtime.decoding_defaults import decoding_options
 from batchcap.tools.comparison import COMPARED_IMAGES
-from batchcap_export.data import datasets, images
+from batchcap_export.data import images
+from batchcap_export.data.caption_files import read_captions
 from batchcap_export.options.bundles import Precisions
 from batchcap_export.proof.evaluate import Evaluation, caption_files, score
 
@@ -73,7 +74,7 @@ def prepare_trial(how: Precisions, compared: Sequence[Path], evaluations: Sequen
     calibration = _calibration(how.calibrate)
     used = {_digest(file) for file in calibration}
     if how.references is not None:
-        known = datasets.read_captions(how.references)
+        known = read_captions(how.references)
         by_stem = {Path(name).stem: texts for name, texts in known.items()}
         offered = dict.fromkeys([*compared, *(file for e in evaluations for file in e.files)])
         found = ((file, known.get(file.name) or by_stem.get(file.stem, ())) for file in offered)

@@ -1,4 +1,4 @@
-"""Scores of captions against references: BLEU and CIDEr of pycocoevalcap, on `datasets.standardize`d words."""
+"""Scores of captions against references: BLEU and CIDEr of pycocoevalcap, on `words.standardize`d words."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from batchcap.errors import ExportError, MissingExtraError
 from batchcap.runtime.captioner import Captioner
 from batchcap.runtime.decoding_defaults import decoding_options
 from batchcap.runtime.device_choice import choose_device
-from batchcap_export.data.datasets import standardize
+from batchcap_export.data.words import standardize
 
 _SIGNATURE = (
     "pycocoevalcap {version}; lower case, punctuation blanked but for apostrophes; {images} images, "

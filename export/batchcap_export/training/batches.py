@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from batchcap_export.data import datasets
+from batchcap_export.data.words import Sequences
 from batchcap_export.options.training import TrainOptions
 
 
@@ -16,7 +16,7 @@ class Batches(keras.utils.PyDataset):
     """Captions with a view of their image each. ``epoch`` decides order and views; None takes each once, in order."""
 
     def __init__(
-        self, features: NDArray[np.float16], sequences: datasets.Sequences, options: TrainOptions, epoch: int | None
+        self, features: NDArray[np.float16], sequences: Sequences, options: TrainOptions, epoch: int | None
     ) -> None:
         super().__init__(workers=1, use_multiprocessing=False, max_queue_size=4)
         self._features, self._sequences, self._size = features, sequences, options.batch_size

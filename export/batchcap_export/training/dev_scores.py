@@ -12,7 +12,8 @@ from batchcap.decoding.driver import search
 from batchcap.decoding.request import SearchRequest
 from batchcap.options.decoding import DecodingOptions
 from batchcap.reporting import Say
-from batchcap_export.data import datasets
+from batchcap_export.data.splits import CaptionedImages
+from batchcap_export.data.words import END, PADDING, START, UNKNOWN
 from batchcap_export.options.training import TrainOptions
 from batchcap_export.proof.evaluate import Scores, empty_warning, score
 from batchcap_export.system.replacing import replace as replace_file
@@ -27,7 +28,7 @@ def caption_features(
 ) -> list[str]:
     """The best caption of each image from its features [N, R, F], by the runtime's search over the Keras decoder."""
     ids = {word: i for i, word in enumerate(captioner.vocabulary.words)}
-    banned = [ids[word] for word in (datasets.PADDING, datasets.START, datasets.UNKNOWN)]
+    banned = [ids[word] for word in (PADDING, START, UNKNOWN)]
     decoder = KerasDecoder(captioner.step)
     out = []
     for start in range(0, len(features), SCORED_BATCH):
@@ -35,8 +36,8 @@ def caption_features(
         request = SearchRequest(
             images=len(rows),
             options=decoding,
-            start=ids[datasets.START],
-            end=ids[datasets.END],
+            start=ids[START],
+            end=ids[END],
             vocabulary_size=len(ids),
             banned=banned,
         )
@@ -48,7 +49,7 @@ def caption_features(
 def dev_scores(
     captioner: TrainedCaptioner,
     features: NDArray[np.float16],
-    dev: datasets.CaptionedImages,
+    dev: CaptionedImages,
     options: TrainOptions,
     run: Path,
     say: Say,

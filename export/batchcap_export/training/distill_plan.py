@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchcap.errors import DataError, OptionError, TrainingError
-from batchcap_export.data import datasets, images
+from batchcap_export.data import images
+from batchcap_export.data.splits import read_names
 from batchcap_export.options.training import DistillOptions, ImageFolders
 from batchcap_export.system.places import check_place
 
@@ -70,4 +71,4 @@ def _named(folder: Path, names: Sequence[Path]) -> list[Path]:
 def _names(file: Path) -> Iterable[str]:
     if not file.is_file():
         raise DataError(f"{file}: no such file of image names.", "One image name a line.")
-    return datasets.read_names(file)
+    return read_names(file)

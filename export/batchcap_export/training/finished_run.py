@@ -8,7 +8,7 @@ from typing import Any
 
 from batchcap.bundle.manifest import Generation, Tokens
 from batchcap.bundle.vocabulary import Vocabulary
-from batchcap_export.data import datasets
+from batchcap_export.data.words import END, PADDING, START, UNKNOWN
 from batchcap_export.model.caption_model import CaptionModel
 from batchcap_export.options.training import TrainOptions
 from batchcap_export.training.backbones import load_backbone
@@ -41,10 +41,10 @@ def trained_model(captioner: TrainedCaptioner, options: TrainOptions, recipe: Ma
         step=captioner.step,
         vocabulary=vocabulary,
         tokens=Tokens(
-            start=vocabulary.id_of(datasets.START),
-            end=vocabulary.id_of(datasets.END),
-            unknown=vocabulary.id_of(datasets.UNKNOWN),
-            padding=vocabulary.id_of(datasets.PADDING),
+            start=vocabulary.id_of(START),
+            end=vocabulary.id_of(END),
+            unknown=vocabulary.id_of(UNKNOWN),
+            padding=vocabulary.id_of(PADDING),
         ),
         preprocess=captioner.preprocess,
         architecture=options.architecture,

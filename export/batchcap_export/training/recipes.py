@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from batchcap.errors import TrainingError
-from batchcap_export.data import datasets
+from batchcap_export.data.caption_files import read_captions
+from batchcap_export.data.splits import CaptionedImages, read_split
 from batchcap_export.options.training import TrainOptions
 from batchcap_export.system.replacing import write_json
 
@@ -53,9 +54,9 @@ def is_run(source: str) -> bool:
     return (Path(source) / "recipe.json").is_file()
 
 
-def dev_images(trained: TrainOptions) -> datasets.CaptionedImages:
+def dev_images(trained: TrainOptions) -> CaptionedImages:
     """The dev images of a run, with their captions as they are now."""
-    return datasets.read_split(trained.images, datasets.read_captions(trained.captions), trained.dev_split)
+    return read_split(trained.images, read_captions(trained.captions), trained.dev_split)
 
 
 def claim(path: Path, recipe: Mapping[str, Any]) -> None:

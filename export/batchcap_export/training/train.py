@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from batchcap.reporting import Report, Say, no_report
-from batchcap_export.data import datasets
+from batchcap_export.data.words import encode_captions
 from batchcap_export.options.training import TrainOptions
 from batchcap_export.proof.evaluate import Scores
 from batchcap_export.system.replacing import replace as replace_file
@@ -56,8 +56,8 @@ def train(options: TrainOptions, run: Path, report: Report, say: Say = no_report
     features = cached_features(backbone, learn.files, options.views, options.seed, run / "train-features.npy", report)
     dev_features = cached_features(backbone, dev.files, 1, options.seed, run / "dev-features.npy", report)
     decoder = build_decoder(options, len(vocabulary), backbone.features)
-    sequences = datasets.encode_captions(learn, vocabulary, options.max_length)
-    dev_sequences = datasets.encode_captions(dev, vocabulary, options.max_length)
+    sequences = encode_captions(learn, vocabulary, options.max_length)
+    dev_sequences = encode_captions(dev, vocabulary, options.max_length)
     _compile(decoder, options, len(sequences.tokens))
     fit_resumable(
         decoder,

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.errors import OptionError, TrainingError
-from batchcap_export.data import datasets
+from batchcap_export.data.caption_files import read_captions
 from batchcap_export.data.digests import digest, file_digest
+from batchcap_export.data.splits import CaptionedImages, keep_apart, read_split
+from batchcap_export.data.words import build_vocabulary
 from batchcap_export.options.training import TrainOptions
 from batchcap_export.system.extras import need_modules
 from batchcap_export.system.places import check_place
@@ -25,8 +27,8 @@ _WEIGHTS = (
 class Plan:
     """What `train` learns from, read and found in order."""
 
-    learn: datasets.CaptionedImages
-    dev: datasets.CaptionedImages
+    learn: CaptionedImages
+    dev: CaptionedImages
     vocabulary: Vocabulary
     recipe: Recipe
 
@@ -43,11 +45,11 @@ def check_training(options: TrainOptions, run: Path) -> Plan:
     need_modules("pycocoevalcap")
     check_place(run, run_folder=True)
     _check_backbone(options)
-    captions = datasets.read_captions(options.captions)
-    learn = datasets.read_split(options.images, captions, options.train_split)
-    dev = datasets.read_split(options.images, captions, options.dev_split)
-    datasets.keep_apart(learn, dev, options.train_split, options.dev_split)
-    vocabulary = datasets.build_vocabulary(learn.references, options.min_count)
+    captions = read_captions(options.captions)
+    learn = read_split(options.images, captions, options.train_split)
+    dev = read_split(options.images, captions, options.dev_split)
+    keep_apart(learn, dev, options.train_split, options.dev_split)
+    vocabulary = build_vocabulary(learn.references, options.min_count)
     recipe = Recipe(asdict(options), _data(options, learn, dev))
     compare(run / "recipe.json", {"options": recipe.options, "data": recipe.data})
     return Plan(learn, dev, vocabulary, recipe)
@@ -67,7 +69,7 @@ def _check_backbone(options: TrainOptions) -> None:
         raise TrainingError(f"--weights {weights}: no such file.", _WEIGHTS)
 
 
-def _data(options: TrainOptions, learn: datasets.CaptionedImages, dev: datasets.CaptionedImages) -> dict[str, str]:
+def _data(options: TrainOptions, learn: CaptionedImages, dev: CaptionedImages) -> dict[str, str]:
     """What the recipe says of the data: a split or a caption that changes makes another recipe."""
     out = {}
     for name, split in (("train", learn), ("dev", dev)):

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchcap.errors import DataError
-from batchcap_export.data import datasets
-from batchcap_export.data.datasets import CaptionedImages, keep_apart, read_captions, read_split
+from batchcap_export.data.caption_files import read_captions
+from batchcap_export.data.splits import CaptionedImages, keep_apart, read_split
+from batchcap_export.data.words import build_vocabulary
 
 # As the usual download has it: unquoted where nothing asks for it, quotation marks doubled.
 DOWNLOAD = """image,caption
@@ -166,5 +167,5 @@ def test_the_words_of_a_download_are_those_of_the_token_format(tmp_path: Path) -
     tokens = "".join(f"{name}#{i}\t{text}\n" for name, texts in READ.items() for i, text in enumerate(texts))
     both = [read_captions(written(tmp_path, content)) for content in (DOWNLOAD, tokens)]
     assert both[0] == both[1]
-    one, other = (datasets.build_vocabulary(captions.values(), 1).words for captions in both)
+    one, other = (build_vocabulary(captions.values(), 1).words for captions in both)
     assert one == other

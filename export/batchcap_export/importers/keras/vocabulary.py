@@ -10,7 +10,7 @@ from typing import Any
 
 from batchcap.bundle.vocabulary import Vocabulary
 from batchcap.errors import BundleError, ExportError
-from batchcap_export.data.datasets import PADDING
+from batchcap_export.data.words import PADDING
 from batchcap_export.options.importing import ImportOptions
 
 _FORMS = (

@@ -9,7 +9,11 @@ import pytest
 
 from batchcap.errors import ExportError
 
-datasets = pytest.importorskip("batchcap_export.data.datasets", reason="the export extra is not installed")
+pytest.importorskip("batchcap_export.data.words", reason="the export extra is not installed")
+
+from batchcap_export.data.caption_files import read_captions
+from batchcap_export.data.splits import read_split
+from batchcap_export.data.words import build_vocabulary, encode_captions, standardize
 
 
 @pytest.mark.parametrize(
@@ -24,7 +28,7 @@ datasets = pytest.importorskip("batchcap_export.data.datasets", reason="the expo
     ],
 )
 def test_standardize(text: str, words: list[str]) -> None:
-    assert datasets.standardize(text) == words
+    assert standardize(text) == words
 
 
 @pytest.fixture
@@ -40,36 +44,36 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_split_keeps_its_order_and_finds_other_suffixes(folder: Path) -> None:
-    captions = datasets.read_captions(folder / "captions.txt")
-    split = datasets.read_split(folder / "images", captions, folder / "train.txt")
+    captions = read_captions(folder / "captions.txt")
+    split = read_split(folder / "images", captions, folder / "train.txt")
     assert [file.name for file in split.files] == ["b.webp", "a.webp"]
     assert split.references == (("A cat",), ("A dog .", "two dogs run"))
 
 
 def test_errors_name_file_and_cause(folder: Path) -> None:
-    captions = datasets.read_captions(folder / "captions.txt")
+    captions = read_captions(folder / "captions.txt")
     (folder / "more.txt").write_text("a.jpg\nc.jpg\n", encoding="utf-8")
     with pytest.raises(ExportError, match=r"more\.txt: no caption for 1 of 2 names, such as c\.jpg"):
-        datasets.read_split(folder / "images", captions, folder / "more.txt")
+        read_split(folder / "images", captions, folder / "more.txt")
     (folder / "more.txt").write_text("z.jpg\n", encoding="utf-8")
     with pytest.raises(ExportError, match=r"no image in .*images for 1 of 1 names, such as z\.jpg"):
-        datasets.read_split(folder / "images", captions, folder / "more.txt")
+        read_split(folder / "images", captions, folder / "more.txt")
     (folder / "bad.txt").write_text("a.jpg#0\tok\nno tab here\n", encoding="utf-8")
     with pytest.raises(ExportError, match=r"bad\.txt, line 2"):
-        datasets.read_captions(folder / "bad.txt")
+        read_captions(folder / "bad.txt")
     with pytest.raises(ExportError, match=r"absent\.txt: no such file"):
-        datasets.read_captions(folder / "absent.txt")
+        read_captions(folder / "absent.txt")
 
 
 def test_vocabulary_and_sequences(folder: Path) -> None:
-    captions = datasets.read_captions(folder / "captions.txt")
-    split = datasets.read_split(folder / "images", captions, folder / "train.txt")
-    vocabulary = datasets.build_vocabulary(split.references, min_count=1)
+    captions = read_captions(folder / "captions.txt")
+    split = read_split(folder / "images", captions, folder / "train.txt")
+    vocabulary = build_vocabulary(split.references, min_count=1)
     assert vocabulary.words == ("<pad>", "<start>", "<end>", "<unk>", "a", "cat", "dog", "dogs", "run", "two")
-    frequent = datasets.build_vocabulary(split.references, min_count=2)
+    frequent = build_vocabulary(split.references, min_count=2)
     assert frequent.words[4:] == ("a",)
-    sequences = datasets.encode_captions(split, frequent, max_length=2)
+    sequences = encode_captions(split, frequent, max_length=2)
     assert sequences.image.tolist() == [0, 1, 1]
     np.testing.assert_array_equal(sequences.tokens, [[1, 4, 3, 2], [1, 4, 3, 2], [1, 3, 3, 2]])
     with pytest.raises(ExportError, match="--min-count"):
-        datasets.build_vocabulary(split.references, min_count=9)
+        build_vocabulary(split.references, min_count=9)
