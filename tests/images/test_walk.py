@@ -151,7 +151,7 @@ def reached(top: Path) -> list[Path]:
 
 def test_links_cost_little_memory(tmp_path: Path) -> None:
     """The contract is 200 bytes a finished record, of which resuming takes 40, and a second walk counts the total."""
-    many = 20_000
+    many = 8_000
     fill(tmp_path, "far/0.jpg")
     for folder in range(20):
         (tmp_path / "in" / str(folder)).mkdir(parents=True)

@@ -85,7 +85,7 @@ def test_a_driver_that_onnxruntime_cannot_use(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(device_choice, "_driver_names", lambda: ["Pretended"])
-    with pytest.raises(DeviceError, match="onnxruntime can") as error:
+    with pytest.raises(DeviceError, match=r"onnxruntime.* cannot") as error:
         choose_device("cuda")
     assert 'pip install "batchcap[cuda]"' in error.value.fix
     device = choose_device("auto")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from photos import write_photos
 from PIL import Image
@@ -19,6 +20,7 @@ from batchcap.errors import BundleError, DeviceError, OptionError
 from batchcap.runtime import device_choice
 from batchcap.runtime.device import Device
 from batchcap.runtime.device_choice import choose_device
+from batchcap.runtime.onnx_session import CUDA
 from batchcap.runtime.sessions import open_sessions
 from batchcap.tools import doctor
 
@@ -118,6 +120,7 @@ class Gpus:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(device_choice, "_driver_names", lambda: list(self.names))
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, "CPUExecutionProvider"])
         monkeypatch.setattr(device_choice, "_loads_cuda", lambda: True)
         monkeypatch.setattr(device_choice, "open_session", self.session)
 
