@@ -8,10 +8,13 @@
 .DELETE_ON_ERROR:
 .PHONY: demo checks test test-all alone alone-gpu setup bench docs clean distclean
 
+# Tests start hundreds of processes: what Python has compiled is kept, whatever the environment says.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := .venv/bin
 ALONE := .venv-alone
 ALONE_GPU := .venv-alone-gpu
-INSTALL := -m pip install --quiet --no-compile --constraint constraints.txt
+INSTALL := -m pip install --quiet --constraint constraints.txt
 TESTED := python3.13 python3.12 python3.11
 SUITABLE := import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))
 # The newest Python of the tested ones, else any that is new enough. `make PYTHON=/path/to/python3` chooses another.

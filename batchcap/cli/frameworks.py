@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -58,6 +59,9 @@ def _import_all() -> None:
         import tf2onnx  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(f"TensorFlow or tf2onnx cannot be imported ({error}).", EXTRA) from error
+    # From here on TensorFlow imports code that it writes into the temporary folder. It removes that code, but
+    # not what Python compiles of it.
+    sys.dont_write_bytecode = True
 
 
 def _quiet_loggers() -> None:

@@ -125,6 +125,7 @@ def test_sigterm_ends_a_training_and_an_export_as_ctrl_c_does(tmp_path: Path, mo
     for name in ("HOME", "TMPDIR"):
         (tmp_path / name).mkdir()
         monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)  # as a user has it
     train = ["train", "images", "--captions", "captions.txt", "--train-split", "train.txt", "--dev-split", "dev.txt"]
     train += ["-o", "runs/one", "--weights", "random", "--units", "16", "--min-count", "1", "--epochs", "500"]
     done = run("-c", LATER, "runs/one/history.json", *train, "--patience", "500", cwd=tmp_path)
