@@ -117,6 +117,8 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """Size of the file."""
     mtime_us: int | None = None
     """Microseconds since 1970: nanoseconds do not survive JavaScript and jq."""
+    sha256: str | None = None
+    """SHA-256 of the file's bytes, 64 hex digits; only where a run with ``--checksum`` made the record."""
     root: str | None = None
     """The absolute folder that ``path`` is relative to, also where this path is an absolute one outside it; a ``file:``
     URI where its name is not UTF-8."""

@@ -36,6 +36,7 @@ class Line(msgspec.Struct, frozen=True):
     error: Failure | None = None
     bytes: _Int64 | None = None
     mtime_us: _Int64 | None = None
+    sha256: str | None = None
     root: str | None = None
 
     @property

@@ -45,7 +45,8 @@ class Csv:
             *("path", "member", "path_b64", *caption),
             *("error_stage", "error_kind", "error_message"),
             *ranks,
-            *("damaged", "width", "height", "bytes", "mtime_us", "root", "model", "preprocess", "decoding"),
+            *("damaged", "width", "height", "bytes", "mtime_us", "sha256"),
+            *("root", "model", "preprocess", "decoding"),
         )
         self.header = ",".join(self.columns).encode() + b"\n"
 
@@ -76,6 +77,7 @@ class Csv:
             *ranks,
             _escape((record.damaged or "")[:_LONGEST_MESSAGE]),
             *(_text(record.width), _text(record.height), _text(record.bytes), _text(record.mtime_us)),
+            _escape(record.sha256),
             *(_escape(record.root), _escape(record.model), _escape(record.preprocess), _escape(record.decoding)),
         ]
 
@@ -83,7 +85,7 @@ class Csv:
         fields = self._fields(line)
         path, member, path_b64, caption, log_prob, score = fields[:6]
         error = _error(fields)
-        width, height, size, mtime_us = (_int(field) for field in fields[-8:-4])
+        width, height, size, mtime_us = (_int(field) for field in fields[-9:-5])
         return Record(
             path=_unescape(path),
             member=_unescape(member) or None,
@@ -93,11 +95,12 @@ class Csv:
             score=_float(score),
             error=error,
             captions=self._captions(fields) if error is None else None,
-            damaged=_unescape(fields[-9]) or None,
+            damaged=_unescape(fields[-10]) or None,
             width=width,
             height=height,
             bytes=size,
             mtime_us=mtime_us,
+            sha256=_unescape(fields[-5]) or None,
             root=_unescape(fields[-4]) or None,
             model=_unescape(fields[-3]),
             preprocess=_unescape(fields[-2]),
@@ -107,7 +110,7 @@ class Csv:
     def _captions(self, fields: list[str]) -> tuple[Caption, ...] | None:
         if self.num_captions == 1:
             return None
-        ranks = [fields[3:6], *(fields[at : at + 3] for at in range(10, len(fields) - 9, 4))]
+        ranks = [fields[3:6], *(fields[at : at + 3] for at in range(10, len(fields) - 10, 4))]
         found = (Caption(_unescape(text), float(log_prob), float(score)) for text, log_prob, score in ranks if log_prob)
         return tuple(found) or None
 
@@ -120,8 +123,9 @@ class Csv:
             member=_unescape(fields[1]) or None,
             path_b64=_unescape(fields[2]) or None,
             error=_error(fields),
-            bytes=_int(fields[-6]),
-            mtime_us=_int(fields[-5]),
+            bytes=_int(fields[-7]),
+            mtime_us=_int(fields[-6]),
+            sha256=_unescape(fields[-5]) or None,
             root=_unescape(fields[-4]) or None,
             model=_unescape(fields[-3]),
             preprocess=_unescape(fields[-2]),

@@ -42,6 +42,7 @@ def records(draw: st.DrawFn, num_captions: int = 1) -> Record:
         "model": draw(names),
         "preprocess": draw(names),
         "decoding": draw(names.map(lambda name: f"{name}#01234567")),
+        "sha256": draw(st.none() | st.just("0123456789abcdef" * 4)),
         "root": draw(st.none() | names),
     }
     if draw(st.booleans()):
@@ -122,7 +123,7 @@ def test_ordinary_readers_read_our_lines(written: list[Record]) -> None:
 def test_the_csv_header_depends_on_the_number_of_captions_alone() -> None:
     assert Csv().header == (
         b"path,member,path_b64,caption,log_prob,score,p,error_stage,error_kind,error_message,"
-        b"damaged,width,height,bytes,mtime_us,root,model,preprocess,decoding\n"
+        b"damaged,width,height,bytes,mtime_us,sha256,root,model,preprocess,decoding\n"
     )
     assert (
         b",error_message,caption_2,log_prob_2,score_2,p_2,caption_3,log_prob_3,score_3,p_3,damaged,width,"
@@ -132,7 +133,7 @@ def test_the_csv_header_depends_on_the_number_of_captions_alone() -> None:
 
 def test_line_ends_and_backslashes_are_escaped_in_csv() -> None:
     record = Record(path="a\\n.jpg", caption='one\ntwo\r\n"three", four', model="m", preprocess="p", decoding="d")
-    assert Csv().encode([record]) == (b'a\\\\n.jpg,,,"one\\ntwo\\r\\n""three"", four",,,,,,,,,,,,,m,p,d\n')
+    assert Csv().encode([record]) == (b'a\\\\n.jpg,,,"one\\ntwo\\r\\n""three"", four",,,,,,,,,,,,,,m,p,d\n')
 
 
 @settings(deadline=None)
@@ -222,15 +223,15 @@ def test_csv_refuses_what_its_columns_cannot_hold(record: Record) -> None:
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        (b"a,b\n", "2 columns instead of 19"),
-        (b"a,,,x,,,,,,,,1,1,1,1,r,m,p,d#01234567\r\n", "carriage return"),
-        (b"a,,,x,,,,,,,,1,1,one,1,r,m,p,d#01234567\n", "one"),
-        (b"a,,,x,,,,,,,,1,1,99999999999999999999,1,r,m,p,d#01234567\n", "out of range"),
-        (b"a,,,x,,,,maybe,,,,1,1,1,1,r,m,p,d#01234567\n", "no stage"),
-        (b"a\\t,,,x,,,,,,,,1,1,1,1,r,m,p,d#01234567\n", "no escape"),
-        (b"a\\,,,x,,,,,,,,1,1,1,1,r,m,p,d#01234567\n", "no escape"),
-        (b'"a,,,x,,,,,,,,1,1,1,1,r,m,p,d#01234567\n', "unexpected end"),
-        (b"\xff,,,x,,,,,,,,1,1,1,1,r,m,p,d#01234567\n", "utf-8"),
+        (b"a,b\n", "2 columns instead of 20"),
+        (b"a,,,x,,,,,,,,1,1,1,1,,r,m,p,d#01234567\r\n", "carriage return"),
+        (b"a,,,x,,,,,,,,1,1,one,1,,r,m,p,d#01234567\n", "one"),
+        (b"a,,,x,,,,,,,,1,1,99999999999999999999,1,,r,m,p,d#01234567\n", "out of range"),
+        (b"a,,,x,,,,maybe,,,,1,1,1,1,,r,m,p,d#01234567\n", "no stage"),
+        (b"a\\t,,,x,,,,,,,,1,1,1,1,,r,m,p,d#01234567\n", "no escape"),
+        (b"a\\,,,x,,,,,,,,1,1,1,1,,r,m,p,d#01234567\n", "no escape"),
+        (b'"a,,,x,,,,,,,,1,1,1,1,,r,m,p,d#01234567\n', "unexpected end"),
+        (b"\xff,,,x,,,,,,,,1,1,1,1,,r,m,p,d#01234567\n", "utf-8"),
     ],
 )
 def test_a_csv_line_that_is_not_ours_says_why(line: bytes, why: str) -> None:
