@@ -82,7 +82,7 @@ class Csv:
         ]
 
     def decode(self, line: bytes) -> Record:
-        fields = self._fields(line)
+        fields = self._whole_fields(line)
         path, member, path_b64, caption, log_prob, score = fields[:6]
         error = _error(fields)
         width, height, size, mtime_us = (_int(field) for field in fields[-9:-5])
@@ -115,9 +115,7 @@ class Csv:
         return tuple(found) or None
 
     def scan(self, line: bytes) -> Line:
-        fields = self._fields(line)
-        if not is_label(fields[-1]):  # a cut in the last column leaves all columns there
-            raise ValueError(f"its last column is cut off: {fields[-1]!r}")
+        fields = self._whole_fields(line)
         return Line(
             path=_unescape(fields[0]),
             member=_unescape(fields[1]) or None,
@@ -131,6 +129,12 @@ class Csv:
             preprocess=_unescape(fields[-2]),
             decoding=_unescape(fields[-1]),
         )
+
+    def _whole_fields(self, line: bytes) -> list[str]:
+        fields = self._fields(line)
+        if not is_label(fields[-1]):  # a cut in the last column leaves all columns there
+            raise ValueError(f"its last column is cut off: {fields[-1]!r}")
+        return fields
 
     def _fields(self, line: bytes) -> list[str]:
         text = line.removesuffix(b"\n").decode("utf-8")

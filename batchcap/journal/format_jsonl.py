@@ -16,6 +16,7 @@ from batchcap.roots import move
 
 # What follows `root` in a record.
 _AFTER_ROOT: Final = ("model", "preprocess", "decoding")
+_EMPTY: Final = "it has neither caption nor error"
 # The end of a record's path, and as much as there is of the name of the next field.
 _SECOND_FIELD: Final = re.compile(rb'\{"path":"(?:[^"\\]|\\.)*"(?:,(?:"([a-z_0-9]*)("?))?)?', re.DOTALL)
 
@@ -42,12 +43,15 @@ class Jsonl:
             return self._encoder.encode_lines([without_surrogates(record) for record in records])
 
     def decode(self, line: bytes) -> Record:
-        return self._record.decode(line)
+        record = self._record.decode(line)
+        if record.caption is None and record.error is None:
+            raise ValueError(_EMPTY)
+        return record
 
     def scan(self, line: bytes) -> Line:
         decoded = self._line.decode(line)
         if b'"caption"' not in line and b'"error"' not in line:  # in a text the quotes would be escaped
-            raise ValueError("it has neither caption nor error")
+            raise ValueError(_EMPTY)
         return decoded
 
     def with_root(self, line: bytes, root: str) -> bytes:

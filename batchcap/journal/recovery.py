@@ -14,7 +14,9 @@ from batchcap.journal.formats import guess_format, make_codec
 from batchcap.journal.resume import ResumeIndex
 
 # A file without line ends is not ours: do not read all of it into memory to find out.
-_LONGEST_LINE: Final = 16 << 20
+LONGEST_LINE: Final = 16 << 20
+"""Bytes of a line that are read at most."""
+TWO_HEADERS: Final = "it is the header once more (were two files joined?)"
 _NEW_NAME: Final = "Name another output file, or remove this one yourself."
 _BOM: Final = b"\xef\xbb\xbf"
 # The header of a CSV as spreadsheet programs save it.
@@ -29,13 +31,13 @@ def recover(path: Path, codec: Codec, index: ResumeIndex) -> None:
     """
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        for number, line in enumerate(iter(partial(file.readline, _LONGEST_LINE), b""), 1):
+        for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE), b""), 1):
             try:
                 _take(line, number, codec, index)
             except (ValueError, RecursionError) as error:
                 if index.size + len(line) == size and codec.is_torn(line, first=number == 1):
                     break
-                raise _not_ours(path, number, line, codec, error) from None
+                raise line_error(path, number, line, codec, error) from None
             index.size += len(line)
     index.seal()
 
@@ -43,7 +45,7 @@ def recover(path: Path, codec: Codec, index: ResumeIndex) -> None:
 def looks_like_ours(path: Path) -> bool:
     """Whether a file is an output of batchcap, of any version and also as another program may have saved it."""
     with path.open("rb") as file:
-        line = file.readline(_LONGEST_LINE)
+        line = file.readline(LONGEST_LINE)
     text = line.removeprefix(_BOM)
     if not text or guess_format(text) == "csv" or text.startswith(_SAVED):
         return True
@@ -60,7 +62,7 @@ def _take(line: bytes, number: int, codec: Codec, index: ResumeIndex) -> None:
         if line != codec.header:
             raise ValueError(codec.explain_header(line))
     elif line == codec.header:
-        raise ValueError("it is the header once more (were two files joined?)")
+        raise ValueError(TWO_HEADERS)
     elif line.endswith(b"\n"):
         index.add(codec.scan(line))
     else:  # an editor may have taken the end of the last line; the record is there
@@ -68,10 +70,11 @@ def _take(line: bytes, number: int, codec: Codec, index: ResumeIndex) -> None:
         index.lacks_end = True
 
 
-def _not_ours(path: Path, number: int, line: bytes, codec: Codec, error: Exception) -> OutputError:
+def line_error(path: Path, number: int, line: bytes, codec: Codec, error: Exception) -> OutputError:
+    """What is wrong with a line that is no record, or with a file whose first line is none."""
     name = codec.name.upper()
     if number > 1:
-        fix = "Remove that line and run again (its image is captioned again), or start anew with --overwrite."
+        fix = f"{_repair(path)} moves such lines aside; their images are captioned again by the next run."
         return OutputError(f"{path}, line {number}: this is no {name} record of batchcap: {error}.", fix)
     saved = _saved_elsewhere(path, line)
     if saved is not None:
@@ -82,7 +85,14 @@ def _not_ours(path: Path, number: int, line: bytes, codec: Codec, error: Excepti
     if written := codec.captions_in_header(line):
         fix = f"Add --num-captions {written}, or name another output file."
         return OutputError(f"{path} cannot be continued: {error}.", fix)
-    return OutputError(f"{path} is not a {name} output of batchcap: line 1: {error}.", _NEW_NAME)
+    return OutputError(
+        f"{path} is not a {name} output of batchcap: line 1: {error}.",
+        f"{_NEW_NAME} If it was one and is damaged: {_repair(path)}",
+    )
+
+
+def _repair(path: Path) -> str:
+    return f"batchcap repair {shlex.quote(str(path))}"
 
 
 def _saved_elsewhere(path: Path, line: bytes) -> OutputError | None:

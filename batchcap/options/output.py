@@ -14,6 +14,11 @@ Format = Literal["jsonl", "csv"]
 _FORMATS: Final[dict[str, Format]] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 
 
+def format_of_ending(path: Path) -> Format | None:
+    """The format that the ending of a file name stands for."""
+    return _FORMATS.get(path.suffix.lower())
+
+
 def parse_output(output: str, format: Format | None = None) -> tuple[Path | None, Format]:
     """The file and its format: ``-`` is standard output (None), and without a format the suffix decides.
 

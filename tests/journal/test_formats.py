@@ -132,8 +132,10 @@ def test_the_csv_header_depends_on_the_number_of_captions_alone() -> None:
 
 
 def test_line_ends_and_backslashes_are_escaped_in_csv() -> None:
-    record = Record(path="a\\n.jpg", caption='one\ntwo\r\n"three", four', model="m", preprocess="p", decoding="d")
-    assert Csv().encode([record]) == (b'a\\\\n.jpg,,,"one\\ntwo\\r\\n""three"", four",,,,,,,,,,,,,,m,p,d\n')
+    record = Record(
+        path="a\\n.jpg", caption='one\ntwo\r\n"three", four', model="m", preprocess="p", decoding="d#01234567"
+    )
+    assert Csv().encode([record]) == (b'a\\\\n.jpg,,,"one\\ntwo\\r\\n""three"", four",,,,,,,,,,,,,,m,p,d#01234567\n')
 
 
 @settings(deadline=None)
@@ -169,7 +171,7 @@ def test_reading_a_row_back_ignores_p() -> None:
 
 
 def test_a_caption_may_be_empty_but_not_absent() -> None:
-    record = Record(path="a", caption="", log_prob=-1.0, score=-1.0, model="m", preprocess="p", decoding="d")
+    record = Record(path="a", caption="", log_prob=-1.0, score=-1.0, model="m", preprocess="p", decoding="d#01234567")
     for codec in (Jsonl(), Csv()):
         assert codec.decode(codec.encode([record])) == record
 
@@ -180,7 +182,14 @@ def test_numbers_of_a_record_are_rounded_before_and_written_as_they_are(name: st
     best = rounded(Caption("a dog", -8.310000419616699, -1.1700000762939453))
     assert best == Caption("a dog", -8.31, -1.17)
     assert rounded(best) == best
-    record = Record(path="a", caption="a dog", log_prob=best.log_prob, score=best.score, captions=(best, best))
+    record = Record(
+        path="a",
+        caption="a dog",
+        log_prob=best.log_prob,
+        score=best.score,
+        captions=(best, best),
+        decoding="d#01234567",
+    )
     assert codec.decode(codec.encode([record])) == record
 
 
@@ -194,14 +203,19 @@ def test_a_number_that_no_format_holds_is_an_error_that_names_the_image(name: st
 @pytest.mark.parametrize("name", ["jsonl", "csv"])
 def test_lone_surrogates_become_the_replacement_character(name: str) -> None:
     codec = make_codec(name)
-    record = Record(path="a", error=Failure("read", "io", "cannot open 'IMG_\udcff\udce9.jpg'"), model="m\ud800")
+    record = Record(
+        path="a",
+        error=Failure("read", "io", "cannot open 'IMG_\udcff\udce9.jpg'"),
+        decoding="d#01234567",
+        model="m\ud800",
+    )
     read = codec.decode(codec.encode([record]))
     assert read.error == Failure("read", "io", "cannot open 'IMG_\ufffd\ufffd.jpg'")
     assert read.model == "m\ufffd"
 
 
 def test_an_error_message_of_any_length_can_be_read_back_from_csv() -> None:
-    record = Record(path="a", error=Failure("decode", "corrupt", '\n"' * 100_000), model="m")
+    record = Record(path="a", error=Failure("decode", "corrupt", '\n"' * 100_000), decoding="d#01234567", model="m")
     read = Csv().decode(Csv().encode([record]))
     assert read.error is not None
     assert read.error.message == '\n"' * 30_000

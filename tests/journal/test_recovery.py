@@ -279,7 +279,7 @@ def test_a_damaged_line_in_the_middle_is_named_and_nothing_is_cut(tmp_path: Path
     before = out.read_bytes()
     with pytest.raises(OutputError, match=rf"out, line {number}: ") as caught:
         Journal.open(out, format, FIRST)
-    assert "Remove that line" in caught.value.fix
+    assert f"batchcap repair {out}" in caught.value.fix
     assert out.read_bytes() == before
 
 
