@@ -35,7 +35,7 @@ RUNTIME: dict[str, frozenset[str]] = {
     "run": GROUND | {"system", "options", "images", "bundle", "runtime", "journal"},
     "tools": GROUND | {"system", "options", "images", "bundle", "decoding", "runtime", "run"},
     "console": GROUND | {"images", "bundle", "journal", "run", "tools"},
-    "cli": GROUND | {"system", "options", "images", "bundle", "run", "tools", "console"},
+    "cli": GROUND | {"system", "options", "images", "bundle", "journal", "run", "tools", "console"},
     "__main__": frozenset({"system", "cli"}),
 }
 CAPTIONERS = frozenset({"data", "options", "model"})

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from batchcap import __version__
-from batchcap.cli import bench, distill, doctor, export, info, run, train, verify
+from batchcap.cli import bench, distill, doctor, export, info, run, status, train, verify
 from batchcap.cli.command import Commands
 from batchcap.cli.usage import usage_explained
 from batchcap.errors import BatchcapError, OutputError
@@ -21,6 +21,7 @@ from batchcap.system.process import forget_stdout
 
 COMMANDS: Final = (
     run.COMMAND,
+    status.COMMAND,
     info.COMMAND,
     doctor.COMMAND,
     bench.COMMAND,

@@ -15,6 +15,7 @@ from batchcap.cli.parameters import flattened
 from batchcap.options.field import TERMINAL
 
 MAKE_A_MODEL: Final = "Make a model"
+OUTPUTS: Final = "Outputs"
 
 
 def _nothing() -> None:

@@ -15,3 +15,6 @@ VerboseTensorFlow: TypeAlias = Annotated[
 RunFolder: TypeAlias = Annotated[
     Path, Option("Run folder. The same command goes on where it stopped.", short="-o", env=False, readable=True)
 ]
+Journal: TypeAlias = Annotated[
+    Path, Option("An output of `batchcap run`: a .jsonl or .csv file.", metavar="FILE", argument=True, env=False)
+]

@@ -33,7 +33,8 @@ def show_captions(rows: Sequence[tuple[str, str, float | None]], title: str) -> 
     out().print(table)
 
 
-def _facts(title: str, rows: Iterable[tuple[str, str]]) -> Table:
+def facts(title: str, rows: Iterable[tuple[str, str]]) -> Table:
+    """Names and values under a title, without lines."""
     table = Table(title=plain(title), title_justify="left", show_header=False, box=None, padding=(0, 2))
     table.add_column(style="cyan", no_wrap=True)
     table.add_column(overflow="fold")
@@ -67,7 +68,7 @@ def show_bundle(bundle: Bundle) -> None:
         ("made with", ", ".join(f"{tool} {version}" for tool, version in manifest.tools.items())),
     ]
     console = out()
-    console.print(_facts(f"{manifest.name} {manifest.version}", rows))
+    console.print(facts(f"{manifest.name} {manifest.version}", rows))
     if bundle.variants:
         console.print(_variants(bundle.variants))
     if manifest.provenance.metrics:
@@ -111,12 +112,12 @@ def _scores(metrics: Sequence[Metric]) -> Table:
 def show_diagnosis(diagnosis: Diagnosis) -> None:
     """What `batchcap doctor` found."""
     console = out()
-    console.print(_facts("Versions", diagnosis.versions))
+    console.print(facts("Versions", diagnosis.versions))
     console.print()
     rows = [
         (check.device, check.result if check.works else f"does not work: {check.result}") for check in diagnosis.devices
     ]
-    console.print(_facts("Devices, each tried with one image", rows))
+    console.print(facts("Devices, each tried with one image", rows))
     console.print()
     print_line(console, diagnosis.gpu)
     if diagnosis.clash:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -21,6 +22,9 @@ else:
 
 # Windows locks bytes, and nobody can read locked ones: this byte is far after the end of any output.
 _FAR: Final = 2**62
+# `is_locked` holds a lock for a moment, which must not look like a run.
+_TRIES: Final = 3
+_TRY_SECONDS: Final = 0.02
 # What file systems without locks answer (some network and user-space ones).
 _WITHOUT_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
@@ -65,17 +69,45 @@ def _make(name: str, flags: int) -> int:
     return os.open(name, flags | os.O_EXCL, 0o666)
 
 
+def is_locked(path: Path) -> bool | None:
+    """Whether a process holds the lock of a file; None where the file system has no locks.
+
+    Takes a shared lock for a moment: `open_locked` waits that long.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb", buffering=0) as file:
+        try:
+            _take(file, shared=True)
+        except (BlockingIOError, PermissionError):
+            return True
+        except OSError as error:
+            if error.errno not in _WITHOUT_LOCKS:
+                raise
+            return None
+    return False
+
+
+def _take(file: BinaryIO, *, shared: bool = False) -> None:
+    if sys.platform == "win32":
+        position = file.seek(0, os.SEEK_CUR)
+        file.seek(_FAR)
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        finally:
+            file.seek(position)
+    else:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+
+
 def _lock(file: BinaryIO, path: Path) -> None:
     try:
-        if sys.platform == "win32":
-            position = file.seek(0, os.SEEK_CUR)
-            file.seek(_FAR)
-            try:
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-            finally:
-                file.seek(position)
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for _ in range(_TRIES - 1):
+            with suppress(BlockingIOError, PermissionError):
+                return _take(file)
+            time.sleep(_TRY_SECONDS)
+        _take(file)
     except (BlockingIOError, PermissionError):
         fix = "Wait until it ends, or name another output. If you use the program `flock`, let it lock another file."
         raise OutputLockedError(f"Another run is writing {path}, or another program holds a lock on it.", fix) from None
