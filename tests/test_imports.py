@@ -32,10 +32,11 @@ RUNTIME: dict[str, frozenset[str]] = {
     "decoding": frozenset({"options"}),
     "runtime": GROUND | {"system", "options", "images", "bundle", "decoding"},
     "journal": GROUND | {"system", "options"},
+    "convert": GROUND | {"system", "options", "images", "journal"},
     "run": GROUND | {"system", "options", "images", "bundle", "runtime", "journal"},
     "tools": GROUND | {"system", "options", "images", "bundle", "decoding", "runtime", "run"},
-    "console": GROUND | {"images", "bundle", "journal", "run", "tools"},
-    "cli": GROUND | {"system", "options", "images", "bundle", "journal", "run", "tools", "console"},
+    "console": GROUND | {"images", "bundle", "journal", "convert", "run", "tools"},
+    "cli": GROUND | {"system", "options", "images", "bundle", "journal", "convert", "run", "tools", "console"},
     "__main__": frozenset({"system", "cli"}),
 }
 CAPTIONERS = frozenset({"data", "options", "model"})

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from batchcap import __version__
-from batchcap.cli import bench, distill, doctor, export, info, run, status, train, verify
+from batchcap.cli import bench, convert, distill, doctor, export, info, run, status, train, verify
 from batchcap.cli.command import Commands
 from batchcap.cli.usage import usage_explained
 from batchcap.errors import BatchcapError, OutputError
@@ -22,6 +22,7 @@ from batchcap.system.process import forget_stdout
 COMMANDS: Final = (
     run.COMMAND,
     status.COMMAND,
+    convert.COMMAND,
     info.COMMAND,
     doctor.COMMAND,
     bench.COMMAND,

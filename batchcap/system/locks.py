@@ -9,7 +9,8 @@ import errno
 import os
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -51,6 +52,30 @@ def open_locked(path: Path) -> tuple[BinaryIO, bool]:
             raise
         # Between opening and locking the holder before us removed or replaced the file: this lock guards nothing.
         file.close()
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Hold a lock on a folder itself; nothing is written into it. Where the system cannot do that, nothing is locked.
+
+    Raises:
+        OutputLockedError: another process holds it.
+        OSError: the folder cannot be opened.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputLockedError(f"Another conversion writes into {folder}.", "Wait until it ends.") from None
+        except OSError:  # NFS locks only what is open for writing, which no folder is
+            pass
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _open(path: Path) -> tuple[BinaryIO, bool]:

@@ -27,15 +27,22 @@ _FIXES: Final = {
 
 
 @contextmanager
-def explained(path: Path, done: str, overwrite: bool) -> Iterator[None]:
-    """Turn the system's errors into `OutputError`, with the file and the fix."""
+def explained(path: Path, done: str, overwrite: bool, kept: str = "") -> Iterator[None]:
+    """Turn the system's errors into `OutputError`, with the file and the fix.
+
+    Args:
+        path: the file.
+        done: what it cannot be: "written".
+        overwrite: a new output of a run is written beside the old one.
+        kept: what is not lost, in words, where the file is no output of a run.
+    """
     try:
         yield
     except BatchcapError:
         raise
     except OSError as error:
         why = error.strerror or type(error).__name__
-        fix = _FIXES.get(error.errno or 0, "").format(kept=_PARTIAL if overwrite else _KEPT)
+        fix = _FIXES.get(error.errno or 0, "").format(kept=kept or (_PARTIAL if overwrite else _KEPT))
         raise OutputError(f"{path} cannot be {done}: {why}.", fix) from error
 
 

@@ -1,0 +1,48 @@
+"""The command `convert`."""
+
+from __future__ import annotations
+
+import typer
+
+from batchcap.cli.command import Command
+from batchcap.cli.shared import Verbose
+from batchcap.options.convert import ConvertOptions
+from batchcap.options.terminal import TerminalOptions
+from batchcap.reporting import no_report
+from batchcap.system.interrupts import Interrupted, InterruptGuard
+
+
+def convert(options: ConvertOptions, terminal: TerminalOptions, verbose: Verbose = 0) -> None:
+    """Write the captions of JOURNAL to OUT, where other programs look for them.
+
+    The same command again writes only what has changed. The journal is only
+    read, also while a run writes it. Every file is written whole or not at all.
+
+    Exit codes:
+    0 done;
+    1 could not, or had to stop: run it again;
+    2 wrong usage;
+    3 some captions could not be written: the closing lines say why;
+    75 another conversion writes OUT;
+    130, 143 stopped by a signal.
+    """
+    target = options.target
+    from batchcap.console.conversion import show_conversion
+    from batchcap.console.progress import Steps
+    from batchcap.console.terminal import say
+    from batchcap.convert import convert as conversion
+
+    shown = terminal.progress is not False and not terminal.quiet
+    with InterruptGuard(), Steps() as steps:
+        try:
+            tally = conversion.convert(options, steps if shown else no_report, say)
+        except Interrupted:
+            if not terminal.quiet:
+                say("Stopped. Every file that was written is whole; the same command goes on.")
+            raise
+    if not terminal.quiet:
+        show_conversion(tally, options.journal, options.output, target)
+    raise typer.Exit(tally.exit_code)
+
+
+COMMAND = Command(convert)

@@ -1,0 +1,42 @@
+"""`batchcap convert`: from a journal into one target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from batchcap.convert import target_txt
+from batchcap.convert.files import check_not_journal
+from batchcap.convert.work import Tally, Target, Work
+from batchcap.options.convert import ConvertOptions, TargetName
+from batchcap.reporting import Report, no_report
+
+TARGETS: Final[dict[TargetName, Target]] = {
+    "txt": target_txt,
+}
+
+
+def convert(options: ConvertOptions, report: Report = no_report, say: Callable[[str], object] = no_report) -> Tally:
+    """Write the captions of a journal into its target.
+
+    Args:
+        options: which journal, where, and what.
+        report: gets the progress.
+        say: gets lines that a person should see before the end.
+
+    Returns:
+        What became of the records.
+
+    Raises:
+        InputNotFoundError, OutputError: the journal cannot be read, or the target cannot be written.
+        OutputLockedError: another conversion writes the same place.
+        MissingExtraError: a library that the target needs is not installed.
+    """
+    work = Work(options, report, say)
+    check_not_journal(options.output, options.journal)
+    TARGETS[options.target].convert(work)
+    if work.reader.torn:
+        work.tally.notes.append(
+            f"The last line of {options.journal} is not whole (a run writes it now, or was killed): it is left out."
+        )
+    return work.tally

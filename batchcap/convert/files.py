@@ -1,0 +1,124 @@
+"""Files of a target, written whole or not at all: through a temporary file in the same folder, moved into place."""
+
+# Names as text: a Path object for each of a million sidecars would take longer than writing them.
+# ruff: noqa: PTH105, PTH108
+from __future__ import annotations
+
+import filecmp
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from batchcap.errors import OutputError
+from batchcap.system.locks import open_locked
+from batchcap.system.output_files import check_place, explained, own_file, sync_folder
+
+KEPT: Final = "what was written is whole, and the rest as it was"
+_LOOKED_AT: Final = 1 << 16
+
+
+def check_not_journal(output: Path, journal: Path) -> None:
+    """Raise OutputError where the output is the journal itself, by whatever name."""
+    if is_same(output, journal):
+        raise OutputError(f"{output} is the journal itself ({journal}).", "Name another file.")
+
+
+def is_same(one: str | Path, other: Path) -> bool:
+    """Whether two names lead to one file that is there."""
+    try:
+        return os.path.samefile(one, other)  # noqa: PTH121
+    except OSError:
+        return False
+
+
+@dataclass(slots=True)
+class NewFile:
+    """A file that is being written."""
+
+    path: Path
+    """Where to write it: empty, and there for the time of writing only."""
+    file: BinaryIO
+    """The same, open; its position is the end."""
+    changed: bool = True
+    """Set at the end: whether the output holds something else than before."""
+
+
+@contextmanager
+def new_file(output: Path, overwrite: bool, begins: tuple[bytes, ...] = ()) -> Iterator[NewFile]:
+    """Write a file; at the end of the block it takes the place of ``output``, unless that holds the same bytes.
+
+    Args:
+        output: nothing, or a regular file.
+        overwrite: replace any file.
+        begins: how files of this target begin; without ``overwrite`` only such a file is replaced.
+
+    Raises:
+        OutputError: something else has that name, or it cannot be written; the old file is untouched.
+        OutputLockedError: another conversion writes it.
+    """
+    check_place(output)
+    with explained(output, "written", False, KEPT):
+        _check_ours(output, overwrite, begins)
+        temporary = own_file(output, "new")
+        file, _ = open_locked(temporary)
+        is_moved = False
+        try:
+            file.truncate(0)  # a conversion that was killed has left it
+            new = NewFile(temporary, file)
+            yield new
+            os.fsync(file.fileno())
+            new.changed = not (output.exists() and filecmp.cmp(temporary, output, shallow=False))
+            if new.changed:
+                if output.exists():
+                    os.fchmod(file.fileno(), stat.S_IMODE(output.stat().st_mode))
+                temporary.replace(output)
+                is_moved = True
+                sync_folder(output.parent)
+        finally:
+            if not is_moved:  # else the next conversion may have a file of that name already
+                with suppress(OSError):
+                    temporary.unlink()
+            with suppress(OSError):
+                file.close()
+
+
+def _check_ours(output: Path, overwrite: bool, begins: tuple[bytes, ...]) -> None:
+    if overwrite or not output.exists() or output.stat().st_size == 0:
+        return
+    with output.open("rb") as file:
+        start = file.read(_LOOKED_AT)
+    if not start.startswith(begins):
+        raise OutputError(
+            f"{output} is there already, and batchcap convert did not write it.",
+            "Name another file, or add --overwrite to replace it.",
+        )
+
+
+def write_whole(name: str, data: bytes, temporary: str) -> None:
+    """Write a small file whole or not at all. It is not synced: a million of them would take hours.
+
+    Args:
+        name: of the file; a symbolic link of that name is replaced, not followed.
+        data: all of it.
+        temporary: a name in the same folder.
+
+    Raises:
+        OSError: it cannot be written; what was there before is untouched.
+    """
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, name)
+    except BaseException:  # Ctrl-C too
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise

@@ -1,0 +1,159 @@
+"""What the targets share that write one file beside each image: clashing names, files of others, and writing."""
+
+# ruff: noqa: PTH103
+from __future__ import annotations
+
+import errno
+import os
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from batchcap.convert.files import KEPT, is_same, write_whole
+from batchcap.convert.places import LEFT_OUT, Place, Places
+from batchcap.convert.work import Work
+from batchcap.errors import DuplicateKeyError, OutputError
+from batchcap.records import Record
+from batchcap.system.locks import locked_folder
+from batchcap.system.output_files import explained
+
+NameOf: TypeAlias = Callable[[Place], str]
+"""The name of the sidecar of an image, without its folder."""
+
+_TEMPORARY: Final = ".batchcap-sidecar.new"
+_MOST_NAMED: Final = 1000
+# What is wrong with one name or folder, not with the disk.
+_OF_ONE: Final = {
+    errno.EACCES: "no permission to write there",
+    errno.EPERM: "no permission to write there",
+    errno.ENAMETOOLONG: "the name is too long with its ending",
+    errno.EISDIR: "a folder has the name of the file",
+    errno.ENOTEMPTY: "a folder has the name of the file",
+    errno.ENOTDIR: "a file has the name of the folder",
+    errno.EEXIST: "a file has the name of the folder",
+    errno.EILSEQ: "the file system cannot hold this name",
+    errno.EINVAL: "the file system cannot hold this name",
+}
+
+
+@contextmanager
+def sidecar_folder(output: Path) -> Iterator[Places]:
+    """The output folder, made where it is missing, and held against a second conversion.
+
+    Raises:
+        OutputError: it is a file, its parent is missing, or it cannot be made.
+        OutputLockedError: another conversion writes into it.
+    """
+    if output.exists() and not output.is_dir():
+        raise OutputError(f"{output} is a file; this target writes into a folder.", "Name a folder.")
+    if not output.exists() and not output.absolute().parent.is_dir():
+        parent = output.absolute().parent
+        raise OutputError(f"{output}: there is no folder {parent}.", f"Make it: mkdir -p '{parent}'")
+    with explained(output, "written", False, KEPT):
+        output.mkdir(exist_ok=True)
+        with locked_folder(output):
+            yield Places(output)
+
+
+def check_names(work: Work, places: Places, name_of: NameOf, fix: str) -> None:
+    """Raise DuplicateKeyError where two captioned images would have one sidecar; all of them are named.
+
+    Takes 8 bytes of memory a record.
+
+    Args:
+        work: its records are read.
+        places: where the sidecars go.
+        name_of: their names.
+        fix: what the reader can do.
+    """
+    hashes = array("q")
+    for record in work.records("checking names"):
+        if record.caption is not None and isinstance(place := places.of(record), Place):
+            hashes.append(hash(place.file(name_of(place))))
+    sorted_hashes = np.sort(np.frombuffer(hashes, np.int64))
+    twice = set(sorted_hashes[1:][sorted_hashes[1:] == sorted_hashes[:-1]].tolist())
+    if not twice:
+        return
+    clashes: dict[str, list[str]] = {}
+    for record in work.records("checking names"):
+        if record.caption is not None and isinstance(place := places.of(record), Place):
+            file = place.file(name_of(place))
+            if hash(file) in twice:
+                clashes.setdefault(file, []).append(record.path)
+    real = {file: paths for file, paths in clashes.items() if len(paths) > 1}
+    if not real:  # only their hashes were equal
+        return
+    for count, (file, paths) in enumerate(real.items()):
+        if count == _MOST_NAMED:
+            work.say(f"... and {len(real) - count:,} more")
+            break
+        work.say(f"one name for {len(paths)} images: {file}: {', '.join(paths)}")
+    first = ", ".join(next(iter(real.values())))
+    raise DuplicateKeyError(f"{len(real):,} names stand for several images, such as {first}. Nothing was written.", fix)
+
+
+class Said:
+    """What the journal has said of its images: every caption, superseded ones too, as 8 bytes."""
+
+    def __init__(self, work: Work, texts: Callable[[Record], Iterator[str]]) -> None:
+        """Args:
+        work: its journal.
+        texts: what a sidecar may hold for a record.
+        """
+        self._work = work
+        self._texts = texts
+        self._hashes: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None
+
+    def includes(self, record: Record, text: str) -> bool:
+        """Whether a record of the same image had this text. The first call reads the journal once more."""
+        if self._hashes is None:
+            found = array("q")
+            for each in self._work.all_records("reading older captions"):
+                if each.caption is not None:
+                    found.extend(hash((each.key, text)) for text in self._texts(each))
+            self._hashes = np.sort(np.frombuffer(found, np.int64))
+        wanted = hash((record.key, text))
+        place = int(np.searchsorted(self._hashes, wanted))
+        return place < len(self._hashes) and int(self._hashes[place]) == wanted
+
+
+def placed(work: Work, places: Places) -> Iterator[tuple[Record, Place]]:
+    """The captioned records with their places; those without one are counted in the tally."""
+    for record in work.captioned():
+        place = places.of(record)
+        if isinstance(place, Place):
+            yield record, place
+        elif place in LEFT_OUT:
+            work.tally.leave_out(place, record.path)
+        else:
+            work.tally.refuse(place, record.path)
+
+
+def write_sidecar(work: Work, place: Place, name: str, data: bytes) -> bool:
+    """Write one sidecar whole, with its folder, and count it; False: it was refused.
+
+    Raises:
+        OutputError: the disk is full, or cannot be written at all.
+    """
+    file = place.file(name)
+    if is_same(file, work.options.journal):
+        work.tally.refuse("the journal has this name", file)
+        return False
+    try:
+        try:
+            write_whole(file, data, place.file(_TEMPORARY))
+        except FileNotFoundError:
+            os.makedirs(place.folder, exist_ok=True)
+            write_whole(file, data, place.file(_TEMPORARY))
+    except OSError as error:
+        if error.errno not in _OF_ONE:
+            with explained(Path(file), "written", False, KEPT):
+                raise
+        work.tally.refuse(_OF_ONE[error.errno], file)
+        return False
+    work.tally.written += 1
+    return True

@@ -1,0 +1,77 @@
+"""The options of `batchcap convert`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, Literal, get_args
+
+from batchcap.errors import OptionError
+from batchcap.options.field import Option, check_ranges, require, take_types
+
+TargetName = Literal["txt"]
+SidecarName = Literal["stem", "full"]
+
+_OF_TARGETS: Final[dict[str, tuple[TargetName, ...]]] = {
+    "sidecar_name": ("txt",),
+    "all_captions": ("txt",),
+}
+"""Options that only these targets have, by their field."""
+
+# What a name of OUT says of the target. JSON files and folders may be several.
+_ENDINGS: Final[dict[str, TargetName]] = {}
+_NAMES: Final[dict[str, TargetName]] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvertOptions:
+    """One `batchcap convert`. Everything is checked when it is made."""
+
+    journal: Annotated[Path, Option("The output of `batchcap run`.", metavar="JOURNAL", argument=True, env=False)]
+    output: Annotated[
+        Path, Option("A file or a folder, as the target has it.", metavar="OUT", argument=True, env=False)
+    ]
+    to: Annotated[
+        TargetName | None,
+        Option("What to write.", short="-t", unset="by the name of OUT where that is clear", env=False),
+    ] = None
+    overwrite: Annotated[bool, Option("Also replace files that this command did not write.", env=False)] = False
+    sidecar_name: Annotated[
+        SidecarName | None,
+        Option("The text of a.jpg goes to a.txt (stem) or a.jpg.txt (full).", unset="stem", panel="Targets", env=False),
+    ] = None
+    all_captions: Annotated[
+        bool,
+        Option(
+            "Write all captions of an image where the journal has several. txt: a line each.",
+            panel="Targets",
+            env=False,
+        ),
+    ] = False
+
+    def __post_init__(self) -> None:
+        take_types(self)
+        check_ranges(self)
+        for field, targets in _OF_TARGETS.items():
+            require(
+                getattr(self, field) in (None, False) or self.target in targets,
+                f"--{field.replace('_', '-')} says nothing to the target {self.target}.",
+                f"Leave it out. It goes with --to {' or '.join(targets)}.",
+            )
+
+    @property
+    def target(self) -> TargetName:
+        """What is written: ``to``, or what the name of ``output`` says.
+
+        Raises:
+            OptionError: neither says it.
+        """
+        return self.to or _guessed(self.output)
+
+
+def _guessed(output: Path) -> TargetName:
+    found = _NAMES.get(output.name) or _ENDINGS.get(output.suffix.lower())
+    if found is None:
+        choices = ", ".join(get_args(TargetName))
+        raise OptionError(f"{output}: this name does not say what to write.", f"Add --to TARGET: {choices}.")
+    return found
