@@ -13,7 +13,7 @@ def main() -> None:
         from batchcap.system import interrupts, process
 
         process.take_over()
-        interrupts.end_on_second_signal()
+        interrupts.end_on_signals()
         if sys.argv[1:] == ["--version"] and _version_printed():
             return
         from batchcap.cli.app import app

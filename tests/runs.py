@@ -11,12 +11,14 @@ from batchcap.options.run import RunOptions
 from batchcap.run import pipeline
 from batchcap.run.figures import Progress, Summary
 from batchcap.run.watching import Report
+from batchcap.system.interrupts import InterruptGuard
 
 
 def run(photos: Path, output: Path, model: Path, report: Report | None = None, **settings: Any) -> Summary:
     decoding = {name: settings.pop(name) for name in ("beam_size", "num_captions") if name in settings}
     options = RunOptions(inputs=(photos,), output=output, model=str(model), device="cpu", **settings)
-    return pipeline.run(options, decoding, report)
+    with InterruptGuard() as guard:
+        return pipeline.run(options, decoding, report, guard=guard)
 
 
 def reports(photos: Path, output: Path, model: Path, **settings: Any) -> tuple[list[Progress], Summary]:

@@ -42,19 +42,24 @@ def run(
     2 wrong usage;
     3 some images have no caption, from this run or before: their records say why;
     75 another run holds the file;
-    130, 143 stopped by a signal.
+    129, 130, 143 stopped by SIGHUP, Ctrl-C, SIGTERM: the batch in work is written.
     """
     given["output"], given["format"] = parse_output(given["output"], given["format"])
     options = RunOptions(**given)
     from batchcap.console.progress import Display
-    from batchcap.console.summary import show_summary
+    from batchcap.console.summary import show_end_at_once, show_summary
     from batchcap.run import pipeline
+    from batchcap.system.interrupts import InterruptGuard, before_forced_end
 
     # A bar among records that go to the same terminal could not be read, nor could they.
     mixed = options.output is None and sys.stdout is not None and sys.stdout.isatty()
     shown = terminal.progress is not False and not terminal.quiet and not mixed
-    with Display(shown, quiet=terminal.quiet, verbosity=verbose) as display:
-        summary = pipeline.run(options, decoding, display, display.begin, count_total=display.counts)
+    with (
+        InterruptGuard(in_time=True) as guard,
+        before_forced_end(lambda: None if terminal.quiet else show_end_at_once(options.output)),
+        Display(shown, quiet=terminal.quiet, verbosity=verbose) as display,
+    ):
+        summary = pipeline.run(options, decoding, display, display.begin, count_total=display.counts, guard=guard)
     if not terminal.quiet:
         show_summary(summary, verbose)
     raise typer.Exit(summary.exit_code)

@@ -9,6 +9,8 @@ from batchcap.console.terminal import duration, failure_line, images, say, sever
 from batchcap.images.kinds import advice, is_noteworthy
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from batchcap.run.figures import Summary
 
 
@@ -26,6 +28,12 @@ def show_summary(summary: Summary, verbosity: int = 0) -> None:
     for line in _summary_lines(summary, where, verbosity):
         say(line)
     return None
+
+
+def show_end_at_once(output: Path | None) -> None:
+    """The only closing line of a run that a signal ends where it hangs, or a second signal."""
+    where = "standard output" if output is None else str(output)
+    say(f"Stopped at once: what was written to {where} is safe; the same command goes on.")
 
 
 def _known(summary: Summary, where: str) -> str:

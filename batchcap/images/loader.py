@@ -10,11 +10,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,11 +146,16 @@ class _Loader:
     def submit(self, ref: ImageRef, row: Pixels) -> Future[tuple[Outcome, float]]:
         return self.pool.submit(self._fill, ref, row)
 
-    def close(self) -> None:
-        """Return when the last thread has ended: images that were begun are finished, the others dropped."""
+    def close(self, seconds: float | None, begun: Iterable[Future[Any]]) -> None:
+        """Return when the last thread has ended, or after ``seconds``.
+
+        The images of ``begun`` that a thread works on are finished, the others dropped.
+        """
         self.files.close()
         self.decoded.close()
-        self.pool.shutdown(wait=True, cancel_futures=True)
+        self.pool.shutdown(wait=seconds is None, cancel_futures=True)
+        if seconds is not None:
+            wait([each for each in begun if each.running()], seconds)
 
     def _fill(self, ref: ImageRef, row: Pixels) -> tuple[Outcome, float]:
         """Runs in a thread: file to row, and the seconds it took."""
@@ -226,6 +231,7 @@ def load(
     *,
     accept_damaged: bool = False,
     decoding: DecodingContext | None = None,
+    closing_seconds: float | None = None,
 ) -> Generator[Batch, None, None]:
     """Read, decode and resize images in threads, a few batches ahead of the consumer.
 
@@ -240,6 +246,8 @@ def load(
         workers: threads; 0: one for each core this process may use.
         accept_damaged: take what can be decoded of truncated and damaged images; `Loaded.damaged` says so.
         decoding: makes the context in which an image is decoded.
+        closing_seconds: how long closing the generator waits for threads that are at work: one that reads from a disk
+            that does not answer may never end. None: until they have ended.
 
     Yields:
         Batches in the order of ``refs``. Call `Batch.release` when done with the pixels; the consumer may hold as many
@@ -258,9 +266,11 @@ def load(
                 drafts.append(_draft(chain((first,), source), loader, _buffer(free, shape, how)))
             if not drafts:
                 return
-            yield _finish(drafts.popleft(), free)
+            batch = _finish(drafts[0], free)
+            drafts.popleft()
+            yield batch
     finally:
-        loader.close()
+        loader.close(closing_seconds, [each for draft in drafts for each in draft.results if isinstance(each, Future)])
 
 
 def _buffer(free: deque[Pixels], shape: tuple[int, ...], how: Preprocess) -> Pixels:

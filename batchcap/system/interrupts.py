@@ -1,9 +1,13 @@
-"""SIGINT and SIGTERM as an exception that never falls into the middle of a commit; a later one ends the process."""
+"""Signals that end a program as an exception that never falls into the middle of a batch; a later one ends the process.
+
+SIGINT (Ctrl-C), SIGTERM, and SIGHUP (the terminal is closed).
+"""
 
 from __future__ import annotations
 
 import atexit
 import os
+import select
 import signal
 import sys
 import threading
@@ -13,9 +17,14 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Final, Self
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+# Windows has no SIGHUP.
+_SIGNALS: Final = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 # Signals within so many seconds are one: `timeout` and process managers signal the process and then its group.
 _ONE_SECONDS: Final = 0.5
+# So many seconds after the first signal, or after the end of the batch that it met, a program that still runs is ended:
+# it hangs in a call into the system, such as the reading of a disk that does not answer.
+_ENDING_SECONDS: Final = 1.7
+_LOOK_SECONDS: Final = 0.05
 _SHOW_CURSOR: Final = b"\x1b[?25h\n"
 
 
@@ -32,24 +41,37 @@ class Interrupted(BaseException):
 
 
 class InterruptGuard:
-    """While entered, the first SIGINT or SIGTERM raises `Interrupted`, at once or at the end of `shielded`.
+    """While entered, the first signal raises `Interrupted`, at once or at the end of `shielded`.
 
     The second one goes to the handlers from before, so a run that hangs in its clean-up can still be ended; or it is
-    left to `end_on_second_signal`, where that watches. Only the main thread may install handlers; elsewhere the
-    guard does nothing. A signal that is ignored (``nohup``, a background job of ``sh``) stays ignored.
+    left to `end_on_signals`, where that watches. Only the main thread may install handlers; elsewhere, and where it
+    is not entered, the guard does nothing. A signal that is ignored (``nohup``, a background job of ``sh``) stays
+    ignored.
+
+    Args:
+        in_time: where `end_on_signals` watches, it ends the process if that has not ended by itself 2 seconds
+            after the signal, or after the end of `shielded`. For work that loses nothing then.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, in_time: bool = False) -> None:
         self._previous: dict[signal.Signals, Any] = {}
+        self._in_time = in_time
         self._shields = 0
         self._waiting: int | None = None
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
+            if self._in_time:
+                _watch.guard = self
             for number in _SIGNALS:
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):
                     self._previous[number] = signal.signal(number, self._receive)
         return self
+
+    @property
+    def is_shielded(self) -> bool:
+        """Whether a signal that arrives now has to wait."""
+        return self._shields > 0
 
     def __exit__(self, *_: object) -> None:
         self._restore()
@@ -85,9 +107,11 @@ class InterruptGuard:
 
 
 class _Watch:
-    """Whether a thread watches for the second signal."""
+    """What the thread that watches signals knows of the program."""
 
     started = False
+    guard: InterruptGuard | None = None
+    """Of work that ends in time; it stays here when the guard is left, for what may hang after it."""
 
 
 _watch: Final = _Watch()
@@ -100,7 +124,7 @@ _FINAL_SECONDS: Final = 1.0
 
 @contextmanager
 def before_forced_end(act: Callable[[], None]) -> Iterator[None]:
-    """Within, a second signal runs ``act`` in another thread, for a second at most, before it ends the process."""
+    """Within, a signal that ends a process which hangs, or a second one, runs ``act`` before, for a second at most."""
     token = object()
     _final_actions[token] = act
     try:
@@ -121,41 +145,53 @@ def _run_final_actions() -> None:
             thread.join(_FINAL_SECONDS)
 
 
-def end_on_second_signal() -> None:
-    """From now on a second SIGINT or SIGTERM, half a second or more after the first, ends the process: for a program.
+def end_on_signals() -> None:
+    """From now on signals end the process, even one that hangs: for a program.
 
-    Handlers in Python wait until a call into a library returns, which may be never. So the signal's number goes, as it
-    comes, through a pipe (`signal.set_wakeup_fd`) to a thread. On Windows nothing is changed.
+    A second signal, half a second or more after the first, ends it at once; the first one ends it in time where the
+    `InterruptGuard` says so. Handlers in Python wait until a call into a library or the system returns, which may be
+    never. So the signal's number goes, as it comes, through a pipe (`signal.set_wakeup_fd`) to a thread. On Windows
+    nothing is changed.
     """
     if os.name != "posix":
         return
     out, into = os.pipe()
     os.set_blocking(into, False)
     signal.set_wakeup_fd(into, warn_on_full_buffer=False)
-    threading.Thread(target=_end_on_second, args=(out,), name="batchcap-signals", daemon=True).start()
+    threading.Thread(target=_end_when_due, args=(out,), name="batchcap-signals", daemon=True).start()
     _watch.started = True
     atexit.register(_ignore_at_exit)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _first_ctrl_c)
 
 
-def _end_on_second(out: int) -> None:
-    first: float | None = None
+def _end_when_due(out: int) -> None:
+    first: int | None = None
+    came = busy = 0.0
     while True:
-        for number in os.read(out, 64):
-            now = time.monotonic()
+        numbers = os.read(out, 64) if select.select([out], [], [], None if first is None else _LOOK_SECONDS)[0] else b""
+        now = time.monotonic()
+        for number in numbers:
             if number not in _SIGNALS or signal.getsignal(number) is signal.SIG_IGN:
                 continue
             if first is None:
-                first = now
-            elif now - first >= _ONE_SECONDS:
-                _run_final_actions()
-                with suppress(OSError, ValueError):
-                    if (
-                        sys.stderr is not None and sys.stderr.isatty()
-                    ):  # a progress bar that was not closed has hidden it
-                        os.write(sys.stderr.fileno(), _SHOW_CURSOR)
-                os._exit(128 + number)
+                first, came, busy = number, now, now
+            elif now - came >= _ONE_SECONDS:
+                _end(number)
+        if first is None or _watch.guard is None:
+            continue
+        if _watch.guard.is_shielded:
+            busy = now
+        elif now - busy >= _ENDING_SECONDS:
+            _end(first)
+
+
+def _end(number: int) -> None:
+    _run_final_actions()
+    with suppress(OSError, ValueError):
+        if sys.stderr is not None and sys.stderr.isatty():  # a progress bar that was not closed has hidden it
+            os.write(sys.stderr.fileno(), _SHOW_CURSOR)
+    os._exit(128 + number)
 
 
 def _first_ctrl_c(number: int, frame: FrameType | None) -> None:

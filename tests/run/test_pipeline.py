@@ -25,10 +25,10 @@ from batchcap.images import discovery
 from batchcap.journal import journal
 from batchcap.options.run import RunOptions
 from batchcap.records import Record
-from batchcap.run import pipeline
+from batchcap.run import job, pipeline
 from batchcap.run.figures import Progress, Start, Summary
 from batchcap.runtime.captioner import Captioner
-from batchcap.system.interrupts import Interrupted
+from batchcap.system.interrupts import Interrupted, InterruptGuard
 from batchcap.tools import bench
 
 
@@ -188,7 +188,7 @@ def test_a_signal_stops_bench(
 
     monkeypatch.setattr(journal.Journal, "append", interrupted)
     options = bench.BenchOptions(model=str(tiny_bundle), folder=photos, repeats=1, device="cpu")
-    with pytest.raises(Interrupted) as caught:
+    with pytest.raises(Interrupted) as caught, InterruptGuard():
         bench.measure(options, lambda _: None)
     assert 128 + caught.value.signum == code
 
@@ -232,7 +232,7 @@ def test_nothing_new_loads_no_model(
     def refuse(*_: object) -> None:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr(pipeline, "Captioner", refuse)
+    monkeypatch.setattr(job, "Captioner", refuse)
     summary = run(photos, output, tiny_bundle)
     assert (summary.captioned, summary.skipped, summary.exit_code) == (0, 10, 0)
     assert output.read_bytes() == before

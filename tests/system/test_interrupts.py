@@ -9,21 +9,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 from bundles import build_bundle, looping, rewrite
 from photos import write_photos
+from processes import PATIENCE, command, count, cpu_seconds, environment, records, running
 
 from batchcap.system.interrupts import Interrupted, InterruptGuard
 
 pytestmark = pytest.mark.usefixtures("own_handlers")
 
 IMAGES = 1500
-PATIENCE = 60.0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -71,47 +69,13 @@ def many_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(photos: Path, output: Path, model: Path, *more: str) -> list[str]:
-    arguments = [str(photos), "-o", str(output), "--model", str(model), "--device", "cpu", "--workers", "1", *more]
-    return [sys.executable, "-m", "batchcap", "run", *arguments]
-
-
-def environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("BATCHCAP_")}
-
-
-@contextmanager
-def running(arguments: list[str], output: Path, lines: int = 20) -> Iterator[subprocess.Popen[str]]:
-    """A real process that has written at least ``lines`` records and is still at work."""
-    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=environment())
-    try:
-        deadline = time.monotonic() + PATIENCE
-        while count(output) < lines:
-            assert time.monotonic() < deadline, "no record was written"
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(0.01)
-                raise AssertionError(f"it ended too early: {process.communicate()[1]}")
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def count(output: Path) -> int:
-    return output.read_bytes().count(b"\n") if output.exists() else 0
-
-
-def records(output: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in output.read_bytes().splitlines()]
-
-
 def assert_complete(output: Path) -> None:
     paths = [record["path"] for record in records(output)]
     assert len(paths) == len(set(paths)) == IMAGES
     assert all("caption" in record for record in records(output))
 
 
-@pytest.mark.parametrize("before", ["open_bundle", "load"])
+@pytest.mark.parametrize("before", ["job.open_bundle", "one_pass.load"])
 @pytest.mark.parametrize("old", [None, "empty", "a record"])
 def test_a_run_that_stops_before_it_writes(before: str, old: str | None, tmp_path: Path, tiny_bundle: Path) -> None:
     """A signal before the bundle is opened, or before the first image is read."""
@@ -124,9 +88,9 @@ def test_a_run_that_stops_before_it_writes(before: str, old: str | None, tmp_pat
             output.write_bytes(b"")
     bytes_before = output.read_bytes() if output.exists() else None
     code = (
-        f"import signal, batchcap.run.pipeline as p; real = p.{before}\n"
+        f"import signal; from batchcap.run import job, one_pass; real = {before}\n"
         f"def stopped(*a, **k): signal.raise_signal(signal.SIGINT); return real(*a, **k)\n"
-        f"p.{before} = stopped\n"
+        f"{before} = stopped\n"
         "from batchcap.__main__ import main; main()"
     )
     done = subprocess.run(
@@ -135,7 +99,7 @@ def test_a_run_that_stops_before_it_writes(before: str, old: str | None, tmp_pat
     assert done.returncode == 130, done.stderr
     assert (output.read_bytes() if output.exists() else None) == bytes_before
     said = done.stderr.splitlines()[-1]
-    if old == "a record" and before == "load":
+    if old == "a record" and before == "one_pass.load":
         assert said == f"Stopped: 1 record safe in {output}; the same command goes on from there."
     else:
         assert said == f"Stopped: nothing was written to {output}; the same command starts again."
@@ -309,8 +273,3 @@ def test_a_second_signal_ends_a_run_that_hangs(number: signal.Signals, tmp_path:
     finally:
         process.kill()
         process.communicate()
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,124 @@
+"""One pass over images: what is done is left out, the others are captioned and written, batch by batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Final
+
+from batchcap.images.loader import Batch, load
+from batchcap.journal.journal import Journal
+from batchcap.journal.large_images import LargeImages
+from batchcap.records import ImageRef, Record
+from batchcap.run.batch_records import batch_records
+from batchcap.run.figures import StageSeconds, Summary
+from batchcap.run.job import Job
+from batchcap.run.output import Output
+from batchcap.run.selection import Pending
+from batchcap.run.watching import Watcher
+from batchcap.runtime.captioner import Captioner
+from batchcap.system.interrupts import InterruptGuard
+
+# A thread that reads from a disk that does not answer may never end.
+_LOADER_SECONDS: Final = 0.5
+
+
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """What stays open over all passes of a run: the output, and the model once it is needed."""
+
+    job: Job
+    output: Output
+    summary: Summary
+    watcher: Watcher
+    guard: InterruptGuard
+    captioner: Captioner | None = None
+    """None: not loaded yet."""
+    large: LargeImages = field(init=False)
+    _begun: bool = False
+
+    def __post_init__(self) -> None:
+        self.summary.note_opened(self.output)
+        path = self.output.path if isinstance(self.output, Journal) else None
+        self.large = LargeImages(path, retry=self.job.options.retry_errors)
+
+    def model(self) -> Captioner:
+        """The model, loaded at the first call, which also tells the caller that the run begins."""
+        if not self._begun:
+            self._begun = True
+            self.watcher.begin(self.job.start(self.output))
+        self.captioner = self.captioner or self.job.load_model()
+        return self.captioner
+
+    def write(self, records: list[Record], seconds: StageSeconds) -> None:
+        """Commit and count the records of a batch; the seconds are those that it took so far."""
+        started = time.perf_counter()
+        self.output.append(records)
+        self.large.settle(records)
+        self.summary.note_output(self.output)
+        self.summary.add(records, seconds + StageSeconds(write=time.perf_counter() - started))
+
+    def commit(self, complete: bool) -> None:
+        """End the output; ``complete``: nothing was left out."""
+        with self.guard.shielded():
+            if complete:
+                self.large.finish()
+            complete = complete and not _would_lose_captions(self.output, self.summary)
+            self.output.commit(complete=complete)
+            self.summary.committed = complete
+
+
+def caption_new(session: Session, found: Iterator[ImageRef]) -> bool:
+    """Caption those of the images that the output does not have, and write their records.
+
+    It may be called again with the same session, for images that have come since. A signal ends the waiting for an
+    image at once; a batch that the model has begun is finished and written before.
+
+    Returns:
+        Whether nothing was left out because of a limit.
+    """
+    pending = Pending(session.output, found, session.job.options.limit)
+    if (first := next(pending, None)) is not None:
+        captioner = session.model()
+        images = session.large.refuse(chain((first,), pending))
+        with closing(_batches(session, images, captioner)) as batches:
+            for batch in batches:
+                with session.guard.shielded():
+                    session.write(*_captioned(batch, captioner, session.output.root))
+                session.watcher.report(session.summary)
+    session.summary.note_output(session.output)
+    session.summary.limited = not pending.reached_end
+    return pending.reached_end
+
+
+def _batches(session: Session, images: Iterable[ImageRef], captioner: Captioner) -> Generator[Batch, None, None]:
+    """Batches of pixels; threads load the next ones while the model works on one."""
+    options = session.job.options
+    return load(
+        images,
+        captioner.bundle.manifest.preprocess,
+        options.batch_size,
+        options.workers,
+        accept_damaged=options.accept_damaged,
+        decoding=session.large.note,
+        closing_seconds=_LOADER_SECONDS,
+    )
+
+
+def _captioned(batch: Batch, captioner: Captioner, root: str | None) -> tuple[list[Record], StageSeconds]:
+    """The records of a batch, and the time it took."""
+    before = dict(captioner.seconds)
+    captions = captioner.caption_pixels(batch.pixels, batch.count, batch.good_keys)
+    batch.release()
+    spent = {stage: seconds - before[stage] for stage, seconds in captioner.seconds.items()}
+    several = captioner.decoding.num_captions > 1
+    records = batch_records(batch, captions, captioner.fingerprint, root, several=several)
+    return records, StageSeconds(load=batch.seconds, **spent)
+
+
+def _would_lose_captions(output: Output, summary: Summary) -> bool:
+    """Whether the new output would replace an old one without all of its images: perhaps a disk is not mounted now."""
+    return output.replaces and (summary.unreadable > 0 or summary.done + summary.skipped == 0)
