@@ -69,6 +69,12 @@ class DeviceError(BatchcapError, RuntimeError):
     title = "Device not available"
 
 
+class OutOfMemoryError(DeviceError, MemoryError):
+    """A device has too little memory for what it was given; with less it may go on."""
+
+    title = "Too little memory"
+
+
 class EngineError(BatchcapError, ImportError):
     """onnxruntime cannot be loaded: it is not installed, or two builds of it were installed over each other."""
 

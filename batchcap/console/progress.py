@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn
 from rich.progress import Progress as Bar
 
-from batchcap.console.terminal import duration, err, failure_line, print_line, say, speed
+from batchcap.console.terminal import duration, err, failure_line, print_line, say, several, speed
 
 if TYPE_CHECKING:
     from batchcap.run.figures import Progress, Start
@@ -49,6 +49,7 @@ class Display:
         self._bar = _bar(self._console, described) if shown and self._console.is_interactive else None
         self._task = self._bar.add_task("starting", total=None, note="") if self._bar else None
         self._lines = shown and self._bar is None
+        self._reduced: int | None = None
 
     @property
     def counts(self) -> bool:
@@ -77,6 +78,10 @@ class Display:
         if self._verbosity and not self._quiet:
             for record in progress.failures:
                 print_line(self._console, failure_line(record), "yellow")
+        if progress.reduced_batch is not None and progress.reduced_batch != self._reduced and not self._quiet:
+            self._reduced = progress.reduced_batch
+            together = several(self._reduced, "image")
+            print_line(self._console, f"Memory ran out: from here on at most {together} at a time.", "yellow")
         now = self._clock()
         if self._bar is not None and self._task is not None:
             self._bar.update(

@@ -143,6 +143,11 @@ def _summary_lines(summary: Summary, where: str, verbosity: int) -> Iterable[str
             yield f"    and {summary.failed - len(summary.failures):,} more"
     yield from _unread_lines(summary, verbosity)
     yield from _output_lines(summary, where)
+    if summary.reduced_batch is not None:
+        yield (
+            f"  Memory ran out: in the end at most {images(summary.reduced_batch)} went through the model at a time. "
+            f"That changes no caption; --batch-size {summary.reduced_batch} saves the tries."
+        )
     rate = speed(summary.captioned / summary.wall)
     yield f"  In {duration(summary.wall)} ({rate}) on {summary.device}."
     if verbosity:

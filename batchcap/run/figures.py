@@ -65,6 +65,8 @@ class Progress:
     seconds: StageSeconds
     failures: tuple[Record, ...]
     """The records of the last batch that carry an error."""
+    reduced_batch: int | None = None
+    """Images that go through the model together since memory ran out; None: it did not."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -114,6 +116,8 @@ class Summary:
     """The device in words; empty where the run ended before one was chosen."""
     device_note: str = ""
     """Why ``auto`` chose the CPU; empty where it did not."""
+    reduced_batch: int | None = None
+    """Images that went through the model together since memory ran out; None: it did not."""
     fingerprint: Fingerprint | None = None
     seconds: StageSeconds = StageSeconds()
     started: float = field(default_factory=time.perf_counter)
@@ -161,6 +165,7 @@ class Summary:
             total=total,
             seconds=self.seconds,
             failures=self.latest,
+            reduced_batch=self.reduced_batch,
         )
 
     @property

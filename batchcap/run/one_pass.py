@@ -88,6 +88,7 @@ def caption_new(session: Session, found: Iterator[ImageRef]) -> bool:
             for batch in batches:
                 with session.guard.shielded():
                     session.write(*_captioned(batch, captioner, session.output.root))
+                    session.summary.reduced_batch = captioner.reduced_batch
                 session.watcher.report(session.summary)
     session.summary.note_output(session.output)
     session.summary.limited = not pending.reached_end
