@@ -11,6 +11,7 @@ from batchcap.cli.command import Command
 from batchcap.cli.parameters import Given
 from batchcap.options.decoding import chosen_fields
 from batchcap.options.field import TERMINAL, Option, fields_of
+from batchcap.options.operation import OperationOptions
 from batchcap.options.output import parse_output
 from batchcap.options.run import RunOptions
 from batchcap.options.terminal import TerminalOptions
@@ -19,6 +20,7 @@ from batchcap.options.terminal import TerminalOptions
 def run(
     given: Annotated[dict[str, Any], Given(fields_of(RunOptions))],
     decoding: Annotated[dict[str, Any], Given(chosen_fields())],
+    operation: OperationOptions,
     terminal: TerminalOptions,
     verbose: Annotated[
         int,
@@ -59,7 +61,16 @@ def run(
         before_forced_end(lambda: None if terminal.quiet else show_end_at_once(options.output)),
         Display(shown, quiet=terminal.quiet, verbosity=verbose) as display,
     ):
-        summary = pipeline.run(options, decoding, display, display.begin, count_total=display.counts, guard=guard)
+        summary = pipeline.run(
+            options,
+            decoding,
+            display,
+            display.begin,
+            operation=operation,
+            count_total=display.counts,
+            say=display.say,
+            guard=guard,
+        )
     if not terminal.quiet:
         show_summary(summary, verbose)
     raise typer.Exit(summary.exit_code)

@@ -73,6 +73,11 @@ class Display:
         if start.fresh and not self._quiet and _LIMITED_USE.search(start.terms):
             print_line(self._console, f"Terms of {start.model.partition('@')[0]}: {' '.join(start.terms.split())}")
 
+    def say(self, text: str) -> None:
+        """Show one line, above a bar."""
+        if not self._quiet:
+            print_line(self._console, text)
+
     def __call__(self, progress: Progress) -> None:
         """Take in one report of the pipeline."""
         if self._verbosity and not self._quiet:
@@ -100,7 +105,8 @@ def _start_text(start: Start) -> str:
     """``Captioning photos with small@1f2e3d4c on CPU, 2 cores, into out.jsonl.``."""
     names = ", ".join(map(str, start.inputs[:3])) + (", ..." if len(start.inputs) > 3 else "")
     where = "standard output" if start.output is None else str(start.output)
-    return f"Captioning {names} with {start.model} on {start.device}, into {where}."
+    shard = f", shard {start.shard}," if start.shard else ""
+    return f"Captioning {names}{shard} with {start.model} on {start.device}, into {where}."
 
 
 class Steps:

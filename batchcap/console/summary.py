@@ -38,13 +38,14 @@ def show_end_at_once(output: Path | None) -> None:
 
 def _known(summary: Summary, where: str) -> str:
     if not summary.skipped:
-        return "there is no image"
+        return f"there is no image in shard {summary.shard}" if summary.shard else "there is no image"
     if summary.skipped_failures:
         return (
             f"{images(summary.skipped)} have their record in {where}, {summary.skipped_failures:,} of them without a "
             "caption (the record says why; --retry-errors tries again)"
         )
-    are = "the image is" if summary.skipped == 1 else f"all {images(summary.skipped)} are"
+    of = f" of shard {summary.shard}" if summary.shard else ""
+    are = f"the image{of} is" if summary.skipped == 1 else f"all {images(summary.skipped)}{of} are"
     return f"{are} already in {where}"
 
 

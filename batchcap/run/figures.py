@@ -49,6 +49,8 @@ class Start:
     """The device in words."""
     fresh: bool
     """The output holds no record of this model yet, not even an error."""
+    shard: str = ""
+    """The shard of the inputs that is captioned, ``2/4``; empty: all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +78,8 @@ class Summary:
     output: Path | None
     """None: standard output."""
     overwrite: bool
+    shard: str = ""
+    """The shard of the inputs that the run captions, ``2/4``; empty: all of them."""
     captioned: int = 0
     failed: int = 0
     """Records of this run that carry an error."""

@@ -18,6 +18,7 @@ from batchcap.run.figures import StageSeconds, Summary
 from batchcap.run.job import Job
 from batchcap.run.output import Output
 from batchcap.run.selection import Pending
+from batchcap.run.shards import of_shard
 from batchcap.run.watching import Watcher
 from batchcap.runtime.captioner import Captioner
 from batchcap.system.interrupts import InterruptGuard
@@ -64,7 +65,7 @@ class Session:
     def commit(self, complete: bool) -> None:
         """End the output; ``complete``: nothing was left out."""
         with self.guard.shielded():
-            if complete:
+            if complete and self.job.operation.part is None:  # other shards may have seen the other images
                 self.large.finish()
             complete = complete and not _would_lose_captions(self.output, self.summary)
             self.output.commit(complete=complete)
@@ -72,7 +73,7 @@ class Session:
 
 
 def caption_new(session: Session, found: Iterator[ImageRef]) -> bool:
-    """Caption those of the images that the output does not have, and write their records.
+    """Caption those of the images that are in this run's shard and that the output does not have; write their records.
 
     It may be called again with the same session, for images that have come since. A signal ends the waiting for an
     image at once; a batch that the model has begun is finished and written before.
@@ -80,7 +81,8 @@ def caption_new(session: Session, found: Iterator[ImageRef]) -> bool:
     Returns:
         Whether nothing was left out because of a limit.
     """
-    pending = Pending(session.output, found, session.job.options.limit)
+    part = of_shard(found, session.job.operation.part)
+    pending = Pending(session.output, part, session.job.options.limit)
     if (first := next(pending, None)) is not None:
         captioner = session.model()
         images = session.large.refuse(chain((first,), pending))
