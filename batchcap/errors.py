@@ -106,6 +106,12 @@ class RootError(BatchcapError, ValueError):
     title = "The output belongs to another folder"
 
 
+class TooManyFailuresError(BatchcapError, RuntimeError):
+    """More images failed than the user allows: a disk that is not mounted, a broken decoder."""
+
+    title = "Too many images failed"
+
+
 class MissingExtraError(BatchcapError, ImportError):
     """A command needs an optional dependency that is not installed."""
 

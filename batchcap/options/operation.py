@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from batchcap.errors import OptionError
 from batchcap.options.field import OPERATION, Option, check_ranges, take_types
 
+FailOn = Literal["any", "new", "none"]
+
+SHARE_IMAGES: Final = 100
+"""Images of a run after which the share of failed ones counts."""
+_MAX_FAILURES: Final = re.compile(r"([0-9]{1,9})|([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
 _SHARD: Final = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
 
 
@@ -22,6 +27,23 @@ class Shard:
 
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
+
+
+@dataclass(frozen=True, slots=True)
+class MaxFailures:
+    """How many images may fail."""
+
+    count: int | None = None
+    percent: float | None = None
+
+    def __str__(self) -> str:
+        return str(self.count) if self.percent is None else f"{self.percent:g}%"
+
+    def is_exceeded(self, failed: int, done: int) -> bool:
+        """Whether ``failed`` images of ``done`` are too many; a share counts from `SHARE_IMAGES` images on."""
+        if self.percent is not None:
+            return done >= SHARE_IMAGES and failed * 100 > self.percent * done
+        return self.count is not None and failed > self.count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,15 +72,49 @@ class OperationOptions:
         ),
     ] = 0.0
 
+    fail_on: Annotated[
+        FailOn,
+        Option(
+            "End with code 3 if any image of the inputs has no caption, only if one failed that had not failed in the "
+            "same way before, or never.",
+            panel=OPERATION,
+        ),
+    ] = "any"
+    max_failures: Annotated[
+        str | None,
+        Option(
+            "Stop with code 1 when more than N images fail in this run, or more than P% of its images, after the first "
+            f"{SHARE_IMAGES}.",
+            metavar="N|P%",
+            valid="a number N, or a percentage P%",
+            unset="no limit",
+            panel=OPERATION,
+        ),
+    ] = None
+    """See `failure_limit`."""
+
     def __post_init__(self) -> None:
         take_types(self)
         check_ranges(self)
-        _ = self.part
+        _ = self.part, self.failure_limit
 
     @property
     def part(self) -> Shard | None:
         """The shard; None: all images."""
         return None if self.shard is None else _parsed_shard(self.shard)
+
+    @property
+    def failure_limit(self) -> MaxFailures | None:
+        """How many images may fail; None: all."""
+        if self.max_failures is None:
+            return None
+        match = _MAX_FAILURES.fullmatch(self.max_failures)
+        if match is None or float(match[2] or 0) > 100:
+            raise OptionError(
+                f"--max-failures {self.max_failures}: must be a number of images, or a percentage of them.",
+                "Write 500, or 5%.",
+            )
+        return MaxFailures(count=int(match[1])) if match[1] else MaxFailures(percent=float(match[2]))
 
 
 def _parsed_shard(text: str) -> Shard:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from batchcap.images.walk import Unread
+from batchcap.options.operation import FailOn
 from batchcap.records import Fingerprint, Record
 from batchcap.run.output import Output
 
@@ -80,9 +81,13 @@ class Summary:
     overwrite: bool
     shard: str = ""
     """The shard of the inputs that the run captions, ``2/4``; empty: all of them."""
+    fail_on: FailOn = "any"
+    """Which failures of images the exit code tells."""
     captioned: int = 0
     failed: int = 0
     """Records of this run that carry an error."""
+    failed_anew: int = 0
+    """How many of ``failed`` had not failed in the same way before."""
     damaged: int = 0
     """Images of this run that were captioned although they are truncated or damaged."""
     folders: int = 0
@@ -179,14 +184,15 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0 all captioned, 3 some images have no caption, 130 SIGINT, 143 SIGTERM.
+        """0 all captioned, 3 some images have no caption, 128 + the number of a signal.
 
-        3 as long as an image of the inputs failed in this run or before: a run that cron starts every night must not
-        say that all is well because it has stopped trying.
+        Unless `fail_on` says otherwise, 3 as long as an image of the inputs failed in this run or before: a run that
+        cron starts every night must not say that all is well because it has stopped trying.
         """
         if self.interrupted is not None:
             return 128 + self.interrupted
-        return 3 if self.without_caption else 0
+        told = {"any": self.without_caption, "new": self.failed_anew, "none": 0}
+        return 3 if told[self.fail_on] else 0
 
     @property
     def without_caption(self) -> int:

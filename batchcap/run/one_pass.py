@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
@@ -14,6 +14,7 @@ from batchcap.journal.journal import Journal
 from batchcap.journal.large_images import LargeImages
 from batchcap.records import ImageRef, Record
 from batchcap.run.batch_records import batch_records
+from batchcap.run.failure_limit import FailureLimit
 from batchcap.run.figures import StageSeconds, Summary
 from batchcap.run.job import Job
 from batchcap.run.output import Output
@@ -54,9 +55,11 @@ class Session:
         self.captioner = self.captioner or self.job.load_model()
         return self.captioner
 
-    def write(self, records: list[Record], seconds: StageSeconds) -> None:
+    def write(self, records: Sequence[Record], seconds: StageSeconds) -> None:
         """Commit and count the records of a batch; the seconds are those that it took so far."""
         started = time.perf_counter()
+        failed = [record for record in records if record.error is not None]
+        self.summary.failed_anew += sum(not self.output.failed_alike(record) for record in failed)
         self.output.append(records)
         self.large.settle(records)
         self.summary.note_output(self.output)
@@ -80,7 +83,11 @@ def caption_new(session: Session, found: Iterator[ImageRef]) -> bool:
 
     Returns:
         Whether nothing was left out because of a limit.
+
+    Raises:
+        TooManyFailuresError: of the images of this pass more failed than `OperationOptions` allow.
     """
+    limit = FailureLimit(session.job.operation.failure_limit)
     part = of_shard(found, session.job.operation.part)
     pending = Pending(session.output, part, session.job.options.limit)
     if (first := next(pending, None)) is not None:
@@ -89,9 +96,11 @@ def caption_new(session: Session, found: Iterator[ImageRef]) -> bool:
         with closing(_batches(session, images, captioner)) as batches:
             for batch in batches:
                 with session.guard.shielded():
-                    session.write(*_captioned(batch, captioner, session.output.root))
+                    records, seconds = _captioned(batch, captioner, session.output.root)
+                    session.write(limit.within(records), seconds)
                     session.summary.reduced_batch = captioner.reduced_batch
                 session.watcher.report(session.summary)
+                limit.check()
     session.summary.note_output(session.output)
     session.summary.limited = not pending.reached_end
     return pending.reached_end

@@ -48,7 +48,9 @@ def run(
         BatchcapError: the run could not start or had to stop; each cause has its class. Written records are intact.
     """
     operation = operation or OperationOptions()
-    summary = Summary(output=options.output, overwrite=options.overwrite, shard=operation.shard or "")
+    summary = Summary(
+        output=options.output, overwrite=options.overwrite, shard=operation.shard or "", fail_on=operation.fail_on
+    )
     watcher = Watcher(options, begin, report, count_total=count_total, shard=operation.part, say=say)
     interrupted = None
     try:
