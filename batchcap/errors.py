@@ -69,6 +69,12 @@ class DeviceError(BatchcapError, RuntimeError):
     title = "Device not available"
 
 
+class OutOfMemoryError(DeviceError, MemoryError):
+    """A device has too little memory for what it was given; with less it may go on."""
+
+    title = "Too little memory"
+
+
 class EngineError(BatchcapError, ImportError):
     """onnxruntime cannot be loaded: it is not installed, or two builds of it were installed over each other."""
 
@@ -98,6 +104,12 @@ class RootError(BatchcapError, ValueError):
     """The paths in the output are relative to another folder than those of this run."""
 
     title = "The output belongs to another folder"
+
+
+class TooManyFailuresError(BatchcapError, RuntimeError):
+    """More images failed than the user allows: a disk that is not mounted, a broken decoder."""
+
+    title = "Too many images failed"
 
 
 class MissingExtraError(BatchcapError, ImportError):

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn
 from rich.progress import Progress as Bar
 
-from batchcap.console.terminal import duration, err, failure_line, print_line, say, speed
+from batchcap.console.terminal import duration, err, failure_line, print_line, say, several, speed
 
 if TYPE_CHECKING:
     from batchcap.run.figures import Progress, Start
@@ -49,6 +49,7 @@ class Display:
         self._bar = _bar(self._console, described) if shown and self._console.is_interactive else None
         self._task = self._bar.add_task("starting", total=None, note="") if self._bar else None
         self._lines = shown and self._bar is None
+        self._reduced: int | None = None
 
     @property
     def counts(self) -> bool:
@@ -68,15 +69,24 @@ class Display:
         """Before the first report: show the model's terms for a new output and, without a bar, what is captioned."""
         self._started = self._spoke = self._clock()
         if self._lines:
-            print_line(self._console, start_text(start))
+            print_line(self._console, _start_text(start))
         if start.fresh and not self._quiet and _LIMITED_USE.search(start.terms):
             print_line(self._console, f"Terms of {start.model.partition('@')[0]}: {' '.join(start.terms.split())}")
+
+    def say(self, text: str) -> None:
+        """Show one line, above a bar."""
+        if not self._quiet:
+            print_line(self._console, text)
 
     def __call__(self, progress: Progress) -> None:
         """Take in one report of the pipeline."""
         if self._verbosity and not self._quiet:
             for record in progress.failures:
                 print_line(self._console, failure_line(record), "yellow")
+        if progress.reduced_batch is not None and progress.reduced_batch != self._reduced and not self._quiet:
+            self._reduced = progress.reduced_batch
+            together = several(self._reduced, "image")
+            print_line(self._console, f"Memory ran out: from here on at most {together} at a time.", "yellow")
         now = self._clock()
         if self._bar is not None and self._task is not None:
             self._bar.update(
@@ -84,18 +94,19 @@ class Display:
                 description="captioning",
                 completed=progress.done + progress.skipped,
                 total=progress.total,
-                note=progress_text(progress, now - self._started, short=_is_narrow(self._console)),
+                note=_progress_text(progress, now - self._started, short=_is_narrow(self._console)),
             )
         elif self._lines and now - self._spoke >= LINE_SECONDS:
             self._spoke = now
-            print_line(self._console, progress_text(progress, now - self._started))
+            print_line(self._console, _progress_text(progress, now - self._started))
 
 
-def start_text(start: Start) -> str:
+def _start_text(start: Start) -> str:
     """``Captioning photos with small@1f2e3d4c on CPU, 2 cores, into out.jsonl.``."""
     names = ", ".join(map(str, start.inputs[:3])) + (", ..." if len(start.inputs) > 3 else "")
     where = "standard output" if start.output is None else str(start.output)
-    return f"Captioning {names} with {start.model} on {start.device}, into {where}."
+    shard = f", shard {start.shard}," if start.shard else ""
+    return f"Captioning {names}{shard} with {start.model} on {start.device}, into {where}."
 
 
 class Steps:
@@ -152,7 +163,7 @@ def _bar(console: Console, described: bool = True) -> Bar:
     return Bar(*columns, console=console, transient=True)
 
 
-def progress_text(progress: Progress, elapsed: float, short: bool = False) -> str:
+def _progress_text(progress: Progress, elapsed: float, short: bool = False) -> str:
     """``96 of 113 images, 210 images/s, 1 s left, 2 failed``; short: ``210/s``."""
     seen = progress.done + progress.skipped
     rate = progress.done / elapsed if elapsed > 0 else 0.0

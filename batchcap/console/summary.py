@@ -15,20 +15,19 @@ if TYPE_CHECKING:
 
 
 def show_summary(summary: Summary, verbosity: int = 0) -> None:
-    """Show the closing lines of a run."""
-    for line in closing_lines(summary, verbosity):
-        say(line)
-
-
-def closing_lines(summary: Summary, verbosity: int = 0) -> list[str]:
-    """What a run has come to, in lines; 1 and more says why there is no GPU in it."""
+    """The closing lines of a run; 1 and more says why there is no GPU in it."""
     where = "standard output" if summary.output is None else str(summary.output)
     if summary.interrupted is not None:
-        return [_stopped_text(summary, where)]
-    if summary.captioned + summary.failed == 0:
-        nothing = f"Nothing new: {_known(summary, where)}."
-        return [nothing, *_unread_lines(summary, verbosity), *_output_lines(summary, where)]
-    return list(_summary_lines(summary, where, verbosity))
+        return say(_stopped_text(summary, where))
+    done = summary.captioned + summary.failed
+    if done == 0:
+        say(f"Nothing new: {_known(summary, where)}.")
+        for line in (*_unread_lines(summary, verbosity), *_output_lines(summary, where)):
+            say(line)
+        return None
+    for line in _summary_lines(summary, where, verbosity):
+        say(line)
+    return None
 
 
 def show_end_at_once(output: Path | None) -> None:
@@ -39,13 +38,14 @@ def show_end_at_once(output: Path | None) -> None:
 
 def _known(summary: Summary, where: str) -> str:
     if not summary.skipped:
-        return "there is no image"
+        return f"there is no image in shard {summary.shard}" if summary.shard else "there is no image"
     if summary.skipped_failures:
         return (
             f"{images(summary.skipped)} have their record in {where}, {summary.skipped_failures:,} of them without a "
             "caption (the record says why; --retry-errors tries again)"
         )
-    are = "the image is" if summary.skipped == 1 else f"all {images(summary.skipped)} are"
+    of = f" of shard {summary.shard}" if summary.shard else ""
+    are = f"the image{of} is" if summary.skipped == 1 else f"all {images(summary.skipped)}{of} are"
     return f"{are} already in {where}"
 
 
@@ -144,6 +144,11 @@ def _summary_lines(summary: Summary, where: str, verbosity: int) -> Iterable[str
             yield f"    and {summary.failed - len(summary.failures):,} more"
     yield from _unread_lines(summary, verbosity)
     yield from _output_lines(summary, where)
+    if summary.reduced_batch is not None:
+        yield (
+            f"  Memory ran out: in the end at most {images(summary.reduced_batch)} went through the model at a time. "
+            f"That changes no caption; --batch-size {summary.reduced_batch} saves the tries."
+        )
     rate = speed(summary.captioned / summary.wall)
     yield f"  In {duration(summary.wall)} ({rate}) on {summary.device}."
     if verbosity:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from batchcap.convert import target_txt
+from batchcap.convert import target_txt, target_xmp
 from batchcap.convert.files import check_not_journal
 from batchcap.convert.work import Tally, Target, Work
 from batchcap.options.convert import ConvertOptions, TargetName
@@ -13,6 +13,7 @@ from batchcap.reporting import Report, no_report
 
 TARGETS: Final[dict[TargetName, Target]] = {
     "txt": target_txt,
+    "xmp": target_xmp,
 }
 
 

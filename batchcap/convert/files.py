@@ -98,13 +98,14 @@ def _check_ours(output: Path, overwrite: bool, begins: tuple[bytes, ...]) -> Non
         )
 
 
-def write_whole(name: str, data: bytes, temporary: str) -> None:
+def write_whole(name: str, data: bytes, temporary: str, old: os.stat_result | None = None) -> None:
     """Write a small file whole or not at all. It is not synced: a million of them would take hours.
 
     Args:
         name: of the file; a symbolic link of that name is replaced, not followed.
         data: all of it.
         temporary: a name in the same folder.
+        old: of a file that others have written too: the new one gets its rights and owner, and is synced.
 
     Raises:
         OSError: it cannot be written; what was there before is untouched.
@@ -115,6 +116,9 @@ def write_whole(name: str, data: bytes, temporary: str) -> None:
             view = memoryview(data)
             while view:
                 view = view[os.write(descriptor, view) :]
+            if old is not None:
+                give_rights(descriptor, old)
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         os.replace(temporary, name)
@@ -122,3 +126,12 @@ def write_whole(name: str, data: bytes, temporary: str) -> None:
         with suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def give_rights(descriptor: int, old: os.stat_result) -> None:
+    """Give an open file the rights and, where that is allowed, the owner of another one."""
+    if os.name == "nt":
+        return
+    with suppress(PermissionError):
+        os.fchown(descriptor, old.st_uid, old.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(old.st_mode))

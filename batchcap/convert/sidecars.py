@@ -133,8 +133,15 @@ def placed(work: Work, places: Places) -> Iterator[tuple[Record, Place]]:
             work.tally.refuse(place, record.path)
 
 
-def write_sidecar(work: Work, place: Place, name: str, data: bytes) -> bool:
+def write_sidecar(work: Work, place: Place, name: str, data: bytes, old: os.stat_result | None = None) -> bool:
     """Write one sidecar whole, with its folder, and count it; False: it was refused.
+
+    Args:
+        work: counts it.
+        place: its folder.
+        name: its name there.
+        data: all of it.
+        old: see `write_whole`.
 
     Raises:
         OutputError: the disk is full, or cannot be written at all.
@@ -145,7 +152,7 @@ def write_sidecar(work: Work, place: Place, name: str, data: bytes) -> bool:
         return False
     try:
         try:
-            write_whole(file, data, place.file(_TEMPORARY))
+            write_whole(file, data, place.file(_TEMPORARY), old)
         except FileNotFoundError:
             os.makedirs(place.folder, exist_ok=True)
             write_whole(file, data, place.file(_TEMPORARY))

@@ -173,6 +173,10 @@ class Journal:
         """Whether this image failed in an earlier run and is tried again."""
         return self._index.is_retry(ref)
 
+    def failed_alike(self, record: Record) -> bool:
+        """Whether the record of this image, made by an earlier run, is the same error; ask before `append`."""
+        return self._index.failed_alike(record)
+
     def pending(self, refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
         """The images that need work, in order, each once: counts the others in `skipped` and `repeated`."""
         for ref in refs:

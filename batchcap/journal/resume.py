@@ -211,6 +211,11 @@ class ResumeIndex:
         row = self.find(digest(ref.key))
         return row is not None and self.is_failed(row) and int(self._outcomes[row]) not in self._settled
 
+    def failed_alike(self, record: Record) -> bool:
+        """Whether the journal's record of the image is the same error, of this file or of an earlier one."""
+        row = self.find(digest(record.key))
+        return row is not None and self.is_failed(row) and bool(self._errors[row] == _error_hash(record.error))
+
     def is_ours(self, record: Record) -> bool:
         """Whether the record was made under this run's fingerprint."""
         return self._groups.get((record.model, record.preprocess, record.decoding)) == 0

@@ -62,6 +62,11 @@ class StreamJournal:
             raise OutputError(f"Standard output cannot be written: {why}.", fix) from error
         self.done += sum(record.error is None or record.error.stage == "decode" for record in records)
 
+    def failed_alike(self, record: Record) -> bool:
+        """False: a stream knows of no earlier run."""
+        del record
+        return False
+
     def is_retry(self, ref: ImageRef) -> bool:
         """False: a stream knows of no earlier run."""
         del ref

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal, get_args
@@ -9,12 +10,15 @@ from typing import Annotated, Final, Literal, get_args
 from batchcap.errors import OptionError
 from batchcap.options.field import Option, check_ranges, require, take_types
 
-TargetName = Literal["txt"]
+TargetName = Literal["txt", "xmp"]
+_LANGUAGE: Final = re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*")
+
 SidecarName = Literal["stem", "full"]
 
 _OF_TARGETS: Final[dict[str, tuple[TargetName, ...]]] = {
-    "sidecar_name": ("txt",),
+    "sidecar_name": ("txt", "xmp"),
     "all_captions": ("txt",),
+    "language": ("xmp",),
 }
 """Options that only these targets have, by their field."""
 
@@ -38,7 +42,12 @@ class ConvertOptions:
     overwrite: Annotated[bool, Option("Also replace files that this command did not write.", env=False)] = False
     sidecar_name: Annotated[
         SidecarName | None,
-        Option("The text of a.jpg goes to a.txt (stem) or a.jpg.txt (full).", unset="stem", panel="Targets", env=False),
+        Option(
+            "The sidecar of a.jpg is a.txt (stem) or a.jpg.txt (full).",
+            unset="stem; for xmp what is there, else full",
+            panel="Targets",
+            env=False,
+        ),
     ] = None
     all_captions: Annotated[
         bool,
@@ -48,10 +57,26 @@ class ConvertOptions:
             env=False,
         ),
     ] = False
+    language: Annotated[
+        str | None,
+        Option(
+            "Language of the captions, such as en or pt-BR: they are also written as text in this language, beside the "
+            "default text, which has none.",
+            metavar="LANGUAGE",
+            unset="the default text alone",
+            panel="Targets",
+            env=False,
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         take_types(self)
         check_ranges(self)
+        require(
+            self.language is None or _LANGUAGE.fullmatch(self.language) is not None,
+            f"--language {self.language}: this is no language code.",
+            "Give one such as en, de or pt-BR (RFC 5646).",
+        )
         for field, targets in _OF_TARGETS.items():
             require(
                 getattr(self, field) in (None, False) or self.target in targets,

@@ -27,9 +27,9 @@ WORDS: Final = "Words"
 SAMPLING: Final = "Sampling"
 SPEED: Final = "Device and speed"
 OUTPUT: Final = "Output"
-REPORTS: Final = "Reports"
+OPERATION: Final = "Operation"
 TERMINAL: Final = "Terminal"
-PANELS: Final = (CAPTIONS, WORDS, SAMPLING, SPEED, OUTPUT, REPORTS, TERMINAL)
+PANELS: Final = (CAPTIONS, WORDS, SAMPLING, SPEED, OUTPUT, OPERATION, TERMINAL)
 """The groups of options in a help text, in their order."""
 
 

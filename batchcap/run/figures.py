@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from batchcap.images.walk import Unread
+from batchcap.options.operation import FailOn
 from batchcap.records import Fingerprint, Record
 from batchcap.run.output import Output
 
@@ -50,6 +50,8 @@ class Start:
     """The device in words."""
     fresh: bool
     """The output holds no record of this model yet, not even an error."""
+    shard: str = ""
+    """The shard of the inputs that is captioned, ``2/4``; empty: all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,8 @@ class Progress:
     seconds: StageSeconds
     failures: tuple[Record, ...]
     """The records of the last batch that carry an error."""
+    reduced_batch: int | None = None
+    """Images that go through the model together since memory ran out; None: it did not."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,13 +79,17 @@ class Summary:
     output: Path | None
     """None: standard output."""
     overwrite: bool
+    shard: str = ""
+    """The shard of the inputs that the run captions, ``2/4``; empty: all of them."""
+    fail_on: FailOn = "any"
+    """Which failures of images the exit code tells."""
     captioned: int = 0
     failed: int = 0
     """Records of this run that carry an error."""
+    failed_anew: int = 0
+    """How many of ``failed`` had not failed in the same way before."""
     damaged: int = 0
     """Images of this run that were captioned although they are truncated or damaged."""
-    failed_kinds: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """``failed`` by stage and kind."""
     folders: int = 0
     """How many of ``failed`` are no images, but folders that could not be listed."""
     unreadable: int = 0
@@ -92,8 +100,6 @@ class Summary:
     """The records of the last batch that carry an error."""
     unread: Unread = field(default_factory=Unread)
     """What lies in the folders and is not read."""
-    bytes: int = 0
-    """Bytes of the files of ``captioned`` and ``failed``."""
     skipped: int = 0
     """Images that the output already had."""
     skipped_failures: int = 0
@@ -119,6 +125,8 @@ class Summary:
     """The device in words; empty where the run ended before one was chosen."""
     device_note: str = ""
     """Why ``auto`` chose the CPU; empty where it did not."""
+    reduced_batch: int | None = None
+    """Images that went through the model together since memory ran out; None: it did not."""
     fingerprint: Fingerprint | None = None
     seconds: StageSeconds = StageSeconds()
     started: float = field(default_factory=time.perf_counter)
@@ -146,12 +154,10 @@ class Summary:
         self.failures = (self.failures + self.latest)[:KEPT_FAILURES]
         errors = [record.error for record in self.latest if record.error is not None]
         self.failed += len(errors)
-        self.failed_kinds.update((error.stage, error.kind) for error in errors)
         self.folders += sum(error.of_folder for error in errors)
         self.unreadable += sum(error.stage == "read" for error in errors)
         self.captioned += len(records) - len(errors)
         self.damaged += sum(record.damaged is not None for record in records)
-        self.bytes += sum(record.bytes or 0 for record in records)
         self.seconds += seconds
 
     def end(self, interrupted: int | None) -> None:
@@ -168,6 +174,7 @@ class Summary:
             total=total,
             seconds=self.seconds,
             failures=self.latest,
+            reduced_batch=self.reduced_batch,
         )
 
     @property
@@ -177,14 +184,15 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0 all captioned, 3 some images have no caption, 130 SIGINT, 143 SIGTERM.
+        """0 all captioned, 3 some images have no caption, 128 + the number of a signal.
 
-        3 as long as an image of the inputs failed in this run or before: a run that cron starts every night must not
-        say that all is well because it has stopped trying.
+        Unless `fail_on` says otherwise, 3 as long as an image of the inputs failed in this run or before: a run that
+        cron starts every night must not say that all is well because it has stopped trying.
         """
         if self.interrupted is not None:
             return 128 + self.interrupted
-        return 3 if self.without_caption else 0
+        told = {"any": self.without_caption, "new": self.failed_anew, "none": 0}
+        return 3 if told[self.fail_on] else 0
 
     @property
     def without_caption(self) -> int:

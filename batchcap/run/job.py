@@ -11,7 +11,9 @@ from batchcap.bundle.bundle import Bundle, open_bundle
 from batchcap.bundle.token_lookup import prefix_tokens
 from batchcap.images import discovery
 from batchcap.images.discovery import Inputs
+from batchcap.images.walk import Unread
 from batchcap.options.decoding import DecodingOptions
+from batchcap.options.operation import OperationOptions
 from batchcap.options.run import RunOptions
 from batchcap.records import Fingerprint, ImageRef
 from batchcap.run.figures import Start, Summary
@@ -29,6 +31,7 @@ class Job:
     """What a run needs, checked. Make it with `check`."""
 
     options: RunOptions
+    operation: OperationOptions
     bundle: Bundle
     decoding: DecodingOptions
     device: Device
@@ -44,6 +47,12 @@ class Job:
         output = self.options.output
         return output is None or self.options.overwrite or not os.path.exists(output)  # noqa: PTH110
 
+    def found_again(self, summary: Summary) -> Iterator[ImageRef]:
+        """The images of the inputs as they are now; raises as `check`."""
+        summary.unread = Unread()
+        inputs = discovery.resolve(self.options.inputs, self.options.root)
+        return at_least_one(inputs.images(summary.unread), self.options, summary.unread)
+
     def load_model(self) -> Captioner:
         return Captioner(self.bundle, self.decoding, self.device, self.options.batch_size)
 
@@ -55,14 +64,15 @@ class Job:
             terms=self.bundle.manifest.provenance.terms,
             device=self.device.description,
             fresh=output.fresh,
+            shard=self.operation.shard or "",
         )
 
 
-def check(options: RunOptions, overrides: Mapping[str, Any], summary: Summary) -> Job:
+def check(options: RunOptions, operation: OperationOptions, overrides: Mapping[str, Any], summary: Summary) -> Job:
     """Check everything that can be checked before the model is loaded and the output is touched.
 
     Args:
-        options: of the run.
+        options, operation: of the run.
         overrides: what differs from the bundle's defaults of the decoding; see `decoding_defaults.decoding_options`.
         summary: gets the device and the fingerprint, and counts what lies in the folders and is not read.
 
@@ -80,6 +90,7 @@ def check(options: RunOptions, overrides: Mapping[str, Any], summary: Summary) -
     summary.device, summary.device_note, summary.fingerprint = device.description, device.note, fingerprint
     return Job(
         options=options,
+        operation=operation,
         bundle=bundle,
         decoding=decoding,
         device=device,

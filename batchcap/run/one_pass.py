@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
@@ -14,10 +14,12 @@ from batchcap.journal.journal import Journal
 from batchcap.journal.large_images import LargeImages
 from batchcap.records import ImageRef, Record
 from batchcap.run.batch_records import batch_records
+from batchcap.run.failure_limit import FailureLimit
 from batchcap.run.figures import StageSeconds, Summary
 from batchcap.run.job import Job
 from batchcap.run.output import Output
 from batchcap.run.selection import Pending
+from batchcap.run.shards import of_shard
 from batchcap.run.watching import Watcher
 from batchcap.runtime.captioner import Captioner
 from batchcap.system.interrupts import InterruptGuard
@@ -53,9 +55,11 @@ class Session:
         self.captioner = self.captioner or self.job.load_model()
         return self.captioner
 
-    def write(self, records: list[Record], seconds: StageSeconds) -> None:
+    def write(self, records: Sequence[Record], seconds: StageSeconds) -> None:
         """Commit and count the records of a batch; the seconds are those that it took so far."""
         started = time.perf_counter()
+        failed = [record for record in records if record.error is not None]
+        self.summary.failed_anew += sum(not self.output.failed_alike(record) for record in failed)
         self.output.append(records)
         self.large.settle(records)
         self.summary.note_output(self.output)
@@ -64,7 +68,7 @@ class Session:
     def commit(self, complete: bool) -> None:
         """End the output; ``complete``: nothing was left out."""
         with self.guard.shielded():
-            if complete:
+            if complete and self.job.operation.part is None:  # other shards may have seen the other images
                 self.large.finish()
             complete = complete and not _would_lose_captions(self.output, self.summary)
             self.output.commit(complete=complete)
@@ -72,23 +76,31 @@ class Session:
 
 
 def caption_new(session: Session, found: Iterator[ImageRef]) -> bool:
-    """Caption those of the images that the output does not have, and write their records.
+    """Caption those of the images that are in this run's shard and that the output does not have; write their records.
 
     It may be called again with the same session, for images that have come since. A signal ends the waiting for an
     image at once; a batch that the model has begun is finished and written before.
 
     Returns:
         Whether nothing was left out because of a limit.
+
+    Raises:
+        TooManyFailuresError: of the images of this pass more failed than `OperationOptions` allow.
     """
-    pending = Pending(session.output, found, session.job.options.limit)
+    limit = FailureLimit(session.job.operation.failure_limit)
+    part = of_shard(found, session.job.operation.part)
+    pending = Pending(session.output, part, session.job.options.limit)
     if (first := next(pending, None)) is not None:
         captioner = session.model()
         images = session.large.refuse(chain((first,), pending))
         with closing(_batches(session, images, captioner)) as batches:
             for batch in batches:
                 with session.guard.shielded():
-                    session.write(*_captioned(batch, captioner, session.output.root))
+                    records, seconds = _captioned(batch, captioner, session.output.root)
+                    session.write(limit.within(records), seconds)
+                    session.summary.reduced_batch = captioner.reduced_batch
                 session.watcher.report(session.summary)
+                limit.check()
     session.summary.note_output(session.output)
     session.summary.limited = not pending.reached_end
     return pending.reached_end

@@ -3,16 +3,51 @@
 from __future__ import annotations
 
 import sys
-from typing import TypeAlias
+import time
+from typing import Final, TypeAlias
 
-from batchcap.errors import OutputError
+from batchcap.errors import OutputError, OutputLockedError
 from batchcap.journal.journal import Journal
 from batchcap.journal.stream import StreamJournal
 from batchcap.options.run import RunOptions
 from batchcap.records import Fingerprint
+from batchcap.reporting import Say
 from batchcap.roots import Root
 
 Output: TypeAlias = Journal | StreamJournal
+
+_LOOK_SECONDS: Final = 0.5
+
+
+def open_in_time(
+    options: RunOptions, fingerprint: Fingerprint, root: Root, num_captions: int, *, seconds: float, say: Say
+) -> tuple[Output, bool]:
+    """Open the output of a run, and wait while another one has it.
+
+    Args:
+        options, fingerprint, root, num_captions: see `open_output`.
+        seconds: how long to wait.
+        say: told once that the run waits.
+
+    Returns:
+        The output, and whether it was waited for: then the inputs may be others now.
+
+    Raises:
+        OutputLockedError: another run still has it.
+        BatchcapError: as `Journal.open`.
+    """
+    due, waited = time.monotonic() + seconds, False
+    while True:
+        try:
+            return open_output(options, fingerprint, root, num_captions), waited
+        except OutputLockedError:
+            left = due - time.monotonic()
+            if left <= 0:
+                raise
+        if not waited:
+            say(f"Another run is writing {options.output}: waiting up to {seconds:g} s for it.")
+        waited = True
+        time.sleep(min(_LOOK_SECONDS, left))
 
 
 def open_output(options: RunOptions, fingerprint: Fingerprint, root: Root, num_captions: int) -> Output:

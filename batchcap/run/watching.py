@@ -9,8 +9,11 @@ from typing import TypeAlias
 
 from batchcap.errors import BatchcapError
 from batchcap.images import discovery
+from batchcap.options.operation import Shard
 from batchcap.options.run import RunOptions
+from batchcap.reporting import Say, no_report
 from batchcap.run.figures import Progress, Start, Summary
+from batchcap.run.shards import of_shard
 
 Begin: TypeAlias = Callable[[Start], None]
 Report: TypeAlias = Callable[[Progress], None]
@@ -19,8 +22,18 @@ Report: TypeAlias = Callable[[Progress], None]
 class Watcher:
     """The callbacks of a run; each may be missing."""
 
-    def __init__(self, options: RunOptions, begin: Begin | None, report: Report | None, *, count_total: bool) -> None:
-        self._options = options
+    def __init__(
+        self,
+        options: RunOptions,
+        begin: Begin | None,
+        report: Report | None,
+        *,
+        count_total: bool,
+        shard: Shard | None = None,
+        say: Say = no_report,
+    ) -> None:
+        self.say = say
+        self._options, self._shard = options, shard
         self._begin, self._report = begin, report
         self._counts = report is not None and count_total
         self._count: int | None = None
@@ -40,7 +53,11 @@ class Watcher:
 
     def _count_images(self) -> None:
         with suppress(BatchcapError, OSError):  # an input that vanished meanwhile: the run itself will say so
-            self._count = discovery.count(self._options.inputs)
+            if self._shard is None:
+                self._count = discovery.count(self._options.inputs)
+            else:
+                found = discovery.resolve(self._options.inputs, self._options.root).images()
+                self._count = sum(1 for _ in of_shard(found, self._shard))
 
     def _total(self, summary: Summary) -> int | None:
         """Images to do, those skipped so far included; None while unknown."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from batchcap.bundle.bundle import Bundle, open_bundle
 from batchcap.decoding.driver import search
 from batchcap.decoding.types import Hypothesis, Stepper
-from batchcap.errors import BundleError, OptionError
+from batchcap.errors import BundleError, OptionError, OutOfMemoryError
 from batchcap.images import loader
 from batchcap.images.resize import Pixels
 from batchcap.options.decoding import Decoding, DecodingOptions
@@ -29,6 +29,7 @@ from batchcap.runtime.decoding_defaults import decoding_options
 from batchcap.runtime.device import Device
 from batchcap.runtime.device_choice import choose_device
 from batchcap.runtime.image_inputs import Image, check_several, image_ref
+from batchcap.runtime.onnx_session import out_of_memory
 from batchcap.runtime.precision_choice import in_precision
 from batchcap.runtime.random_streams import random_streams
 from batchcap.runtime.search_request import search_request
@@ -77,6 +78,7 @@ class Captioner:
         decoding: how captions are chosen.
         device: what the model runs on.
         batch_size: images that go through the model together.
+        reduced_batch: images that go through the model together since memory ran out; None while all of a batch do.
         seconds: time spent so far, ``{"encode": ..., "search": ...}``; a decoder's steps are part of the search.
         watch: given the stepper of each batch, returns the one to search with; `bench` times steps with it.
     """
@@ -87,9 +89,11 @@ class Captioner:
         batch_size, threads = check_batch_size(batch_size), check_threads(threads)
         self._request = search_request(bundle, decoding, batch_size)
         self.bundle, self.decoding, self.device, self.batch_size = bundle, decoding, device, batch_size
+        self.reduced_batch: int | None = None
         self.seconds = {"encode": 0.0, "search": 0.0}
         self.watch: Callable[[Stepper], Stepper] = lambda stepper: stepper
         self._write = CaptionWriter(bundle, decoding)
+        self._threads = threads
         self._encoder, self._decoder = open_sessions(bundle, device, threads)
 
     @classmethod
@@ -150,7 +154,8 @@ class Captioner:
         Raises:
             OptionError: something that is neither a path nor such an array, one image that is not in a list, or a
                 model without attention was asked for it.
-            DeviceError: too little memory for the batch, or the device was lost.
+            OutOfMemoryError: too little memory for one image alone.
+            DeviceError: the device was lost.
         """
         for name, switch in (("attention", attention), ("accept_damaged", accept_damaged)):
             checked(name, switch, bool)
@@ -183,7 +188,8 @@ class Captioner:
             For each of the ``count`` images its captions, best first.
 
         Raises:
-            DeviceError: too little memory for the batch, or the device was lost.
+            OutOfMemoryError: too little memory for one image alone.
+            DeviceError: the device was lost.
             BundleError: what the decoder gives are no log-probabilities.
         """
         return [_captions(self._write(best)) for best in self.hypotheses(pixels, count, keys)]
@@ -192,6 +198,8 @@ class Captioner:
         self, pixels: Pixels, count: int, keys: Sequence[Key] | None = None, *, attention: bool = False
     ) -> list[list[Hypothesis]]:
         """Search the captions of a batch that is already preprocessed.
+
+        Where memory runs out, half as many images go through the model together, from then on: see `reduced_batch`.
 
         Args:
             pixels: [B, H, W, 3] of the bundle's size and pixel type.
@@ -205,32 +213,79 @@ class Captioner:
 
         Raises:
             OptionError: a model without attention was asked for it.
-            DeviceError: too little memory for the batch, or the device was lost.
+            OutOfMemoryError: too little memory for one image alone.
+            DeviceError: the device was lost.
             BundleError: what the decoder gives are no log-probabilities.
         """
         self._check(attention)
-        if count == 0:
+        streams = self._streams(count, keys)
+        found: list[list[Hypothesis]] = []
+        while len(found) < count:
+            part = self._part(pixels, len(found), count)
+            images = min(len(part), count - len(found))
+            best = self._tried(part, images, streams[len(found) :][:images], attention=attention)
+            if best is None:
+                self._halve(len(part))
+            else:
+                found += best
+        return found
+
+    def _tried(
+        self, pixels: Pixels, count: int, streams: list[int], *, attention: bool
+    ) -> list[list[Hypothesis]] | None:
+        """As `_search`; None where memory ran out. By then the error, which held some of it, is gone."""
+        try:
+            return self._search(pixels, count, streams, attention=attention)
+        except MemoryError as error:
+            if self.reduced_batch == 1:
+                raise _not_even_one(self.device, error) from error
+        return None
+
+    def _halve(self, images: int) -> None:
+        """From now on half as many images go through the model together.
+
+        The sessions are opened anew: what a session has taken for a larger batch it would keep, and another one lack.
+        """
+        self.reduced_batch = max(1, images // 2)
+        del self._encoder, self._decoder
+        self._encoder, self._decoder = open_sessions(self.bundle, self.device, self._threads, sparing=True)
+
+    def _streams(self, count: int, keys: Sequence[Key] | None) -> list[int]:
+        """The random stream of each image; none where nothing is drawn."""
+        if self.decoding.search != "sample":
             return []
+        return list(range(count)) if keys is None else random_streams(keys, count)
+
+    def _part(self, pixels: Pixels, first: int, count: int) -> Pixels:
+        """[P, H, W, 3] what goes through the model next: from row ``first`` on, on a GPU always as many rows."""
+        size = min(self.reduced_batch or len(pixels), len(pixels))
+        if self.device.kind == "cpu":
+            return pixels[first : min(first + size, count)]
+        part = pixels[first : first + size]
+        missing = np.zeros((size - len(part), *pixels.shape[1:]), pixels.dtype)
+        return np.concatenate((part, missing)) if len(missing) else part
+
+    def _search(self, pixels: Pixels, count: int, streams: list[int], *, attention: bool) -> list[list[Hypothesis]]:
+        """The captions of the first ``count`` rows; all rows go through the model together."""
         started = time.perf_counter()
-        features = self._encoder(pixels if self.device.kind == "cuda" else pixels[:count])
+        features = self._encoder(pixels)
         encoded = time.perf_counter()
-        named = keys if self.decoding.search == "sample" else None
         request = replace(
             self._request,
             images=features.images,
-            streams=None if named is None else random_streams(named, features.images),
+            streams=[*streams, *(0 for _ in range(features.images - len(streams)))],
             pruning=self._decoder.pruning,
             attention=attention,
         )
-        found = search(self.watch(self._decoder.start(features)), request)
-        if any(not h.finished and not h.tokens for best in found[:count] for h in best):
+        found = search(self.watch(self._decoder.start(features)), request)[:count]
+        if any(not h.finished and not h.tokens for best in found for h in best):
             raise BundleError(
                 f"{self.bundle.decoder_path}: allows no first word of an image.",
                 "Its log-probabilities are no log-softmax: export the model again.",
             )
         self.seconds["encode"] += encoded - started
         self.seconds["search"] += time.perf_counter() - encoded
-        return found[:count]
+        return found
 
     def _check(self, attention: bool) -> None:
         if attention and not self._decoder.has_attention:
@@ -243,6 +298,11 @@ class Captioner:
         attention = tuple(weights) if weights else None
         tokens = tuple(h.tokens for h in written.values())
         return CaptionedImage(path, _captions(written), None, tokens, attention, damaged)
+
+
+def _not_even_one(device: Device, error: MemoryError) -> OutOfMemoryError:
+    known = error if isinstance(error, OutOfMemoryError) else out_of_memory(device, error)
+    return OutOfMemoryError(f"{known.message} Not even one image fits.", known.fix)
 
 
 def _captions(written: dict[str, Hypothesis]) -> tuple[Caption, ...]:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from batchcap.errors import BatchcapError, BundleError, DeviceError
+from batchcap.errors import BatchcapError, BundleError, DeviceError, OutOfMemoryError
 from batchcap.runtime.device import Device
 from batchcap.runtime.engine import onnxruntime_pybind11_state, ort
 from batchcap.system import process
@@ -23,6 +23,17 @@ _CPU: Final = "CPUExecutionProvider"
 GPU_FIX: Final = 'Install the GPU libraries: pip install "batchcap[cuda]". Or use --device cpu.'
 NO_CUDA: Final = "onnxruntime cannot load its CUDA libraries (CUDA 13 and cuDNN 9)."
 _CPUINFO: Final = Path("/proc/cpuinfo")
+# What onnxruntime's arena (with and without a limit), CUDA, cuBLAS, cuDNN 8 and 9, C++ and the system say. An arena's
+# name alone will do: it does nothing but allocate.
+_MEMORY: Final = re.compile(
+    r"\w*out[ _]of[ _]memory|(failed|unable) to allocate|cannot allocate memory|available memory of|[\w:]*bad_alloc"
+    r"|bad allocation|\w*ALLOC(ATION)?_FAILED|cudaErrorMemoryAllocation|BFCArena",
+    re.IGNORECASE,
+)
+_LOST_FIX: Final = (
+    "What was written is kept: run again. If it fails again, see what nvidia-smi says of the GPU; one that was lost "
+    "comes back when the machine is restarted. --device cpu works without it."
+)
 # onnxruntime's log severities. Whatever is fatal to us is raised as well, so its printed text is only noise.
 _SILENT: Final = 4
 # Its own errors share no base below Exception; pybind11 turns others into these builtins.
@@ -40,16 +51,18 @@ if process.is_ours():
     ort.set_default_logger_severity(_SILENT)  # of the whole process: a host keeps its own
 
 
-def open_session(model: Path | bytes, device: Device, threads: int) -> Any:
+def open_session(model: Path | bytes, device: Device, threads: int, *, sparing: bool = False) -> Any:
     """A session that really runs on ``device``.
 
     Args:
         model: the file, or the model itself.
         device: where it runs.
         threads: on the CPU; 0 is one for each core that this process may use.
+        sparing: take no more memory than is needed, and be slower. Else what is taken doubles each time, and is kept.
 
     Raises:
         BundleError: onnxruntime cannot load the model.
+        OutOfMemoryError: the device has too little memory for it.
         DeviceError: it cannot use the device.
     """
     options = ort.SessionOptions()
@@ -63,6 +76,9 @@ def open_session(model: Path | bytes, device: Device, threads: int) -> Any:
         options.add_session_config_entry("session.x64quantprecision", "1")
     # TF32 would round what the CPU does not. Algorithms by heuristic: trial runs choose differently from run to run.
     cuda = {"device_id": str(device.index), "use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+    if sparing:
+        options.enable_cpu_mem_arena = False
+        cuda["arena_extend_strategy"] = "kSameAsRequested"
     providers: list[Any] = [_CPU] if device.kind == "cpu" else [(CUDA, cuda), _CPU]
     source = model if isinstance(model, bytes) else str(model)
     try:
@@ -83,9 +99,9 @@ class OnnxGraph:
     session: Any
 
     @classmethod
-    def load(cls, path: Path, device: Device, threads: int) -> OnnxGraph:
+    def load(cls, path: Path, device: Device, threads: int, *, sparing: bool = False) -> OnnxGraph:
         """Open a session; see `open_session`."""
-        return cls(path, device, open_session(path, device, threads))
+        return cls(path, device, open_session(path, device, threads, sparing=sparing))
 
     def run(self, inputs: Mapping[str, Any], outputs: Mapping[str, bool]) -> dict[str, Any]:
         """Run with tensors where they are: on the host, or on the device.
@@ -95,7 +111,8 @@ class OnnxGraph:
             outputs: names, and whether each stays on the device.
 
         Raises:
-            DeviceError: too little memory, or the device was lost.
+            OutOfMemoryError: too little memory.
+            DeviceError: the device was lost.
             BundleError: the graph failed.
         """
         device = self.device
@@ -122,14 +139,23 @@ class OnnxGraph:
 def _failure(error: Exception, device: Device, model: Path | bytes, what: str) -> BatchcapError:
     """What onnxruntime's error means to the user."""
     text = re.sub(r"\s+", " ", str(error)).strip() or type(error).__name__
-    memory = r"out of memory|failed to allocate|bad_alloc|bad allocation|ALLOC_FAILED|BFCArena"
-    if isinstance(error, MemoryError) or re.search(memory, text, re.IGNORECASE):
-        return DeviceError(f"{device.description}: too little memory ({text[:200]}).", "Use a smaller --batch-size.")
+    if isinstance(error, MemoryError) or _MEMORY.search(text):
+        return out_of_memory(device, error)
     if device.kind == "cuda" and re.search(r"cuda|cudnn|cublas|gpu", text, re.IGNORECASE):
-        fix = "What was written is kept: see what nvidia-smi says, and run again."
-        return DeviceError(f"{device.name} ({device.description}) failed: {text[:300]}", fix)
+        return DeviceError(f"{device.name} ({device.description}) failed: {text[:300]}", _LOST_FIX)
     name = "<probe>" if isinstance(model, bytes) else str(model)
     return BundleError(f"{name}: {what}: {text[:300]}", "Export the model again.")
+
+
+def out_of_memory(device: Device, error: BaseException) -> OutOfMemoryError:
+    """What a failed allocation means to the user: by onnxruntime on the device, or by NumPy in the search."""
+    text = re.sub(r"\s+", " ", str(error)).strip()
+    places = [found.start() for found in _MEMORY.finditer(text)]
+    # Before the words that say it, onnxruntime names a node and its own source; behind them, other parts of that.
+    why = text[places[-1] if places else 0 :].partition(" ;")[0][:200].rstrip(" .")
+    cpu = "" if device.kind == "cpu" else ", or use --device cpu"
+    fix = f"End what else uses this memory{cpu}. A smaller model, or a smaller --beam-size, needs less."
+    return OutOfMemoryError(f"{device.description}: too little memory{f' ({why})' if why else ''}.", fix)
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from batchcap.errors import NoImagesError, OutputError
+from batchcap.errors import NoImagesError, OutOfMemoryError, OutputError
 from batchcap.images import discovery
 from batchcap.images.loader import load
 from batchcap.images.resize import Pixels
@@ -71,7 +71,7 @@ def measure(options: BenchOptions, say: Say) -> BenchReport:
         say: gets a line for what is measured now.
 
     Raises:
-        BatchcapError: the model or the images cannot be used.
+        BatchcapError: the model or the images cannot be used, or memory ran out.
         Interrupted: a signal stopped a run.
     """
     captioner = Captioner.load(
@@ -95,6 +95,11 @@ def measure(options: BenchOptions, say: Say) -> BenchReport:
             work()
             runs = [work() for _ in range(options.repeats)]
             parts += [Part(name, unit, tuple(run[name, unit] for run in runs)) for name, unit in runs[0]]
+    if captioner.reduced_batch is not None:
+        raise OutOfMemoryError(
+            f"{captioner.device.description}: too little memory for batches of {options.batch_size}.",
+            f"Use --batch-size {captioner.reduced_batch}.",
+        )
     bytes_an_image = sum(ref.size for ref in refs) / len(refs)
     settings = _settings(options, captioner, len(refs), bytes_an_image)
     title = f"{captioner.bundle.label} on {captioner.device.description}, {captioner.decoding.label}"

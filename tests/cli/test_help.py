@@ -27,7 +27,7 @@ def test_version_and_help() -> None:
     assert shown.exit_code == 0
     for command in ("run", "info", "doctor", "bench"):
         assert re.search(rf"\b{command}\b", shown.stdout)
-    for panel in ("Captions", "Device and speed", "Output", "Terminal"):
+    for panel in ("Captions", "Device and speed", "Output", "Operation", "Terminal"):
         assert panel in invoke("run", "--help").stdout
 
 
@@ -71,7 +71,7 @@ def test_the_help_of_run_begins_with_everyday_options() -> None:
     titles = re.findall(r"╭─ (.*?) ─", shown)
     assert titles == [
         *("Arguments", "Everyday options", "Captions", "Words", "Sampling"),
-        *("Device and speed", "Output", "Reports", "Terminal"),
+        *("Device and speed", "Output", "Operation", "Terminal"),
     ]
     everyday = shown[shown.index("Everyday options") : shown.index("─ Captions")]
     assert 5 <= len(re.findall(r"^│[ *]+--", everyday, re.MULTILINE)) <= 8

@@ -56,8 +56,8 @@ def test_captions_are_those_of_the_library(photos: Path, output: Path, tiny_bund
     expected = [image.captions[0] for image in captioner.caption([photos / record["path"] for record in records])]
     assert [record["caption"] for record in records] == [caption.caption for caption in expected]
     assert len({record["caption"] for record in records}) > 3
-    np.testing.assert_allclose([r["log_prob"] for r in records], [c.log_prob for c in expected], atol=1e-4)
-    np.testing.assert_allclose([r["score"] for r in records], [c.score for c in expected], atol=1e-4)
+    np.testing.assert_allclose([r["log_prob"] for r in records], [c.log_prob for c in expected], atol=6e-4)
+    np.testing.assert_allclose([r["score"] for r in records], [c.score for c in expected], atol=6e-4)
 
 
 def test_batch_size_and_workers_do_not_change_the_output(photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:

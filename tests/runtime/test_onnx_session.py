@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 from tiny_sessions import CPU, GPU, PIXELS
 
 from batchcap.bundle.bundle import open_bundle
-from batchcap.errors import BundleError, DeviceError
+from batchcap.errors import BundleError, DeviceError, OutOfMemoryError
 from batchcap.runtime import onnx_session
 from batchcap.runtime.device import Device
 from batchcap.runtime.device_choice import choose_device
@@ -28,28 +27,47 @@ def test_the_cpu_prints_nothing(tiny_bundle: Path, capfd: pytest.CaptureFixture[
     assert capfd.readouterr() == ("", "")
 
 
+ARENA = "bfc_arena.cc:376 void* onnxruntime::BFCArena::AllocateRawInternal(size_t, bool, onnxruntime::Stream*)"
+CALL = "cuda_call.cc:121 std::conditional_t<THRW, void, onnxruntime::common::Status> onnxruntime::CudaCall(ERRTYPE)"
+
+
 @pytest.mark.parametrize(
-    ("device", "error", "message", "fix"),
+    ("error", "why"),
     [
+        (RuntimeError(f"{ARENA} Failed to allocate memory\nfor requested buffer of size 93"), "size 93"),
         (
-            GPU,
-            RuntimeError("BFCArena::AllocateRawInternal Failed to allocate memory"),
-            "Card: too little",
-            "--batch-size",
+            RuntimeError(f"{ARENA} Available memory of 10 is smaller than requested bytes of 20"),
+            "Available memory of 10 is smaller than requested bytes of 20",
         ),
-        (GPU, RuntimeError("CUDA failure 2: out of memory ; GPU=0"), "Card: too little memory", "--batch-size"),
-        (GPU, RuntimeError("CUDNN_STATUS_ALLOC_FAILED"), "Card: too little memory", "--batch-size"),
-        (CPU, MemoryError(), "CPU, .*: too little memory", "--batch-size"),
-        (CPU, RuntimeError("std::bad_alloc"), "CPU, .*: too little memory", "--batch-size"),
-        (GPU, RuntimeError("CUDA failure 700: illegal\nmemory access"), r"cuda:1 \(Card\) failed: CUDA", "run again"),
+        (RuntimeError(f"{CALL} CUDA failure 2: out of memory ; GPU=0 ; hostname=x ; expr=cudaMalloc"), "out of memory"),
+        (RuntimeError(f"{CALL} CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0"), "CUBLAS_STATUS_ALLOC_FAILED"),
+        (RuntimeError("CUDNN failure 4: CUDNN_STATUS_ALLOC_FAILED ; GPU=0"), "CUDNN_STATUS_ALLOC_FAILED"),
+        (
+            RuntimeError("CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+            "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        ),
+        (RuntimeError("CUDA_ERROR_OUT_OF_MEMORY"), "CUDA_ERROR_OUT_OF_MEMORY"),
+        (RuntimeError("std::bad_alloc"), "std::bad_alloc"),
+        (RuntimeError("bad allocation"), "bad allocation"),
+        (MemoryError("std::bad_alloc"), "std::bad_alloc"),
+        (MemoryError(), ""),
     ],
 )
-def test_what_a_device_can_raise(device: Device, error: Exception, message: str, fix: str) -> None:
+@pytest.mark.parametrize("device", [CPU, GPU])
+def test_too_little_memory(device: Device, error: Exception, why: str) -> None:
     found = onnx_session._failure(error, device, Path("decoder.onnx"), "its graph failed")
+    assert isinstance(found, OutOfMemoryError)
     assert isinstance(found, DeviceError)
-    assert re.match(message, found.message)
+    assert isinstance(found, MemoryError)
+    assert found.message.startswith(f"{device.description}: too little memory")
+    assert found.message.endswith(f"{why})." if why else "memory.")
     assert "\n" not in found.message
-    assert fix in found.fix
+    assert ("--device cpu" in found.fix) == (device is GPU)
+
+
+def test_a_graph_that_fails_has_not_run_out_of_memory() -> None:
+    error = RuntimeError("Non-zero status code returned while running Gather node. indices element out of data bounds")
+    assert isinstance(onnx_session._failure(error, CPU, Path("decoder.onnx"), "its graph failed"), BundleError)
 
 
 @pytest.mark.parametrize(
