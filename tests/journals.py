@@ -53,6 +53,14 @@ def failed(image: ImageRef, stage: str = "decode", message: str = "no", fingerpr
     return msgspec.structs.replace(captioned(image, fingerprint=fingerprint), error=error, **fields)
 
 
+AWKWARD = [
+    captioned(ref("été/naïve 😀.jpg"), 'a "quoted" dog,\nover two\r\nlines \\n'),
+    captioned(ref("b\\n.jpg"), ""),
+    failed(ref("c,d.jpg"), "read", "Zugriff verweigert: \u2028 „c,d.jpg“\n"),
+]
+"""Records whose texts are hard for a line format."""
+
+
 def write(path: Path, records: Sequence[Record], format: Format = "jsonl", **options: Any) -> None:
     with Journal.open(path, format, options.pop("fingerprint", FIRST), **options) as journal:
         journal.append(records)

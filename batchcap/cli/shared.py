@@ -18,3 +18,4 @@ RunFolder: TypeAlias = Annotated[
 Journal: TypeAlias = Annotated[
     Path, Option("An output of `batchcap run`: a .jsonl or .csv file.", metavar="FILE", argument=True, env=False)
 ]
+DryRun: TypeAlias = Annotated[bool, Option("Only say what would be done.", env=False)]

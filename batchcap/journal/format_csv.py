@@ -185,6 +185,20 @@ class Csv:
             return "unexpected end" in str(error)
 
 
+def names_in(line: bytes) -> tuple[str, str, str]:
+    """``path``, ``member`` and ``path_b64`` of a line, which may be torn behind them.
+
+    Raises ValueError where a line has no such beginning.
+    """
+    fields = next(csv.reader([line.decode("utf-8", "replace")]), [])
+    if len(fields) < 4:
+        raise ValueError("its first columns are not whole")
+    path, member, path_b64 = map(_unescape, fields[:3])
+    if member and not path.endswith(member):
+        raise ValueError("its first columns are none of a record")
+    return path, member, path_b64
+
+
 def _escape(text: str | None) -> str:
     if text is None:
         return ""

@@ -7,7 +7,7 @@ the new file, ``OUTPUT.partial``, does until it is complete.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
@@ -172,7 +172,14 @@ class LiveFile:
         self._torn = False
 
     def rewrite(self, change: Change) -> None:
-        """Put a changed copy in the file's place, whole or not at all.
+        """Put a changed copy in the file's place, whole or not at all; raises as `put`."""
+        self.put(_changed(self.path, self._header, change))
+
+    def put(self, lines: Iterable[bytes]) -> None:
+        """Put a file of these lines in this one's place, whole or not at all.
+
+        Args:
+            lines: they may be read from the file that is replaced.
 
         Raises:
             OutputError: as `append`.
@@ -184,7 +191,7 @@ class LiveFile:
         file, _ = open_locked(copy)
         try:
             take_over(old, file)
-            size = _copy_lines(self.path, copy, self._header, change)
+            size = _write(copy, lines)
             self.check_unchanged()
             _replace(copy, self.path, old)
         except BaseException:
@@ -270,13 +277,18 @@ def _state(file: BinaryIO) -> tuple[int, int]:
     return info.st_size, info.st_mtime_ns
 
 
-def _copy_lines(source: Path, target: Path, header: bytes, change: Change) -> int:
-    """Copy a journal line by line; returns the bytes that are on the disk now."""
-    with source.open("rb") as lines, target.open("r+b") as file:
+def _changed(source: Path, header: bytes, change: Change) -> Iterator[bytes]:
+    with source.open("rb") as lines:
         for number, line in enumerate(lines):
             written = line if number == 0 and header else change(line)
             if written is not None:
-                file.write(written)
+                yield written
+
+
+def _write(target: Path, lines: Iterable[bytes]) -> int:
+    """Write the whole of a file; returns the bytes that are on the disk now."""
+    with target.open("r+b") as file:
+        file.writelines(lines)
         file.flush()
         os.fsync(file.fileno())
         return file.tell()

@@ -18,7 +18,7 @@ LONGEST_LINE: Final = 16 << 20
 """Bytes of a line that are read at most."""
 TWO_HEADERS: Final = "it is the header once more (were two files joined?)"
 _NEW_NAME: Final = "Name another output file, or remove this one yourself."
-_BOM: Final = b"\xef\xbb\xbf"
+BOM: Final = b"\xef\xbb\xbf"
 # The header of a CSV as spreadsheet programs save it.
 _SAVED: Final = (b"path;member;", b"path\tmember\t", b'"path","member",', b'"path";"member";')
 
@@ -46,7 +46,7 @@ def looks_like_ours(path: Path) -> bool:
     """Whether a file is an output of batchcap, of any version and also as another program may have saved it."""
     with path.open("rb") as file:
         line = file.readline(LONGEST_LINE)
-    text = line.removeprefix(_BOM)
+    text = line.removeprefix(BOM)
     if not text or guess_format(text) == "csv" or text.startswith(_SAVED):
         return True
     codec = make_codec("jsonl")
@@ -97,7 +97,7 @@ def _repair(path: Path) -> str:
 
 def _saved_elsewhere(path: Path, line: bytes) -> OutputError | None:
     """An output of batchcap that another program has opened and saved."""
-    text = line.removeprefix(_BOM)
+    text = line.removeprefix(BOM)
     marks = {"a byte-order mark": text != line, "Windows line ends": text.endswith(b"\r\n")}
     if text.startswith(_SAVED):
         how = "other separators or quotes"

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from commands import COUNT, invoke, on_a_terminal
 from photos import break_photo
+from rich.text import Text
+
+from batchcap.system import locks
 
 pytestmark = pytest.mark.usefixtures("plain_environment")
 
@@ -42,7 +45,7 @@ def test_status_fits_on_a_terminal(journal: Path, columns: int) -> None:
     code, seen = on_a_terminal("status", journal, stdout=True, columns=columns, color=False)
     assert code == 0
     assert "preprocess, decoding" in seen
-    assert all(len(line) <= columns for line in seen.splitlines())
+    assert all(Text.from_ansi(line).cell_len <= columns for line in seen.splitlines())
 
 
 def test_status_of_what_is_no_output(tmp_path: Path) -> None:
@@ -52,3 +55,31 @@ def test_status_of_what_is_no_output(tmp_path: Path) -> None:
     assert "There is no journal" in missing.stderr
     assert "is not a JSONL output of batchcap: line 1" in foreign.stderr
     assert invoke("status").exit_code == 2
+
+
+def test_repair_says_what_it_did_and_run_goes_on(journal: Path, photos: Path, tiny_bundle: Path) -> None:
+    whole = journal.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    lines[2] = lines[2][:50] + b"\0\0\n"
+    journal.write_bytes(b"".join([*lines, b"my own note\n", lines[0][:20]]))
+    again = ("run", photos, "-o", journal, "--model", tiny_bundle, "--device", "cpu", "-q")
+    stopped = invoke(*again)
+    assert stopped.exit_code == 1
+    assert f"batchcap repair {journal}" in stopped.stderr
+    foreseen = invoke("repair", journal, "--dry-run")
+    assert foreseen.exit_code == 0
+    assert "Nothing was changed" in foreseen.stdout
+    told = invoke("repair", journal)
+    assert told.exit_code == 0
+    path = json.loads(whole.splitlines()[2])["path"]
+    for words in (f"3 damaged lines; {COUNT - 1} records stay", "line 3: ", f"captions 1 image again: {path}\n"):
+        assert words in told.stdout
+    assert "note" in journal.with_name(journal.name + ".rejected").read_text()
+    assert invoke(*again).exit_code == 3
+    assert len(journal.read_bytes().splitlines()) == COUNT
+    assert "is sound: 6 records, nothing to repair" in invoke("repair", journal).stdout
+
+
+def test_repair_waits_for_no_run(journal: Path) -> None:
+    with locks.open_locked(journal)[0]:
+        assert invoke("repair", journal).exit_code == 75

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from journals import FIRST, both, captioned, failed, names, ref, todo, write
+from journals import AWKWARD, FIRST, both, captioned, failed, names, ref, todo, write
 
 from batchcap.errors import OutputError
 from batchcap.journal.formats import make_codec
@@ -19,12 +19,6 @@ from batchcap.options.output import Format
 from batchcap.records import Caption, Failure
 
 # --- A torn tail
-
-AWKWARD = [
-    captioned(ref("été/naïve 😀.jpg"), 'a "quoted" dog,\nover two\r\nlines \\n'),
-    captioned(ref("b\\n.jpg"), ""),
-    failed(ref("c,d.jpg"), "read", "Zugriff verweigert: \u2028 „c,d.jpg“\n"),
-]
 
 
 @both

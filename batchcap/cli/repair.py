@@ -1,0 +1,26 @@
+"""The command `repair`."""
+
+from __future__ import annotations
+
+from batchcap.cli.command import OUTPUTS, Command
+from batchcap.cli.shared import DryRun, Journal, Verbose
+
+
+def repair(journal: Journal, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
+    """Make a damaged output of run whole again: move what is no record aside.
+
+    Whole records stay, also such that were joined to a damaged line. What is
+    no record goes to the end of FILE.rejected, and a copy of the file as it
+    was to FILE.backup. Where nothing is damaged nothing is changed.
+
+    Exit codes: 0 repaired, or nothing to do; 1 it cannot be repaired;
+    2 wrong usage; 75 a run holds the file.
+    """
+    from batchcap.console.repair import show_damage
+    from batchcap.journal import repair as repairing
+
+    damage = repairing.examine(journal) if dry_run else repairing.repair(journal)
+    show_damage(damage, dry_run=dry_run)
+
+
+COMMAND = Command(repair, panel=OUTPUTS)

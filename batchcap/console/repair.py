@@ -1,0 +1,54 @@
+"""What a repair found and did, on standard output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from batchcap.console.terminal import images, out, print_line, several
+
+if TYPE_CHECKING:
+    from batchcap.journal.damage import Damage
+
+_SHOWN_TEXT: Final = 60
+
+
+def show_damage(damage: Damage, *, dry_run: bool) -> None:
+    """What `batchcap repair` found, and what it did, or would do."""
+    console = out()
+    for line in _lines(damage, dry_run):
+        print_line(console, line)
+
+
+def _lines(damage: Damage, dry_run: bool) -> Iterator[str]:
+    if damage.is_sound:
+        yield f"{damage.path} is sound: {several(damage.records, 'record')}, nothing to repair."
+        return
+    yield f"{damage.path}: {several(damage.lines, 'damaged line')}; {several(damage.records, 'record')} stay."
+    if damage.header:
+        yield "  The header is missing or damaged: it is written anew."
+    if damage.saved:
+        yield f"  Saved out of damaged lines: {several(damage.saved, 'whole record')}."
+    for number, part in damage.examples:
+        text = part.text[:_SHOWN_TEXT].decode("utf-8", "backslashreplace")
+        yield f"  line {number}: {part.wrong}: {text}"
+    if damage.rejected > len(damage.examples):
+        yield f"  ... and {damage.rejected - len(damage.examples):,} more."
+    yield from _image_lines(damage)
+    if damage.rejects is not None:
+        yield f"  What is no record was moved to the end of {damage.rejects}"
+    if damage.backup is not None:
+        yield f"  The file as it was: {damage.backup}"
+    if dry_run:
+        yield "  Nothing was changed (--dry-run)."
+
+
+def _image_lines(damage: Damage) -> Iterator[str]:
+    if damage.lost_count:
+        more = damage.lost_count - len(damage.lost)
+        names = ", ".join(damage.lost) + (f" and {more:,} more" if more else "")
+        yield f"  The next run captions {images(damage.lost_count)} again: {names}"
+    if damage.kept_count:
+        yield f"  {images(damage.kept_count)} with a damaged line have another, whole record, which stays."
+    if damage.unnamed:
+        yield f"  {several(damage.unnamed, 'part')} of damaged lines do not say which image they were about."
