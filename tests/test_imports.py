@@ -36,7 +36,9 @@ RUNTIME: dict[str, frozenset[str]] = {
     "run": GROUND | {"system", "options", "images", "bundle", "runtime", "journal"},
     "tools": GROUND | {"system", "options", "images", "bundle", "decoding", "runtime", "run"},
     "console": GROUND | {"images", "bundle", "journal", "convert", "run", "tools"},
-    "cli": GROUND | {"system", "options", "images", "bundle", "journal", "convert", "run", "tools", "console"},
+    "reports": GROUND | {"system", "options", "journal", "run", "console"},
+    "cli": GROUND
+    | {"system", "options", "images", "bundle", "journal", "convert", "run", "tools", "console", "reports"},
     "__main__": frozenset({"system", "cli"}),
 }
 CAPTIONERS = frozenset({"data", "options", "model"})

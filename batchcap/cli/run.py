@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,14 +13,21 @@ from batchcap.options.decoding import chosen_fields
 from batchcap.options.field import TERMINAL, Option, fields_of
 from batchcap.options.operation import OperationOptions
 from batchcap.options.output import parse_output
+from batchcap.options.reports import ReportOptions
 from batchcap.options.run import RunOptions
 from batchcap.options.terminal import TerminalOptions
+from batchcap.system.process import forget_stdout
+
+if TYPE_CHECKING:
+    from batchcap.reports.run_reports import RunReports
+    from batchcap.run.figures import Progress, Start
 
 
 def run(
     given: Annotated[dict[str, Any], Given(fields_of(RunOptions))],
     decoding: Annotated[dict[str, Any], Given(chosen_fields())],
     operation: OperationOptions,
+    reports: ReportOptions,
     terminal: TerminalOptions,
     verbose: Annotated[
         int,
@@ -47,7 +54,27 @@ def run(
     129, 130, 143 stopped by SIGHUP, Ctrl-C, SIGTERM: the batch in work is written.
     """
     given["output"], given["format"] = parse_output(given["output"], given["format"])
-    options = RunOptions(**given)
+    from batchcap.reports.run_reports import RunReports
+    from batchcap.run.figures import Summary
+
+    # Made here, so that reports have it where the run cannot begin, too.
+    summary = Summary(output=given["output"], overwrite=given["overwrite"])
+    with RunReports(reports, summary, given["inputs"], quiet=terminal.quiet) as told:
+        _run(RunOptions(**given), decoding, operation, told, terminal, verbose)
+    if reports.log_on_stderr:  # also after an error, which is told already
+        forget_stdout()
+    raise typer.Exit(told.exit_code)
+
+
+def _run(
+    options: RunOptions,
+    decoding: dict[str, Any],
+    operation: OperationOptions,
+    told: RunReports,
+    terminal: TerminalOptions,
+    verbosity: int,
+) -> None:
+    """Caption, and show how far it is unless the log takes the place of that."""
     from batchcap.console.progress import Display
     from batchcap.console.summary import show_end_at_once, show_summary
     from batchcap.run import pipeline
@@ -55,25 +82,40 @@ def run(
 
     # A bar among records that go to the same terminal could not be read, nor could they.
     mixed = options.output is None and sys.stdout is not None and sys.stdout.isatty()
-    shown = terminal.progress is not False and not terminal.quiet and not mixed
+    quiet = terminal.quiet or told.on_stderr
+    shown = terminal.progress is not False and not quiet and not mixed
     with (
         InterruptGuard(in_time=True) as guard,
-        before_forced_end(lambda: None if terminal.quiet else show_end_at_once(options.output)),
-        Display(shown, quiet=terminal.quiet, verbosity=verbose) as display,
+        before_forced_end(told.end_at_once),
+        before_forced_end(lambda _: None if quiet else show_end_at_once(options.output)),
+        Display(shown, quiet=quiet, verbosity=verbosity) as display,
     ):
-        summary = pipeline.run(
+
+        def begin(start: Start) -> None:
+            told.begin(start)
+            display.begin(start)
+
+        def report(progress: Progress) -> None:
+            told(progress)
+            display(progress)
+
+        def say(line: str) -> None:
+            told.say(line)
+            display.say(line)
+
+        pipeline.run(
             options,
             decoding,
-            display,
-            display.begin,
+            report,
+            begin,
             operation=operation,
-            count_total=display.counts,
-            say=display.say,
+            count_total=display.counts or (told.on_stderr and not terminal.quiet and terminal.progress is not False),
+            say=say,
             guard=guard,
+            summary=told.summary,
         )
-    if not terminal.quiet:
-        show_summary(summary, verbose)
-    raise typer.Exit(summary.exit_code)
+    if not quiet:
+        show_summary(told.summary, verbosity)
 
 
 COMMAND = Command(run, first_panel="Everyday options")

@@ -69,7 +69,7 @@ class Display:
         """Before the first report: show the model's terms for a new output and, without a bar, what is captioned."""
         self._started = self._spoke = self._clock()
         if self._lines:
-            print_line(self._console, _start_text(start))
+            print_line(self._console, start_text(start))
         if start.fresh and not self._quiet and _LIMITED_USE.search(start.terms):
             print_line(self._console, f"Terms of {start.model.partition('@')[0]}: {' '.join(start.terms.split())}")
 
@@ -94,14 +94,14 @@ class Display:
                 description="captioning",
                 completed=progress.done + progress.skipped,
                 total=progress.total,
-                note=_progress_text(progress, now - self._started, short=_is_narrow(self._console)),
+                note=progress_text(progress, now - self._started, short=_is_narrow(self._console)),
             )
         elif self._lines and now - self._spoke >= LINE_SECONDS:
             self._spoke = now
-            print_line(self._console, _progress_text(progress, now - self._started))
+            print_line(self._console, progress_text(progress, now - self._started))
 
 
-def _start_text(start: Start) -> str:
+def start_text(start: Start) -> str:
     """``Captioning photos with small@1f2e3d4c on CPU, 2 cores, into out.jsonl.``."""
     names = ", ".join(map(str, start.inputs[:3])) + (", ..." if len(start.inputs) > 3 else "")
     where = "standard output" if start.output is None else str(start.output)
@@ -163,7 +163,7 @@ def _bar(console: Console, described: bool = True) -> Bar:
     return Bar(*columns, console=console, transient=True)
 
 
-def _progress_text(progress: Progress, elapsed: float, short: bool = False) -> str:
+def progress_text(progress: Progress, elapsed: float, short: bool = False) -> str:
     """``96 of 113 images, 210 images/s, 1 s left, 2 failed``; short: ``210/s``."""
     seen = progress.done + progress.skipped
     rate = progress.done / elapsed if elapsed > 0 else 0.0

@@ -15,19 +15,20 @@ if TYPE_CHECKING:
 
 
 def show_summary(summary: Summary, verbosity: int = 0) -> None:
-    """The closing lines of a run; 1 and more says why there is no GPU in it."""
+    """Show the closing lines of a run."""
+    for line in closing_lines(summary, verbosity):
+        say(line)
+
+
+def closing_lines(summary: Summary, verbosity: int = 0) -> list[str]:
+    """What a run has come to, in lines; 1 and more says why there is no GPU in it."""
     where = "standard output" if summary.output is None else str(summary.output)
     if summary.interrupted is not None:
-        return say(_stopped_text(summary, where))
-    done = summary.captioned + summary.failed
-    if done == 0:
-        say(f"Nothing new: {_known(summary, where)}.")
-        for line in (*_unread_lines(summary, verbosity), *_output_lines(summary, where)):
-            say(line)
-        return None
-    for line in _summary_lines(summary, where, verbosity):
-        say(line)
-    return None
+        return [_stopped_text(summary, where)]
+    if summary.captioned + summary.failed == 0:
+        nothing = f"Nothing new: {_known(summary, where)}."
+        return [nothing, *_unread_lines(summary, verbosity), *_output_lines(summary, where)]
+    return list(_summary_lines(summary, where, verbosity))
 
 
 def show_end_at_once(output: Path | None) -> None:

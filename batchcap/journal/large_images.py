@@ -99,7 +99,7 @@ class LargeImages:
             self._under_way[ref.key] = note
             self._write(note)
         try:
-            with interrupts.before_forced_end(self._forget_all):
+            with interrupts.before_forced_end(lambda _: self._forget_all()):
                 yield
         finally:
             with self._lock:

@@ -28,8 +28,9 @@ SAMPLING: Final = "Sampling"
 SPEED: Final = "Device and speed"
 OUTPUT: Final = "Output"
 OPERATION: Final = "Operation"
+REPORTS: Final = "Reports"
 TERMINAL: Final = "Terminal"
-PANELS: Final = (CAPTIONS, WORDS, SAMPLING, SPEED, OUTPUT, OPERATION, TERMINAL)
+PANELS: Final = (CAPTIONS, WORDS, SAMPLING, SPEED, OUTPUT, OPERATION, REPORTS, TERMINAL)
 """The groups of options in a help text, in their order."""
 
 

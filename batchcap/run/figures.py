@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,6 +91,8 @@ class Summary:
     """How many of ``failed`` had not failed in the same way before."""
     damaged: int = 0
     """Images of this run that were captioned although they are truncated or damaged."""
+    failed_kinds: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """``failed`` by stage and kind."""
     folders: int = 0
     """How many of ``failed`` are no images, but folders that could not be listed."""
     unreadable: int = 0
@@ -100,6 +103,8 @@ class Summary:
     """The records of the last batch that carry an error."""
     unread: Unread = field(default_factory=Unread)
     """What lies in the folders and is not read."""
+    bytes: int = 0
+    """Bytes of the files of ``captioned`` and ``failed``."""
     skipped: int = 0
     """Images that the output already had."""
     skipped_failures: int = 0
@@ -154,10 +159,12 @@ class Summary:
         self.failures = (self.failures + self.latest)[:KEPT_FAILURES]
         errors = [record.error for record in self.latest if record.error is not None]
         self.failed += len(errors)
+        self.failed_kinds.update((error.stage, error.kind) for error in errors)
         self.folders += sum(error.of_folder for error in errors)
         self.unreadable += sum(error.stage == "read" for error in errors)
         self.captioned += len(records) - len(errors)
         self.damaged += sum(record.damaged is not None for record in records)
+        self.bytes += sum(record.bytes or 0 for record in records)
         self.seconds += seconds
 
     def end(self, interrupted: int | None) -> None:

@@ -27,6 +27,7 @@ def run(
     count_total: bool = False,
     say: Say = no_report,
     guard: InterruptGuard | None = None,
+    summary: Summary | None = None,
 ) -> Summary:
     """Caption every image that the output does not have yet.
 
@@ -43,14 +44,14 @@ def run(
         say: gets a line for a person where the run waits.
         guard: of a program, entered: a signal ends the run early and is noted in the summary; the batch that the model
             works on is written before. None leaves signals as Python has them: Ctrl-C raises KeyboardInterrupt.
+        summary: a new one of the caller's, which is returned; it has the figures where the run raises, too.
 
     Raises:
         BatchcapError: the run could not start or had to stop; each cause has its class. Written records are intact.
     """
     operation = operation or OperationOptions()
-    summary = Summary(
-        output=options.output, overwrite=options.overwrite, shard=operation.shard or "", fail_on=operation.fail_on
-    )
+    summary = summary or Summary(output=options.output, overwrite=options.overwrite)
+    summary.shard, summary.fail_on = operation.shard or "", operation.fail_on
     watcher = Watcher(options, begin, report, count_total=count_total, shard=operation.part, say=say)
     interrupted = None
     try:
@@ -59,7 +60,8 @@ def run(
         if guard is None:  # it is for who called this function
             raise
         interrupted = signal.signum
-    summary.end(interrupted)
+    finally:
+        summary.end(interrupted)
     return summary
 
 

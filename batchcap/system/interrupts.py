@@ -118,13 +118,17 @@ _watch: Final = _Watch()
 
 
 # What is still to be done before a second signal ends the process.
-_final_actions: Final[dict[object, Callable[[], None]]] = {}
+_final_actions: Final[dict[object, Callable[[int], object]]] = {}
 _FINAL_SECONDS: Final = 1.0
 
 
 @contextmanager
-def before_forced_end(act: Callable[[], None]) -> Iterator[None]:
-    """Within, a signal that ends a process which hangs, or a second one, runs ``act`` before, for a second at most."""
+def before_forced_end(act: Callable[[int], object]) -> Iterator[None]:
+    """Within, a signal that ends a process which hangs, or a second one, runs ``act`` before, for a second at most.
+
+    Args:
+        act: takes the number of the signal that the exit code names.
+    """
     token = object()
     _final_actions[token] = act
     try:
@@ -133,10 +137,10 @@ def before_forced_end(act: Callable[[], None]) -> Iterator[None]:
         del _final_actions[token]
 
 
-def _run_final_actions() -> None:
+def _run_final_actions(number: int) -> None:
     def act() -> None:
         for each in tuple(_final_actions.values()):
-            each()
+            each(number)
 
     if _final_actions:
         with suppress(RuntimeError):  # Python starts no thread any more
@@ -187,7 +191,7 @@ def _end_when_due(out: int) -> None:
 
 
 def _end(number: int) -> None:
-    _run_final_actions()
+    _run_final_actions(number)
     with suppress(OSError, ValueError):
         if sys.stderr is not None and sys.stderr.isatty():  # a progress bar that was not closed has hidden it
             os.write(sys.stderr.fileno(), _SHOW_CURSOR)

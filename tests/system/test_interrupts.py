@@ -254,6 +254,7 @@ def test_a_second_signal_ends_a_run_that_hangs(number: signal.Signals, tmp_path:
     write_photos(tmp_path / "photos", 1)
     code = "import batchcap.bundle.files as b; b.LOOPS = frozenset(); from batchcap.__main__ import main; main()"
     arguments = ["run", str(tmp_path / "photos"), "-o", str(tmp_path / "out.jsonl"), "--model", str(bundle)]
+    arguments += ["--summary", str(tmp_path / "run.json"), "--metrics", str(tmp_path / "run.prom")]
     process = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, env=environment())
     try:
         deadline = time.monotonic() + PATIENCE
@@ -270,6 +271,8 @@ def test_a_second_signal_ends_a_run_that_hangs(number: signal.Signals, tmp_path:
             process.wait(1)
         process.send_signal(number)
         assert process.wait(5) == 128 + number
+        assert json.loads((tmp_path / "run.json").read_bytes())["signal"] == number.name
+        assert f'exit_code="{128 + number}"}} 1\n' in (tmp_path / "run.prom").read_text()
     finally:
         process.kill()
         process.communicate()
