@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 from journals import captioned, failed, ref
+from PIL import Image
 
 from batchcap.convert.convert import convert
 from batchcap.convert.work import Tally
@@ -40,6 +41,17 @@ def journal(path: Path, records: Iterable[Record], format: Format = "jsonl", num
     codec = make_codec(format, num_captions)
     path.write_bytes(codec.header + codec.encode(list(records)))
     return path
+
+
+def pictured(folder: Path, *names: str) -> list[Record]:
+    """Small images of different pixels and their records, as a run has them: with size and time."""
+    records = []
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 6), (number * 40 % 256, 90, 20)).save(folder / name)
+        state = (folder / name).stat()
+        records.append(record(name, root=folder, bytes=state.st_size, mtime_us=state.st_mtime_ns // 1000))
+    return records
 
 
 def converted(source: Path, out: Path, to: TargetName | None = None, **options: Any) -> Tally:

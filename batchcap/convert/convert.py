@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from batchcap.convert import target_txt, target_xmp
+from batchcap.convert import (
+    target_coco,
+    target_csv,
+    target_imagefolder,
+    target_kohya,
+    target_txt,
+    target_webdataset,
+    target_xmp,
+)
 from batchcap.convert.files import check_not_journal
 from batchcap.convert.work import Tally, Target, Work
 from batchcap.options.convert import ConvertOptions, TargetName
@@ -14,6 +22,11 @@ from batchcap.reporting import Report, no_report
 TARGETS: Final[dict[TargetName, Target]] = {
     "txt": target_txt,
     "xmp": target_xmp,
+    "csv": target_csv,
+    "coco": target_coco,
+    "kohya": target_kohya,
+    "imagefolder": target_imagefolder,
+    "webdataset": target_webdataset,
 }
 
 

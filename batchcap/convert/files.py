@@ -5,20 +5,23 @@
 from __future__ import annotations
 
 import filecmp
+import io
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, cast
 
 from batchcap.errors import OutputError
-from batchcap.system.locks import open_locked
-from batchcap.system.output_files import check_place, explained, own_file, sync_folder
+from batchcap.system.locks import locked_folder, open_locked
+from batchcap.system.output_files import check_place, explained, own_file, sync_folder, take_over
 
 KEPT: Final = "what was written is whole, and the rest as it was"
 _LOOKED_AT: Final = 1 << 16
+_BUFFER: Final = 1 << 20
 
 
 def check_not_journal(output: Path, journal: Path) -> None:
@@ -35,6 +38,25 @@ def is_same(one: str | Path, other: Path) -> bool:
         return False
 
 
+@contextmanager
+def output_folder(folder: Path) -> Iterator[None]:
+    """Within, a folder that files are written into: made where it is missing, and held against a second conversion.
+
+    Raises:
+        OutputError: it is a file, its parent is missing, or it cannot be made.
+        OutputLockedError: another conversion writes into it.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file; this target writes into a folder.", "Name a folder.")
+    parent = folder.absolute().parent
+    if not folder.exists() and not parent.is_dir():
+        raise OutputError(f"{folder}: there is no folder {parent}.", f"Make it: mkdir -p '{parent}'")
+    with explained(folder, "written", False, KEPT):
+        folder.mkdir(exist_ok=True)
+        with locked_folder(folder):
+            yield
+
+
 @dataclass(slots=True)
 class NewFile:
     """A file that is being written."""
@@ -42,39 +64,44 @@ class NewFile:
     path: Path
     """Where to write it: empty, and there for the time of writing only."""
     file: BinaryIO
-    """The same, open; its position is the end."""
+    """The same, open for writing at its end, buffered."""
     changed: bool = True
     """Set at the end: whether the output holds something else than before."""
 
 
 @contextmanager
-def new_file(output: Path, overwrite: bool, begins: tuple[bytes, ...] = ()) -> Iterator[NewFile]:
+def new_file(output: Path, overwrite: bool, ours: re.Pattern[bytes] | None = None) -> Iterator[NewFile]:
     """Write a file; at the end of the block it takes the place of ``output``, unless that holds the same bytes.
 
     Args:
-        output: nothing, or a regular file.
+        output: nothing, or a regular file; a link to one is followed.
         overwrite: replace any file.
-        begins: how files of this target begin; without ``overwrite`` only such a file is replaced.
+        ours: matches the beginning (64 KiB) of files of this target; without ``overwrite`` only these are replaced.
 
     Raises:
         OutputError: something else has that name, or it cannot be written; the old file is untouched.
         OutputLockedError: another conversion writes it.
     """
+    output = output.resolve() if output.is_symlink() else output
     check_place(output)
     with explained(output, "written", False, KEPT):
-        _check_ours(output, overwrite, begins)
+        _check_ours(output, overwrite, ours)
         temporary = own_file(output, "new")
         file, _ = open_locked(temporary)
+        buffered = io.BufferedWriter(cast("io.RawIOBase", file), _BUFFER)
         is_moved = False
         try:
             file.truncate(0)  # a conversion that was killed has left it
-            new = NewFile(temporary, file)
+            file.seek(0)
+            new = NewFile(temporary, buffered)
             yield new
+            buffered.flush()
             os.fsync(file.fileno())
             new.changed = not (output.exists() and filecmp.cmp(temporary, output, shallow=False))
             if new.changed:
                 if output.exists():
-                    os.fchmod(file.fileno(), stat.S_IMODE(output.stat().st_mode))
+                    with output.open("rb") as old:
+                        take_over(old, file)
                 temporary.replace(output)
                 is_moved = True
                 sync_folder(output.parent)
@@ -84,14 +111,16 @@ def new_file(output: Path, overwrite: bool, begins: tuple[bytes, ...] = ()) -> I
                     temporary.unlink()
             with suppress(OSError):
                 file.close()
+            with suppress(OSError, ValueError):  # what is in its memory has no file any more
+                buffered.close()
 
 
-def _check_ours(output: Path, overwrite: bool, begins: tuple[bytes, ...]) -> None:
+def _check_ours(output: Path, overwrite: bool, ours: re.Pattern[bytes] | None) -> None:
     if overwrite or not output.exists() or output.stat().st_size == 0:
         return
     with output.open("rb") as file:
         start = file.read(_LOOKED_AT)
-    if not start.startswith(begins):
+    if ours is None or not ours.match(start):
         raise OutputError(
             f"{output} is there already, and batchcap convert did not write it.",
             "Name another file, or add --overwrite to replace it.",

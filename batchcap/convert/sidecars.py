@@ -13,19 +13,17 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from batchcap.convert.files import KEPT, is_same, write_whole
+from batchcap.convert.files import KEPT, is_same, output_folder, write_whole
 from batchcap.convert.places import LEFT_OUT, Place, Places
+from batchcap.convert.unique import check_unique
 from batchcap.convert.work import Work
-from batchcap.errors import DuplicateKeyError, OutputError
 from batchcap.records import Record
-from batchcap.system.locks import locked_folder
 from batchcap.system.output_files import explained
 
 NameOf: TypeAlias = Callable[[Place], str]
 """The name of the sidecar of an image, without its folder."""
 
 _TEMPORARY: Final = ".batchcap-sidecar.new"
-_MOST_NAMED: Final = 1000
 # What is wrong with one name or folder, not with the disk.
 _OF_ONE: Final = {
     errno.EACCES: "no permission to write there",
@@ -42,27 +40,13 @@ _OF_ONE: Final = {
 
 @contextmanager
 def sidecar_folder(output: Path) -> Iterator[Places]:
-    """The output folder, made where it is missing, and held against a second conversion.
-
-    Raises:
-        OutputError: it is a file, its parent is missing, or it cannot be made.
-        OutputLockedError: another conversion writes into it.
-    """
-    if output.exists() and not output.is_dir():
-        raise OutputError(f"{output} is a file; this target writes into a folder.", "Name a folder.")
-    if not output.exists() and not output.absolute().parent.is_dir():
-        parent = output.absolute().parent
-        raise OutputError(f"{output}: there is no folder {parent}.", f"Make it: mkdir -p '{parent}'")
-    with explained(output, "written", False, KEPT):
-        output.mkdir(exist_ok=True)
-        with locked_folder(output):
-            yield Places(output)
+    """The places in an output folder; see `files.output_folder`."""
+    with output_folder(output):
+        yield Places(output)
 
 
 def check_names(work: Work, places: Places, name_of: NameOf, fix: str) -> None:
     """Raise DuplicateKeyError where two captioned images would have one sidecar; all of them are named.
-
-    Takes 8 bytes of memory a record.
 
     Args:
         work: its records are read.
@@ -70,30 +54,12 @@ def check_names(work: Work, places: Places, name_of: NameOf, fix: str) -> None:
         name_of: their names.
         fix: what the reader can do.
     """
-    hashes = array("q")
-    for record in work.records("checking names"):
-        if record.caption is not None and isinstance(place := places.of(record), Place):
-            hashes.append(hash(place.file(name_of(place))))
-    sorted_hashes = np.sort(np.frombuffer(hashes, np.int64))
-    twice = set(sorted_hashes[1:][sorted_hashes[1:] == sorted_hashes[:-1]].tolist())
-    if not twice:
-        return
-    clashes: dict[str, list[str]] = {}
-    for record in work.records("checking names"):
-        if record.caption is not None and isinstance(place := places.of(record), Place):
-            file = place.file(name_of(place))
-            if hash(file) in twice:
-                clashes.setdefault(file, []).append(record.path)
-    real = {file: paths for file, paths in clashes.items() if len(paths) > 1}
-    if not real:  # only their hashes were equal
-        return
-    for count, (file, paths) in enumerate(real.items()):
-        if count == _MOST_NAMED:
-            work.say(f"... and {len(real) - count:,} more")
-            break
-        work.say(f"one name for {len(paths)} images: {file}: {', '.join(paths)}")
-    first = ", ".join(next(iter(real.values())))
-    raise DuplicateKeyError(f"{len(real):,} names stand for several images, such as {first}. Nothing was written.", fix)
+
+    def file_of(record: Record) -> str | None:
+        place = places.of(record)
+        return place.file(name_of(place)) if isinstance(place, Place) else None
+
+    check_unique(work, file_of, fix)
 
 
 class Said:

@@ -56,6 +56,11 @@ class Tally:
         """Count a caption that could not be written."""
         self.refused.setdefault(reason, Reason()).add(name)
 
+    def settle(self, changed: bool) -> None:
+        """At the end of a target of one file: if that holds what it held before, no caption of it is new."""
+        if not changed:
+            self.unchanged, self.written = self.unchanged + self.written, 0
+
     @property
     def exit_code(self) -> int:
         return 3 if self.refused else 0
@@ -86,7 +91,7 @@ class Work:
 
     def records(self, what: str = "converting") -> Iterator[Record]:
         """The last record of each key, in file order; a pass over the journal as it was when the work began."""
-        return self._reported(self.reader.last_records(), what)
+        return self.reported(self.reader.last_records(), what)
 
     def captioned(self, what: str = "converting") -> Iterator[Record]:
         """Those of `records` that have a caption; the others are counted as failures. For the pass that writes."""
@@ -98,9 +103,10 @@ class Work:
 
     def all_records(self, what: str) -> Iterator[Record]:
         """Every record, superseded ones too."""
-        return self._reported(self.reader.records(), what)
+        return self.reported(self.reader.records(), what)
 
-    def _reported(self, records: Iterator[Record], what: str) -> Iterator[Record]:
+    def reported(self, records: Iterator[Record], what: str) -> Iterator[Record]:
+        """The same records; the report gets how many there were."""
         for number, record in enumerate(records):
             if number % _REPORT_EVERY == 0:
                 self._report(what, number, max(self.lines, number + 1))

@@ -10,21 +10,28 @@ from typing import Annotated, Final, Literal, get_args
 from batchcap.errors import OptionError
 from batchcap.options.field import Option, check_ranges, require, take_types
 
-TargetName = Literal["txt", "xmp"]
+TargetName = Literal["txt", "xmp", "csv", "coco", "kohya", "imagefolder", "webdataset"]
 _LANGUAGE: Final = re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*")
 
 SidecarName = Literal["stem", "full"]
+ImageKey = Literal["path", "stem"]
+
+TARGETS: Final = "Targets"
+"""The group of the options that only some targets have."""
 
 _OF_TARGETS: Final[dict[str, tuple[TargetName, ...]]] = {
     "sidecar_name": ("txt", "xmp"),
-    "all_captions": ("txt",),
     "language": ("xmp",),
+    "all_captions": ("txt", "kohya", "imagefolder"),
+    "image_key": ("kohya",),
+    "image_ids": ("coco",),
+    "shard_size": ("webdataset",),
 }
 """Options that only these targets have, by their field."""
 
 # What a name of OUT says of the target. JSON files and folders may be several.
-_ENDINGS: Final[dict[str, TargetName]] = {}
-_NAMES: Final[dict[str, TargetName]] = {}
+_ENDINGS: Final[dict[str, TargetName]] = {".csv": "csv", ".tar": "webdataset"}
+_NAMES: Final[dict[str, TargetName]] = {"metadata.jsonl": "imagefolder"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,15 +52,15 @@ class ConvertOptions:
         Option(
             "The sidecar of a.jpg is a.txt (stem) or a.jpg.txt (full).",
             unset="stem; for xmp what is there, else full",
-            panel="Targets",
+            panel=TARGETS,
             env=False,
         ),
     ] = None
     all_captions: Annotated[
         bool,
         Option(
-            "Write all captions of an image where the journal has several. txt: a line each.",
-            panel="Targets",
+            "Write all captions where the journal has several for an image. txt, kohya: lines; imagefolder: a list.",
+            panel=TARGETS,
             env=False,
         ),
     ] = False
@@ -64,9 +71,32 @@ class ConvertOptions:
             "default text, which has none.",
             metavar="LANGUAGE",
             unset="the default text alone",
-            panel="Targets",
+            panel=TARGETS,
             env=False,
         ),
+    ] = None
+    image_ids: Annotated[
+        Path | None,
+        Option(
+            "coco: an annotations file, whose images have the ids.",
+            unset="the number at the end of each image's name",
+            metavar="FILE",
+            panel=TARGETS,
+            env=False,
+        ),
+    ] = None
+    image_key: Annotated[
+        ImageKey | None,
+        Option(
+            "kohya: name images by their absolute path, or by their path below the root without its ending.",
+            unset="path",
+            panel=TARGETS,
+            env=False,
+        ),
+    ] = None
+    shard_size: Annotated[
+        int | None,
+        Option("webdataset: images in a shard.", low=1, high=100_000, unset="1000", panel=TARGETS, env=False),
     ] = None
 
     def __post_init__(self) -> None:
@@ -77,6 +107,7 @@ class ConvertOptions:
             f"--language {self.language}: this is no language code.",
             "Give one such as en, de or pt-BR (RFC 5646).",
         )
+        require(str(self.output) != "-", "OUT -: a conversion writes no stream.", "Name a file or a folder.")
         for field, targets in _OF_TARGETS.items():
             require(
                 getattr(self, field) in (None, False) or self.target in targets,
