@@ -47,8 +47,15 @@ def captioned(image: ImageRef, text: str = "a dog", fingerprint: Fingerprint = F
     )
 
 
-def failed(image: ImageRef, stage: str = "decode", message: str = "no", fingerprint: Fingerprint = FIRST) -> Record:
-    error = Failure("read" if stage == "read" else "decode", "corrupt", message)
+def failed(
+    image: ImageRef,
+    stage: str = "decode",
+    message: str = "no",
+    fingerprint: Fingerprint = FIRST,
+    *,
+    kind: str = "corrupt",
+) -> Record:
+    error = Failure("read" if stage == "read" else "decode", kind, message)
     fields = {"caption": None, "log_prob": None, "score": None, "width": None, "height": None}
     return msgspec.structs.replace(captioned(image, fingerprint=fingerprint), error=error, **fields)
 

@@ -82,53 +82,51 @@ class Csv:
         ]
 
     def decode(self, line: bytes) -> Record:
-        fields = self._whole_fields(line)
+        fields = [_unescape(field) for field in self._whole_fields(line)]
         path, member, path_b64, caption, log_prob, score = fields[:6]
         error = _error(fields)
         width, height, size, mtime_us = (_int(field) for field in fields[-9:-5])
         return Record(
-            path=_unescape(path),
-            member=_unescape(member) or None,
-            path_b64=_unescape(path_b64) or None,
-            caption=_unescape(caption) if error is None else None,
+            path=path,
+            member=member or None,
+            path_b64=path_b64 or None,
+            caption=caption if error is None else None,
             log_prob=_float(log_prob),
             score=_float(score),
             error=error,
             captions=self._captions(fields) if error is None else None,
-            damaged=_unescape(fields[-10]) or None,
+            damaged=fields[-10] or None,
             width=width,
             height=height,
             bytes=size,
             mtime_us=mtime_us,
-            sha256=_unescape(fields[-5]) or None,
-            root=_unescape(fields[-4]) or None,
-            model=_unescape(fields[-3]),
-            preprocess=_unescape(fields[-2]),
-            decoding=_unescape(fields[-1]),
+            sha256=fields[-5] or None,
+            root=fields[-4] or None,
+            model=fields[-3],
+            preprocess=fields[-2],
+            decoding=fields[-1],
         )
 
     def _captions(self, fields: list[str]) -> tuple[Caption, ...] | None:
         if self.num_captions == 1:
             return None
         ranks = [fields[3:6], *(fields[at : at + 3] for at in range(10, len(fields) - 10, 4))]
-        found = (Caption(_unescape(text), float(log_prob), float(score)) for text, log_prob, score in ranks if log_prob)
+        found = (Caption(text, float(log_prob), float(score)) for text, log_prob, score in ranks if log_prob)
         return tuple(found) or None
 
     def scan(self, line: bytes) -> Line:
-        fields = self._whole_fields(line)
-        return Line(
-            path=_unescape(fields[0]),
-            member=_unescape(fields[1]) or None,
-            path_b64=_unescape(fields[2]) or None,
-            error=_error(fields),
-            bytes=_int(fields[-7]),
-            mtime_us=_int(fields[-6]),
-            sha256=_unescape(fields[-5]) or None,
-            root=_unescape(fields[-4]) or None,
-            model=_unescape(fields[-3]),
-            preprocess=_unescape(fields[-2]),
-            decoding=_unescape(fields[-1]),
-        )
+        return _line(list(map(_unescape, self._whole_fields(line))))
+
+    def scan_all(self, lines: Sequence[bytes]) -> list[Line]:
+        text = b"".join(lines).decode("utf-8").removesuffix("\n")
+        if "\r" in text:
+            raise ValueError("there is a carriage return")
+        rows = [_split(row) if '"' in row else row.split(",") for row in text.split("\n")]
+        if {*map(len, rows)} != {len(self.columns)} or not all(map(is_label, {fields[-1] for fields in rows})):
+            raise ValueError("a row is not whole")
+        if "\\" in text:
+            return [_line([_unescape(field) for field in fields]) for fields in rows]
+        return list(map(_line, rows))
 
     def _whole_fields(self, line: bytes) -> list[str]:
         fields = self._fields(line)
@@ -140,10 +138,7 @@ class Csv:
         text = line.removesuffix(b"\n").decode("utf-8")
         if "\r" in text:
             raise ValueError("it holds a carriage return (was it saved with Windows line ends?)")
-        try:
-            fields = next(csv.reader([text], strict=True), []) if '"' in text else text.split(",")
-        except csv.Error as error:
-            raise ValueError(str(error)) from None
+        fields = _split(text) if '"' in text else text.split(",")
         if len(fields) != len(self.columns):
             raise ValueError(f"it has {len(fields)} columns instead of {len(self.columns)}")
         return fields
@@ -199,6 +194,30 @@ def names_in(line: bytes) -> tuple[str, str, str]:
     return path, member, path_b64
 
 
+def _split(text: str) -> list[str]:
+    try:
+        return next(csv.reader([text], strict=True), [])
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
+
+
+def _line(fields: list[str]) -> Line:
+    """Of fields that are read already."""
+    return Line(
+        fields[0],
+        fields[-3],
+        fields[-2],
+        fields[-1],
+        fields[1] or None,
+        fields[2] or None,
+        _error(fields) if fields[7] else None,
+        _int(fields[-7]),
+        _int(fields[-6]),
+        fields[-5] or None,
+        fields[-4] or None,
+    )
+
+
 def _escape(text: str | None) -> str:
     if text is None:
         return ""
@@ -251,4 +270,4 @@ def _error(fields: list[str]) -> Failure | None:
         return None
     if stage not in _STAGES:
         raise ValueError(f"{stage!r} is no stage of an error")
-    return Failure(_STAGES[stage], _unescape(kind), _unescape(message))
+    return Failure(_STAGES[stage], kind, message)

@@ -21,6 +21,10 @@ _EMPTY: Final = "it has neither caption nor error"
 _SECOND_FIELD: Final = re.compile(rb'\{"path":"(?:[^"\\]|\\.)*"(?:,(?:"([a-z_0-9]*)("?))?)?', re.DOTALL)
 
 
+class _CaptionLine(Line, frozen=True, gc=False):
+    caption: str | None = None
+
+
 class Jsonl:
     """One JSON object a line; fields at their default are left out."""
 
@@ -32,7 +36,7 @@ class Jsonl:
         del num_captions  # a line holds any number
         self._encoder = msgspec.json.Encoder()
         self._record = msgspec.json.Decoder(Record)
-        self._line = msgspec.json.Decoder(Line)
+        self._line = msgspec.json.Decoder(_CaptionLine)
         self._any = msgspec.json.Decoder(dict[str, Any])
 
     def encode(self, records: Sequence[Record]) -> bytes:
@@ -50,9 +54,12 @@ class Jsonl:
 
     def scan(self, line: bytes) -> Line:
         decoded = self._line.decode(line)
-        if b'"caption"' not in line and b'"error"' not in line:  # in a text the quotes would be escaped
+        if decoded.caption is None and decoded.error is None:
             raise ValueError(_EMPTY)
         return decoded
+
+    def scan_all(self, lines: Sequence[bytes]) -> list[Line]:
+        return list(map(self.scan, lines))
 
     def with_root(self, line: bytes, root: str) -> bytes:
         record = self._any.decode(line)

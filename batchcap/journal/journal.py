@@ -8,20 +8,25 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from batchcap.journal.codec import Codec
+from batchcap.journal.columns import digest
 from batchcap.journal.formats import make_codec
 from batchcap.journal.live_file import LiveFile
 from batchcap.journal.mismatch import check_fingerprint, check_root
 from batchcap.journal.recovery import recover
-from batchcap.journal.resume import ResumeIndex, digest
+from batchcap.journal.resume import ResumeIndex
 from batchcap.options.output import Format
 from batchcap.options.run import OnMismatch
 from batchcap.records import Fingerprint, ImageRef, Record
 from batchcap.roots import Root
 from batchcap.system.output_files import check_place, explained
+
+# Images that are looked up together.
+_TOGETHER: Final = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,18 +184,18 @@ class Journal:
 
     def pending(self, refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
         """The images that need work, in order, each once: counts the others in `skipped` and `repeated`."""
-        for ref in refs:
-            name = digest(ref.key)
-            row = self._index.find(name)
-            if name in self._seen or (row is not None and self._index.mark_seen(row)):
-                self.repeated += 1
-            elif row is not None and self._index.is_done(row, ref):
-                self.skipped += 1
-                self.skipped_failures += self._index.is_failed(row)
-            else:
-                if row is None:
-                    self._seen.add(name)
-                yield ref
+        for some in _blocks(refs):
+            names = [digest(ref.key) for ref in some]
+            for ref, name, found in zip(some, names, self._index.look_up(some, names), strict=True):
+                if name in self._seen or (found.row >= 0 and self._index.mark_seen(found.row)):
+                    self.repeated += 1
+                elif found.is_done:
+                    self.skipped += 1
+                    self.skipped_failures += found.is_failed
+                else:
+                    if found.row < 0:
+                        self._seen.add(name)
+                    yield ref
 
     def append(self, records: Sequence[Record]) -> None:
         """Write whole lines, all or none, and return when they are on the disk.
@@ -205,12 +210,25 @@ class Journal:
         """
         if not all(self._index.is_ours(record) and record.root == self.root for record in records):
             raise ValueError("a record does not carry the fingerprint and root that the journal was opened with")
-        lines = self._codec.encode([record for record in records if not self._index.holds(record)])
+        held = [self._index.holds(record) for record in records]
+        lines = self._codec.encode([record for record, is_held in zip(records, held, strict=True) if not is_held])
         if lines:
             with self._file.explained("written"):
                 self._file.append(lines)
-        for record in records:
-            self._index.finish(record)
+        for record, is_held in zip(records, held, strict=True):
+            self._index.finish(record, written=not is_held)
+
+    def next_pass(self) -> None:
+        """The same images may come again, as in a folder that is watched; ask `pending` anew, when its last has ended.
+
+        What this run has written is from now on what the journal holds: an image that has not changed since is done, a
+        changed one is captioned again. `skipped`, `skipped_failures` and `repeated` count from zero. What
+        ``retry_errors`` and ``accept_damaged`` try again was tried in the first pass, and is not in the next ones.
+        Memory grows with the number of images in the journal, not with the passes.
+        """
+        self._seen.clear()
+        self._index.next_pass()
+        self.skipped = self.skipped_failures = self.repeated = 0
 
     def commit(self, complete: bool = True) -> None:
         """The run has come to its end. No `append` after that.
@@ -240,3 +258,11 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _blocks(refs: Iterable[ImageRef]) -> Iterator[list[ImageRef]]:
+    """Images many at a time; the first ones sooner, so that the model is not kept waiting."""
+    source, size = iter(refs), 1
+    while some := list(islice(source, size)):
+        yield some
+        size = min(2 * size, _TOGETHER)

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from batchcap.errors import BatchcapError, InputNotFoundError, OutputError
 from batchcap.journal.codec import Codec
+from batchcap.journal.columns import digest
 from batchcap.journal.format_csv import Csv
 from batchcap.journal.formats import guess_format, make_codec
 from batchcap.journal.recovery import LONGEST_LINE, TWO_HEADERS, line_error
-from batchcap.journal.resume import digest
 from batchcap.options.output import Format, format_of_ending
 from batchcap.records import Record
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from batchcap.errors import OutputError
 from batchcap.journal.codec import Codec
@@ -16,6 +16,8 @@ from batchcap.journal.resume import ResumeIndex
 # A file without line ends is not ours: do not read all of it into memory to find out.
 LONGEST_LINE: Final = 16 << 20
 """Bytes of a line that are read at most."""
+# Bytes of lines that are taken together: then the numbers of a line are made in less time.
+_BLOCK: Final = 1 << 16
 TWO_HEADERS: Final = "it is the header once more (were two files joined?)"
 _NEW_NAME: Final = "Name another output file, or remove this one yourself."
 BOM: Final = b"\xef\xbb\xbf"
@@ -31,15 +33,46 @@ def recover(path: Path, codec: Codec, index: ResumeIndex) -> None:
     """
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE), b""), 1):
-            try:
-                _take(line, number, codec, index)
-            except (ValueError, RecursionError) as error:
-                if index.size + len(line) == size and codec.is_torn(line, first=number == 1):
-                    break
-                raise line_error(path, number, line, codec, error) from None
-            index.size += len(line)
+        before = 0
+        for lines in _blocks(file):
+            if not (before and _take_all(lines, codec, index)):
+                for number, line in enumerate(lines, before + 1):
+                    try:
+                        _take(line, number, codec, index)
+                    except (ValueError, RecursionError) as error:
+                        if index.size + len(line) == size and codec.is_torn(line, first=number == 1):
+                            break
+                        raise line_error(path, number, line, codec, error) from None
+                    index.size += len(line)
+            before += len(lines)
     index.seal()
+
+
+def _blocks(file: BinaryIO) -> Iterator[list[bytes]]:
+    """All lines, many at a time; the first one alone."""
+    lines: list[bytes] = []
+    size = _BLOCK
+    while line := file.readline(LONGEST_LINE):
+        lines.append(line)
+        size += len(line)
+        if size > _BLOCK:
+            yield lines
+            lines, size = [], 0
+    if lines:
+        yield lines
+
+
+def _take_all(lines: Sequence[bytes], codec: Codec, index: ResumeIndex) -> bool:
+    """Take whole records, none of them the first line; False, with nothing taken, where one is something else."""
+    if codec.header in lines or not lines[-1].endswith(b"\n"):
+        return False
+    try:
+        scanned = codec.scan_all(lines)
+    except (ValueError, RecursionError):
+        return False
+    index.add(scanned)
+    index.size += sum(map(len, lines))
+    return True
 
 
 def looks_like_ours(path: Path) -> bool:
@@ -64,9 +97,9 @@ def _take(line: bytes, number: int, codec: Codec, index: ResumeIndex) -> None:
     elif line == codec.header:
         raise ValueError(TWO_HEADERS)
     elif line.endswith(b"\n"):
-        index.add(codec.scan(line))
+        index.add([codec.scan(line)])
     else:  # an editor may have taken the end of the last line; the record is there
-        index.add(codec.scan(line + b"\n"))
+        index.add([codec.scan(line + b"\n")])
         index.lacks_end = True
 
 

@@ -1,4 +1,4 @@
-"""The resume index: what a journal already holds, 40 bytes an image, and the decision whether an image is done.
+"""The resume index: what a journal already holds, 45 bytes an image, and the decision whether an image is done.
 
 Rules: the last line of a key is its record. A caption is done while the file's size and time and the fingerprint are
 the same. An error of stage ``read`` is never done; one of stage ``decode`` is done while the file is the same, unless
@@ -9,15 +9,15 @@ again, or left alone where other fingerprints are kept.
 
 from __future__ import annotations
 
-import hashlib
-from array import array
 from collections import Counter, deque
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from batchcap.journal.codec import Line, replace_surrogates
+from batchcap.journal.codec import Line
+from batchcap.journal.columns import Columns, Table, digest
 from batchcap.records import Failure, Fingerprint, ImageRef, Key, Record
 from batchcap.roots import is_absolute
 
@@ -27,22 +27,9 @@ _DECODE_ERROR: Final = 2
 _DAMAGED: Final = 3
 _OUTCOMES: Final = 4
 _ABSENT: Final = -(2**63)
-_DIGEST: Final = 16
 # The first and the last so many lines, and of those between one in so many.
 _SAMPLES: Final = 100
 _SAMPLED: Final = 10_000
-
-
-def digest(key: Key) -> bytes:
-    """16 bytes of BLAKE2b over a key: two names share one with a probability of 1e-23 among 50 million."""
-    path, member = key
-    # The length keeps ("a:b", None) and ("a", "b") apart.
-    text = f"{len(path)}:{path}" if member is None else f"{len(path)}:{path}:{member}"
-    try:
-        data = text.encode()
-    except UnicodeEncodeError:  # as the formats write it
-        data = replace_surrogates(text).encode()
-    return hashlib.blake2b(data, digest_size=_DIGEST).digest()
 
 
 def _outcome(error: Failure | None) -> int:
@@ -61,10 +48,21 @@ def _number(value: int | None) -> int:
     return _ABSENT if value is None else value
 
 
-class ResumeIndex:
-    """What a journal says of every image: `add` every line, `seal`, then ask.
+class Standing(NamedTuple):
+    """What the journal says of one image."""
 
-    Columns of plain numbers, sorted by digest once: a dict of the same would take four times the memory.
+    row: int
+    """-1: nothing."""
+    is_done: bool
+    """Its record needs no work."""
+    is_failed: bool
+    """Its record has no caption."""
+
+
+class ResumeIndex:
+    """What a journal says of every image: `add` all lines, `seal`, then ask.
+
+    What is asked is answered by the lines added before the last `seal`.
     """
 
     def __init__(
@@ -80,11 +78,8 @@ class ResumeIndex:
         self.lacks_end = False
         """The last line is whole, but has no line end; noted by who reads it."""
         self._keep = keep
-        # Outcomes that are done while the file is the same.
-        settled = {_CAPTIONED}
-        if not retry_errors:
-            settled |= {_DECODE_ERROR} if accept_damaged else {_DECODE_ERROR, _DAMAGED}
-        self._settled = tuple(settled)
+        # [outcomes] whether one is done while the file is the same.
+        self._settled = np.array([True, False, not retry_errors, not (retry_errors or accept_damaged)])
         # Group 0 is this run's fingerprint, the others are numbered as they come.
         self._groups = {(fingerprint.model, fingerprint.preprocess, fingerprint.decoding): 0}
         self.roots: Counter[str | None] = Counter()
@@ -95,71 +90,76 @@ class ResumeIndex:
         """Some lines with relative paths, from the whole file; once sealed, only those that are the record of their
         image."""
         self._latest: deque[Line] = deque(maxlen=_SAMPLES)
-        self._digests = bytearray()
-        self._columns = (array("q"), array("q"), array("q"), array("i"))
+        self._added = 0
+        self._table = Table.empty()
+        self._columns = Columns()
 
-    def add(self, line: Line) -> None:
-        """Take the next line of the journal; it replaces an earlier one of the same key."""
-        sizes, times, errors, states = self._columns
-        group = self._groups.setdefault((line.model, line.preprocess, line.decoding), len(self._groups))
-        self._digests += digest(line.key)
-        sizes.append(_number(line.bytes))
-        times.append(_number(line.mtime_us))
-        errors.append(_error_hash(line.error))
-        states.append(group * _OUTCOMES + _outcome(line.error))
-        self.roots[line.root] += 1
-        self.models.add(line.model)
-        if not is_absolute(line.path):
-            if len(states) <= _SAMPLES or len(states) % _SAMPLED == 0:
-                self.samples.append(line)
-            self._latest.append(line)
+    def add(self, lines: Sequence[Line]) -> None:
+        """Take the next lines of the journal; each replaces an earlier one of the same key."""
+        self._take(lines)
+        self.roots.update([line.root for line in lines])
+        self.models.update([line.model for line in lines])
+        first = self._added
+        self._added += len(lines)
+        wanted = {*range(first, min(_SAMPLES, self._added)), *range(-first % _SAMPLED + first, self._added, _SAMPLED)}
+        self.samples += [lines[number - first] for number in sorted(wanted)]
+        self._latest.extend(lines[-_SAMPLES:])
+
+    def _take(self, lines: Sequence[Line | Record]) -> None:
+        columns, groups = self._columns, self._groups
+        columns.keys += b"".join([digest(line.key) for line in lines])
+        columns.sizes.extend([_number(line.bytes) for line in lines])
+        columns.times.extend([_number(line.mtime_us) for line in lines])
+        columns.errors.extend([_error_hash(line.error) for line in lines])
+        named = [
+            groups.setdefault((line.model, line.preprocess, line.decoding), len(groups)) * _OUTCOMES for line in lines
+        ]
+        columns.states.extend([group + _outcome(line.error) for group, line in zip(named, lines, strict=True)])
 
     def seal(self) -> None:
-        """Sort, and keep the last line of every key."""
-        digests = np.frombuffer(self._digests, f"S{_DIGEST}")
-        order = np.argsort(digests, kind="stable")
-        digests = digests[order]
-        last = np.ones(len(digests), np.bool_)
-        last[:-1] = digests[1:] != digests[:-1]
-        rows = order[last]
-        self._keys = digests[last]
-        self._sizes, self._times, self._errors, states = (np.asarray(column)[rows] for column in self._columns)
-        self._other = states >= _OUTCOMES
-        self._outcomes = (states % _OUTCOMES).astype(np.int8)
-        captions = states[self._other & (self._outcomes == _CAPTIONED)] // _OUTCOMES
-        self._foreign = Counter(sorted(captions.tolist()))
-        self._seen = np.zeros(len(rows), np.bool_)
+        """From now on the lines added, and the records noted by `finish`, are what the journal says; none is seen."""
+        self._table = self._table.followed_by(self._columns)
+        self._columns = Columns()
+        self._seen = bytearray(len(self._table))
         self._done = self._need_no_work()
         self._new = 0
-        unique = {line.key: line for line in (*self.samples, *self._latest) if self._is_last(line)}
+        unique = {line.key: line for line in (*self.samples, *self._latest) if self._is_sample(line)}
         self.samples = list(unique.values())
         self._latest.clear()
-        self._digests = bytearray()
-        self._columns = (array("q"), array("q"), array("q"), array("i"))
 
-    def _is_last(self, line: Line) -> bool:
-        row = self.find(digest(line.key))
+    def _is_sample(self, line: Line) -> bool:
+        if is_absolute(line.path):
+            return False
+        row = self.find(line.key)
+        table = self._table
         return row is not None and bool(
-            self._sizes[row] == _number(line.bytes) and self._times[row] == _number(line.mtime_us)
+            table.sizes[row] == _number(line.bytes) and table.times[row] == _number(line.mtime_us)
         )
 
     def _need_no_work(self) -> NDArray[np.bool_]:
         """[rows] whether a record is finished, if its file has not changed."""
-        done: NDArray[np.bool_] = np.isin(self._outcomes, self._settled)
+        done: NDArray[np.bool_] = self._settled[self._table.states % _OUTCOMES]
         if not self._keep:
-            done &= ~self._other
+            done &= self._table.states < _OUTCOMES
         return done
+
+    def next_pass(self) -> None:
+        """`seal`; what was to be tried again has been tried."""
+        self._settled[[_DECODE_ERROR, _DAMAGED]] = True
+        self.seal()
 
     @property
     def count(self) -> int:
         """How many images are done, if their files have not changed; those of `finish` among them."""
         return int(np.count_nonzero(self._done)) + self._new
 
-    def finish(self, record: Record) -> None:
-        """Note a record that this run has written; at most one an image."""
+    def finish(self, record: Record, *, written: bool = True) -> None:
+        """Note a record of this run, at most one an image; not ``written``: the journal held it already."""
+        if written:
+            self._take((record,))
         if _outcome(record.error) == _READ_ERROR:
             return
-        row = self.find(digest(record.key))
+        row = self.find(record.key)
         if row is None:
             self._new += 1
         else:
@@ -168,48 +168,55 @@ class ResumeIndex:
     def others(self) -> list[tuple[Fingerprint, int]]:
         """Other fingerprints under which captions stand, with the number of captions; errors do not count."""
         names = {group: Fingerprint(*name) for name, group in self._groups.items()}
-        return [(names[group], count) for group, count in self._foreign.most_common()]
+        states = self._table.states
+        foreign = states[(states >= _OUTCOMES) & (states % _OUTCOMES == _CAPTIONED)] // _OUTCOMES
+        counts = Counter(sorted(foreign.tolist()))
+        return [(names[group], count) for group, count in counts.most_common()]
 
-    def find(self, name: bytes) -> int | None:
-        """The row of a key, given as its `digest`, or None."""
-        # A scalar would lose trailing zeros, take another type, and make NumPy copy the whole column.
-        wanted = np.array([name], f"S{_DIGEST}")
-        row = int(self._keys.searchsorted(wanted)[0])
-        return row if row < len(self._keys) and self._keys[row] == wanted[0] else None
+    def find(self, key: Key) -> int | None:
+        """The row of a key, or None."""
+        row = int(self._table.find([digest(key)])[0])
+        return None if row < 0 else row
+
+    def look_up(self, refs: Sequence[ImageRef], names: Sequence[bytes]) -> list[Standing]:
+        """What the journal says of images whose keys have the digests ``names``: many at once cost a third each."""
+        rows = self._table.find(names)
+        if not len(self._table):
+            return [Standing(row, is_done=False, is_failed=False) for row in rows.tolist()]
+        states = self._table.states[rows]
+        outcomes = states % _OUTCOMES
+        # An image that could not even be looked at is never known to be unchanged.
+        sizes = np.array([_ABSENT if ref.failure else ref.size for ref in refs])
+        same = (self._table.sizes[rows] == sizes) & (self._table.times[rows] == [ref.mtime_us for ref in refs])
+        done = same & self._settled[outcomes] & (rows >= 0)
+        if not self._keep:
+            done &= states < _OUTCOMES
+        failed = outcomes != _CAPTIONED
+        return list(map(Standing, rows.tolist(), done.tolist(), failed.tolist()))
 
     def mark_seen(self, row: int) -> bool:
         """Note that this run has seen the image of a row; whether it had seen it before."""
-        before = bool(self._seen[row])
+        before = self._seen[row]
         self._seen[row] = True
-        return before
-
-    def is_done(self, row: int, ref: ImageRef) -> bool:
-        """Whether the record in ``row``, which has the key of ``ref``, needs no work."""
-        # An image that could not even be looked at is never known to be unchanged.
-        if ref.failure is not None or self._sizes[row] != ref.size or self._times[row] != ref.mtime_us:
-            return False
-        if self._other[row] and not self._keep:
-            return False
-        return int(self._outcomes[row]) in self._settled
-
-    def is_failed(self, row: int) -> bool:
-        """Whether the record in ``row`` has no caption."""
-        return bool(self._outcomes[row] != _CAPTIONED)
+        return bool(before)
 
     @property
     def unseen(self) -> int:
         """How many images of the journal this run has not seen."""
-        return len(self._seen) - int(np.count_nonzero(self._seen))
+        return self._seen.count(0)
 
     def is_seen(self, line: Line) -> bool:
         """Whether this run has seen the image of a line of the journal."""
-        row = self.find(digest(line.key))
+        row = self.find(line.key)
         return row is None or bool(self._seen[row])
 
     def is_retry(self, ref: ImageRef) -> bool:
         """Whether the record of this image is an error that this run tries again."""
-        row = self.find(digest(ref.key))
-        return row is not None and self.is_failed(row) and int(self._outcomes[row]) not in self._settled
+        row = self.find(ref.key)
+        if row is None:
+            return False
+        outcome = self._table.states[row] % _OUTCOMES
+        return bool(outcome != _CAPTIONED and not self._settled[outcome])
 
     def failed_alike(self, record: Record) -> bool:
         """Whether the journal's record of the image is the same error, of this file or of an earlier one."""
@@ -228,16 +235,16 @@ class ResumeIndex:
         """
         if record.error is None:
             return False
-        row = self.find(digest(record.key))
+        row = self.find(record.key)
         if row is None:
             return False
-        if self._outcomes[row] == _CAPTIONED and record.error.stage == "read":
-            looked_at = (_number(record.bytes), _number(record.mtime_us))
-            return looked_at in {(0, 0), (int(self._sizes[row]), int(self._times[row]))}
+        table = self._table
+        size, mtime_us = _number(record.bytes), _number(record.mtime_us)
+        same_file = bool(table.sizes[row] == size and table.times[row] == mtime_us)
+        if table.states[row] % _OUTCOMES == _CAPTIONED and record.error.stage == "read":
+            return same_file or (size, mtime_us) == (0, 0)
         return bool(
-            not self._other[row]
-            and self._outcomes[row] == _outcome(record.error)
-            and self._errors[row] == _error_hash(record.error)
-            and self._sizes[row] == _number(record.bytes)
-            and self._times[row] == _number(record.mtime_us)
+            same_file
+            and table.states[row] == _outcome(record.error)  # of group 0
+            and table.errors[row] == _error_hash(record.error)
         )

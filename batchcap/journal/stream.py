@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from batchcap.errors import OutputError
+from batchcap.journal.columns import digest
 from batchcap.journal.format_jsonl import Jsonl
-from batchcap.journal.resume import digest
 from batchcap.records import ImageRef, Record
 
 

@@ -82,6 +82,31 @@ def test_scanning_reads_the_same_as_decoding(batch: tuple[Codec, list[Record]]) 
         for field in scanned.__struct_fields__:
             assert getattr(scanned, field) == getattr(record, field)
         assert scanned.key == record.key
+    lines = _lines(codec, written)
+    if lines:
+        assert codec.scan_all(lines) == [codec.scan(line) for line in lines]
+
+
+@settings(deadline=None)
+@given(batches, st.data())
+def test_lines_are_scanned_together_only_where_each_can_be_alone(
+    batch: tuple[Codec, list[Record]], data: st.DataObject
+) -> None:
+    codec, written = batch
+    lines = _lines(codec, written)
+    if not lines:
+        return
+    at = data.draw(st.integers(0, len(lines) - 1))
+    damage = st.sampled_from([b'"', b",", b"\\", b"\r", b"\xff", b"{", b"1"])
+    place = data.draw(st.integers(0, len(lines[at]) - 1))
+    lines[at] = lines[at][:place] + data.draw(damage) + lines[at][place + data.draw(st.integers(0, 1)) :]
+    try:
+        alone = [codec.scan(line) for line in lines]
+    except ValueError:
+        with pytest.raises(ValueError, match=r"."):
+            codec.scan_all(lines)
+    else:
+        assert codec.scan_all(lines) == alone
 
 
 def _lines(codec: Codec, written: list[Record]) -> list[bytes]:

@@ -27,6 +27,7 @@ FINGERPRINTS = [
 ]
 
 names = st.sampled_from(NAMES)
+files = st.tuples(st.integers(1, 3), st.integers(1, 3))
 healths = st.sampled_from(["good", "good", "read", "decode"])
 kills = st.none() | st.tuples(st.integers(0, 3), st.floats(0, 1))
 
@@ -58,7 +59,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.health[name] = health
 
     @rule(
-        found=st.lists(names, max_size=6),
+        passes=st.lists(st.tuples(st.lists(names, max_size=6), st.dictionaries(names, files)), min_size=1, max_size=3),
         batch_size=st.integers(1, 4),
         fingerprint=st.sampled_from(FINGERPRINTS),
         on_mismatch=st.sampled_from(["stop", "recaption", "keep"]),
@@ -68,7 +69,7 @@ class JournalMachine(RuleBasedStateMachine):
     )
     def run(
         self,
-        found: list[str],
+        passes: list[tuple[list[str], dict[str, tuple[int, int]]]],
         batch_size: int,
         fingerprint: Fingerprint,
         on_mismatch: OnMismatch,
@@ -77,6 +78,8 @@ class JournalMachine(RuleBasedStateMachine):
         kill: tuple[int, float] | None,
     ) -> None:
         overwrite, stop_early = how != "continue", how == "overwrite with a limit"
+        if overwrite:
+            passes = passes[:1]
 
         def open_journal() -> Journal:
             return Journal.open(
@@ -95,28 +98,44 @@ class JournalMachine(RuleBasedStateMachine):
             with pytest.raises(MismatchError):
                 open_journal()
             return
-        refs = [ImageRef(name, name, *self.files[name]) for name in found]
         live = self.out.with_name("out.partial") if overwrite else self.out
         with open_journal() as journal:
-            todo = list(journal.pending(refs))
-            keep = on_mismatch == "keep"
-            assert [ref.path for ref in todo] == [
-                name for name in dict.fromkeys(found) if not self.is_done(name, old, fingerprint, keep, retry_errors)
-            ]
-            for number, start in enumerate(range(0, len(todo), batch_size)):
-                records = [self.look_at(ref, fingerprint) for ref in todo[start : start + batch_size]]
-                news = [record for record in records if says_something(record, old.get(record.path))]
-                if kill is not None and kill[0] == number:
-                    data = self.codec.encode(news)
-                    torn = data[: round(kill[1] * len(data))]
-                    with live.open("ab") as file:  # the system's call stops here, and so does the process
-                        file.write(torn)
-                    # Where only the line end is missing, the record is there.
-                    lines += news[: torn.count(b"\n") + (data[len(torn) : len(torn) + 1] == b"\n")]
-                    self.keep(lines, overwrite)
-                    return
-                journal.append(records)
-                lines += news
+            for number_of_pass, (found, changes) in enumerate(passes):
+                keep = on_mismatch == "keep"
+                if number_of_pass:
+                    journal.next_pass()
+                    self.files |= changes
+                    old = {line.path: line for line in lines}
+                    retry_errors = False
+                    assert journal.done == sum(
+                        (keep or made_with(line) == fingerprint)
+                        and (line.error is None or line.error.stage == "decode")
+                        for line in old.values()
+                    )
+                refs = [ImageRef(name, name, *self.files[name]) for name in found]
+                todo = list(journal.pending(refs))
+                expected = [
+                    name
+                    for name in dict.fromkeys(found)
+                    if not self.is_done(name, old, fingerprint, keep, retry_errors)
+                ]
+                assert [ref.path for ref in todo] == expected
+                assert journal.repeated == len(found) - len(set(found))
+                assert journal.skipped == len(set(found)) - len(expected)
+                for number, start in enumerate(range(0, len(todo), batch_size)):
+                    records = [self.look_at(ref, fingerprint) for ref in todo[start : start + batch_size]]
+                    news = [record for record in records if says_something(record, old.get(record.path))]
+                    if kill is not None and kill[0] == number and number_of_pass == len(passes) - 1:
+                        data = self.codec.encode(news)
+                        torn = data[: round(kill[1] * len(data))]
+                        with live.open("ab") as file:  # the system's call stops here, and so does the process
+                            file.write(torn)
+                        # Where only the line end is missing, the record is there.
+                        lines += news[: torn.count(b"\n") + (data[len(torn) : len(torn) + 1] == b"\n")]
+                        self.keep(lines, overwrite)
+                        return
+                    journal.append(records)
+                    lines += news
             journal.commit(complete=not stop_early)
         if stop_early:
             self.keep(lines, overwrite)

@@ -263,6 +263,28 @@ def test_a_csv_output_for_another_number_of_captions_is_called_an_output_and_say
 
 
 @both
+def test_a_long_output_is_cut_at_its_torn_tail_and_a_damaged_line_in_it_is_named(
+    tmp_path: Path, format: Format
+) -> None:
+    out = tmp_path / "out"
+    refs = [ref(f"{number}.jpg") for number in range(3000)]
+    write(out, [captioned(image) for image in refs], format)
+    lines = out.read_bytes().splitlines(keepends=True)
+    first = len(lines) - len(refs)
+    out.write_bytes(b"".join(lines)[:-30])
+    with Journal.open(out, format, FIRST) as journal:
+        assert [image.path for image in journal.pending(refs)] == ["2999.jpg"]
+        assert journal.cut == len(lines[-1]) - 30
+    for number in (1, 1700, 2998):
+        damaged = lines[:]
+        damaged[first + number] = b'"' + damaged[first + number][5:]
+        out.write_bytes(b"".join(damaged))
+        with pytest.raises(OutputError, match=rf"line {first + number + 1}: "):
+            Journal.open(out, format, FIRST)
+        assert out.read_bytes() == b"".join(damaged)
+
+
+@both
 def test_a_damaged_line_in_the_middle_is_named_and_nothing_is_cut(tmp_path: Path, format: Format) -> None:
     out = tmp_path / "out"
     write(out, [captioned(ref(name)) for name in "abc"], format)
