@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from batchcap.convert.work import Work
 from batchcap.errors import OutputError
-from batchcap.journal.resume import digest
+from batchcap.journal.columns import digest
 from batchcap.records import Record
 
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from batchcap.errors import OutputError
 from batchcap.journal.codec import Codec
+from batchcap.journal.columns import digest
 from batchcap.journal.format_csv import Csv
 from batchcap.journal.format_jsonl import Jsonl
 from batchcap.journal.reader import codec_of
 from batchcap.journal.recovery import BOM, LONGEST_LINE
-from batchcap.journal.resume import digest
 from batchcap.journal.salvage import Part, image_of, parts, wrong_with
 
 _SHOWN: Final = 10

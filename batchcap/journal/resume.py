@@ -220,8 +220,10 @@ class ResumeIndex:
 
     def failed_alike(self, record: Record) -> bool:
         """Whether the journal's record of the image is the same error, of this file or of an earlier one."""
-        row = self.find(digest(record.key))
-        return row is not None and self.is_failed(row) and bool(self._errors[row] == _error_hash(record.error))
+        row = self.find(record.key)
+        if row is None or self._table.states[row] % _OUTCOMES == _CAPTIONED:
+            return False
+        return bool(self._table.errors[row] == _error_hash(record.error))
 
     def is_ours(self, record: Record) -> bool:
         """Whether the record was made under this run's fingerprint."""
