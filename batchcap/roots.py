@@ -94,6 +94,8 @@ class Named(Protocol):
     @property
     def path(self) -> str: ...
     @property
+    def member(self) -> str | None: ...
+    @property
     def path_b64(self) -> str | None: ...
     @property
     def root(self) -> str | None: ...
@@ -111,6 +113,8 @@ def file_of(record: Named, root: str | None = None) -> str | None:
     """
     root = root or record.root
     path = record.path if record.path_b64 is None else os.fsdecode(base64.b64decode(record.path_b64))
+    if record.member is not None:
+        path = path.removesuffix(f"::{record.member}")
     if is_absolute(path):
         return path
     return None if root is None else os.path.normpath(os.path.join(root_folder(root), path))

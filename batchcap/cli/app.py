@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from batchcap import __version__
-from batchcap.cli import bench, convert, distill, doctor, export, info, repair, run, status, train, verify
+from batchcap.cli import bench, compact, convert, distill, doctor, export, info, repair, run, status, train, verify
 from batchcap.cli.command import Commands
 from batchcap.cli.usage import usage_explained
 from batchcap.errors import BatchcapError, OutputError
@@ -23,6 +23,7 @@ COMMANDS: Final = (
     run.COMMAND,
     status.COMMAND,
     convert.COMMAND,
+    compact.COMMAND,
     repair.COMMAND,
     info.COMMAND,
     doctor.COMMAND,

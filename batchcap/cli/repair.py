@@ -16,7 +16,7 @@ def repair(journal: Journal, dry_run: DryRun = False, verbose: Verbose = 0) -> N
     Exit codes: 0 repaired, or nothing to do; 1 it cannot be repaired;
     2 wrong usage; 75 a run holds the file.
     """
-    from batchcap.console.repair import show_damage
+    from batchcap.console.journals import show_damage
     from batchcap.journal import repair as repairing
 
     damage = repairing.examine(journal) if dry_run else repairing.repair(journal)

@@ -1,8 +1,9 @@
-"""The commands that look at outputs and change them: status."""
+"""The commands that look at outputs and change them."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,22 @@ def test_repair_says_what_it_did_and_run_goes_on(journal: Path, photos: Path, ti
 def test_repair_waits_for_no_run(journal: Path) -> None:
     with locks.open_locked(journal)[0]:
         assert invoke("repair", journal).exit_code == 75
+
+
+def test_compact_says_what_it_left_out(journal: Path, photos: Path, tiny_bundle: Path) -> None:
+    assert "6 records, nothing to leave out" in invoke("compact", journal).stdout
+    gone, changed = sorted(photos.rglob("*.jpg"))[1:3]
+    gone.unlink()
+    os.utime(changed, (1, 1))
+    invoke("run", photos, "-o", journal, "--model", tiny_bundle, "--device", "cpu", "-q")
+    foreseen = invoke("compact", journal, "--prune", "--dry-run").stdout
+    assert len(journal.read_bytes().splitlines()) == COUNT + 1
+    told = invoke("compact", journal, "--prune")
+    assert told.exit_code == 0
+    assert told.stdout + "  Nothing was changed (--dry-run).\n" == foreseen
+    for words in ("5 records stay", "1 line that a later line", f"1 image no longer there: {gone.relative_to(photos)}"):
+        assert words in told.stdout
+    assert len(journal.read_bytes().splitlines()) == COUNT - 1
+    with locks.open_locked(journal)[0]:
+        assert invoke("compact", journal).exit_code == 75
+    assert invoke("compact", journal, "--force").exit_code == 2

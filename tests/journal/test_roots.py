@@ -60,6 +60,7 @@ def test_a_name_that_is_not_utf8_leads_back_to_its_file() -> None:
     record = Record("\ufffd.jpg", path_b64="/y5qcGc=", root="/photos")
     assert file_of(record) == "/photos/\udcff.jpg"
     assert file_of(Record("a.jpg")) is None
+    assert file_of(Record("trip.zip::a.jpg", member="a.jpg", root="/photos")) == "/photos/trip.zip"
 
 
 # --- Another root stops the run

@@ -1,4 +1,4 @@
-"""What a repair found and did, on standard output."""
+"""What commands found in journals and did to them, on standard output."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING, Final
 from batchcap.console.terminal import images, out, print_line, several
 
 if TYPE_CHECKING:
+    from batchcap.journal.compact import Compacted
     from batchcap.journal.damage import Damage
 
 _SHOWN_TEXT: Final = 60
+_UNCHANGED: Final = "  Nothing was changed (--dry-run)."
 
 
 def show_damage(damage: Damage, *, dry_run: bool) -> None:
     """What `batchcap repair` found, and what it did, or would do."""
     console = out()
-    for line in _lines(damage, dry_run):
+    for line in _damage_lines(damage, dry_run):
         print_line(console, line)
 
 
-def _lines(damage: Damage, dry_run: bool) -> Iterator[str]:
+def _damage_lines(damage: Damage, dry_run: bool) -> Iterator[str]:
     if damage.is_sound:
         yield f"{damage.path} is sound: {several(damage.records, 'record')}, nothing to repair."
         return
@@ -40,7 +42,7 @@ def _lines(damage: Damage, dry_run: bool) -> Iterator[str]:
     if damage.backup is not None:
         yield f"  The file as it was: {damage.backup}"
     if dry_run:
-        yield "  Nothing was changed (--dry-run)."
+        yield _UNCHANGED
 
 
 def _image_lines(damage: Damage) -> Iterator[str]:
@@ -52,3 +54,31 @@ def _image_lines(damage: Damage) -> Iterator[str]:
         yield f"  {images(damage.kept_count)} with a damaged line have another, whole record, which stays."
     if damage.unnamed:
         yield f"  {several(damage.unnamed, 'part')} of damaged lines do not say which image they were about."
+
+
+def show_compacted(done: Compacted, *, dry_run: bool) -> None:
+    """What `batchcap compact` did, or would do."""
+    console = out()
+    for line in _compacted_lines(done, dry_run):
+        print_line(console, line)
+
+
+def _compacted_lines(done: Compacted, dry_run: bool) -> Iterator[str]:
+    if not done.is_needed:
+        yield f"{done.path}: {several(done.records, 'record')}, nothing to leave out."
+    else:
+        sizes = f"{done.bytes_after:,} bytes in place of {done.bytes_before:,}"
+        yield f"{done.path}: {several(done.records, 'record')} stay, {sizes}."
+    if done.superseded:
+        yield f"  Left out: {several(done.superseded, 'line')} that a later line of the same image replaces."
+    if done.pruned:
+        more = done.pruned - len(done.examples)
+        names = ", ".join(done.examples) + (f" and {more:,} more" if more else "")
+        yield f"  Left out: {images(done.pruned)} no longer there: {names}"
+    if done.away:
+        yield (
+            f"  Not there, but they stay, because a disk may be missing: {images(done.away)}. "
+            f"{done.away_folder} is empty or away; remove that folder if they were deleted."
+        )
+    if dry_run:
+        yield _UNCHANGED
