@@ -54,6 +54,8 @@ def run(
     129, 130, 143 stopped by SIGHUP, Ctrl-C, SIGTERM: the batch in work is written.
     """
     given["output"], given["format"] = parse_output(given["output"], given["format"])
+    if operation.dry_run:
+        return _dry_run(RunOptions(**given), decoding, operation, terminal, verbose)
     from batchcap.reports.run_reports import RunReports
     from batchcap.run.figures import Summary
 
@@ -116,6 +118,27 @@ def _run(
         )
     if not quiet:
         show_summary(told.summary, verbosity)
+
+
+def _dry_run(
+    options: RunOptions,
+    decoding: dict[str, Any],
+    operation: OperationOptions,
+    terminal: TerminalOptions,
+    verbosity: int,
+) -> None:
+    """Show what the run would do, as a table on standard output."""
+    from batchcap.console.dry_run import Looking, show_dry_run
+    from batchcap.run.dry_run import dry_run
+    from batchcap.system.interrupts import InterruptGuard
+
+    with (
+        InterruptGuard(in_time=True),
+        Looking(shown=terminal.progress is not False and not terminal.quiet) as looking,
+    ):
+        found = dry_run(options, decoding, operation, looking)
+    if not terminal.quiet:
+        show_dry_run(found, verbosity)
 
 
 COMMAND = Command(run, first_panel="Everyday options")

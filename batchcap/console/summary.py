@@ -11,6 +11,7 @@ from batchcap.images.kinds import advice, is_noteworthy
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from batchcap.images.walk import Unread
     from batchcap.run.figures import Summary
 
 
@@ -27,7 +28,7 @@ def closing_lines(summary: Summary, verbosity: int = 0) -> list[str]:
         return [_stopped_text(summary, where)]
     if summary.captioned + summary.failed == 0:
         nothing = f"Nothing new: {_known(summary, where)}."
-        return [nothing, *_unread_lines(summary, verbosity), *_output_lines(summary, where)]
+        return [nothing, *unread_lines(summary.unread, verbosity), *_output_lines(summary, where)]
     return list(_summary_lines(summary, where, verbosity))
 
 
@@ -50,10 +51,10 @@ def _known(summary: Summary, where: str) -> str:
     return f"{are} already in {where}"
 
 
-def _unread_lines(summary: Summary, verbosity: int) -> Iterable[str]:
-    """First what may hold images; other files are only counted, and named with ``-v``."""
-    notable = [(kind, count) for kind, count in summary.unread.kinds.most_common() if is_noteworthy(kind)]
-    others = [(kind, count) for kind, count in summary.unread.kinds.most_common() if not is_noteworthy(kind)]
+def unread_lines(unread: Unread, verbosity: int) -> Iterable[str]:
+    """What lies in the folders and is not read: what may hold images; other files are named with ``-v``."""
+    notable = [(kind, count) for kind, count in unread.kinds.most_common() if is_noteworthy(kind)]
+    others = [(kind, count) for kind, count in unread.kinds.most_common() if not is_noteworthy(kind)]
     total = sum(count for _, count in others)
     if notable:
         count = sum(count for _, count in notable)
@@ -66,8 +67,8 @@ def _unread_lines(summary: Summary, verbosity: int) -> Iterable[str]:
         yield from (f"    {line}" for line in advice(kind for kind, _ in notable))
         if others:
             yield f"    other files: {_listed(others, verbosity)}"
-        if summary.unread.links:
-            yield f"  {several(summary.unread.links, 'link')} left out: what they lead to comes under another name."
+        if unread.links:
+            yield f"  {several(unread.links, 'link')} left out: what they lead to comes under another name."
 
 
 def _listed(kinds: Sequence[tuple[str, int]], verbosity: int) -> str:
@@ -143,7 +144,7 @@ def _summary_lines(summary: Summary, where: str, verbosity: int) -> Iterable[str
         yield from (f"    {failure_line(record)}" for record in summary.failures)
         if summary.failed > len(summary.failures):
             yield f"    and {summary.failed - len(summary.failures):,} more"
-    yield from _unread_lines(summary, verbosity)
+    yield from unread_lines(summary.unread, verbosity)
     yield from _output_lines(summary, where)
     if summary.reduced_batch is not None:
         yield (

@@ -19,6 +19,7 @@ from batchcap.journal.live_file import LiveFile
 from batchcap.journal.mismatch import check_fingerprint, check_root
 from batchcap.journal.recovery import recover
 from batchcap.journal.resume import ResumeIndex
+from batchcap.journal.unlocked_file import UnlockedFile
 from batchcap.options.output import Format
 from batchcap.options.run import OnMismatch
 from batchcap.records import Fingerprint, ImageRef, Record
@@ -109,6 +110,7 @@ class Journal:
         retry_errors: bool = False,
         accept_damaged: bool = False,
         num_captions: int = 1,
+        read_only: bool = False,
     ) -> Journal:
         """Lock the output, read what it holds, and cut a torn last line.
 
@@ -123,6 +125,7 @@ class Journal:
             on_mismatch, relocate, retry_errors, accept_damaged: see `Continuing`.
             overwrite: start anew.
             num_captions: captions an image, which decides the columns of CSV.
+            read_only: only to ask what it holds: nothing is locked or changed, and another run may write it meanwhile.
 
         Raises:
             OutputLockedError: another run holds the output.
@@ -137,7 +140,11 @@ class Journal:
             path = Path(os.path.realpath(path))
             check_place(path)
             codec = make_codec(format, num_captions)
-            file = LiveFile(path, codec.header, overwrite=overwrite)
+            file = (
+                UnlockedFile(path, overwrite=overwrite)
+                if read_only
+                else LiveFile(path, codec.header, overwrite=overwrite)
+            )
             try:
                 return cls(file, codec, how, fingerprint, root)
             except BaseException:
@@ -173,6 +180,10 @@ class Journal:
     def done(self) -> int:
         """How many images have a finished record now, in the file that this run writes to; read errors have none."""
         return self._index.count
+
+    def is_known(self, ref: ImageRef) -> bool:
+        """Whether the output had a record of this image when the run began."""
+        return self._index.find(ref.key) is not None
 
     def is_retry(self, ref: ImageRef) -> bool:
         """Whether this image failed in an earlier run and is tried again."""

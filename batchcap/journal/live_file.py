@@ -58,7 +58,7 @@ class LiveFile:
         self._torn = False
         self._old = _state(self._held)
         try:
-            partial = output.with_name(output.name + ".partial")
+            partial = partial_of(output)
             if overwrite:
                 self._open_new(partial)
             else:
@@ -71,13 +71,7 @@ class LiveFile:
             raise
 
     def _open_new(self, partial: Path) -> None:
-        if not looks_like_ours(self.output):
-            raise OutputError(
-                f"{self.output} is no output of batchcap, and --overwrite replaces only those.",
-                "Name another output file, or remove this one yourself.",
-            )
-        if partial.is_symlink() or (partial.exists() and not partial.is_file()):
-            raise OutputError(f"{partial} is in the way: it is no regular file.", "Move it, and run again.")
+        check_replaceable(self.output, partial)
         self._file, self._is_new = open_locked(partial)
         self.path = partial
         if self._is_new:
@@ -255,6 +249,22 @@ class LiveFile:
             _remove_empty(self.output, self._held)
         _close(self._file)
         _close(self._held)
+
+
+def partial_of(output: Path) -> Path:
+    """The file that a run with ``overwrite`` writes."""
+    return output.with_name(output.name + ".partial")
+
+
+def check_replaceable(output: Path, partial: Path) -> None:
+    """Raise OutputError unless ``overwrite`` may replace the output, if there is one, by way of ``partial``."""
+    if output.exists() and not looks_like_ours(output):
+        raise OutputError(
+            f"{output} is no output of batchcap, and --overwrite replaces only those.",
+            "Name another output file, or remove this one yourself.",
+        )
+    if partial.is_symlink() or (partial.exists() and not partial.is_file()):
+        raise OutputError(f"{partial} is in the way: it is no regular file.", "Move it, and run again.")
 
 
 def _close(file: BinaryIO) -> None:

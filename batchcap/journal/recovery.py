@@ -34,7 +34,7 @@ def recover(path: Path, codec: Codec, index: ResumeIndex) -> None:
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         before = 0
-        for lines in _blocks(file):
+        for lines in _blocks(file, size):
             if not (before and _take_all(lines, codec, index)):
                 for number, line in enumerate(lines, before + 1):
                     try:
@@ -48,13 +48,17 @@ def recover(path: Path, codec: Codec, index: ResumeIndex) -> None:
     index.seal()
 
 
-def _blocks(file: BinaryIO) -> Iterator[list[bytes]]:
-    """All lines, many at a time; the first one alone."""
+def _blocks(file: BinaryIO, left: int) -> Iterator[list[bytes]]:
+    """The lines in the first ``left`` bytes, many at a time, the first one alone.
+
+    A run may append to a file that is only read: what came later is left out.
+    """
     lines: list[bytes] = []
     size = _BLOCK
-    while line := file.readline(LONGEST_LINE):
+    while left and (line := file.readline(min(left, LONGEST_LINE))):
         lines.append(line)
         size += len(line)
+        left -= len(line)
         if size > _BLOCK:
             yield lines
             lines, size = [], 0

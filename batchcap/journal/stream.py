@@ -67,6 +67,11 @@ class StreamJournal:
         del record
         return False
 
+    def is_known(self, ref: ImageRef) -> bool:
+        """False: a stream knows of no earlier run."""
+        del ref
+        return False
+
     def is_retry(self, ref: ImageRef) -> bool:
         """False: a stream knows of no earlier run."""
         del ref

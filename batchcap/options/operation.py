@@ -50,6 +50,14 @@ class MaxFailures:
 class OperationOptions:
     """How a run is operated. Everything is checked when it is made."""
 
+    dry_run: Annotated[
+        bool,
+        Option(
+            "Only say what the run would do, and about how long that takes: a few images are captioned for it. Nothing "
+            "is written.",
+            panel=OPERATION,
+        ),
+    ] = False
     shard: Annotated[
         str | None,
         Option(

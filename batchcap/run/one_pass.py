@@ -24,8 +24,8 @@ from batchcap.run.watching import Watcher
 from batchcap.runtime.captioner import Captioner
 from batchcap.system.interrupts import InterruptGuard
 
-# A thread that reads from a disk that does not answer may never end.
-_LOADER_SECONDS: Final = 0.5
+LOADER_SECONDS: Final = 0.5
+"""How long a run that ends early waits for its threads: one that reads from a disk that does not answer never ends."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -116,7 +116,7 @@ def _batches(session: Session, images: Iterable[ImageRef], captioner: Captioner)
         options.workers,
         accept_damaged=options.accept_damaged,
         decoding=session.large.note,
-        closing_seconds=_LOADER_SECONDS,
+        closing_seconds=LOADER_SECONDS,
     )
 
 

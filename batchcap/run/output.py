@@ -50,8 +50,10 @@ def open_in_time(
         time.sleep(min(_LOOK_SECONDS, left))
 
 
-def open_output(options: RunOptions, fingerprint: Fingerprint, root: Root, num_captions: int) -> Output:
-    """Open the output of a run; raises as `Journal.open`."""
+def open_output(
+    options: RunOptions, fingerprint: Fingerprint, root: Root, num_captions: int, *, read_only: bool = False
+) -> Output:
+    """Open the output of a run; raises as `Journal.open`, which says what ``read_only`` is."""
     if options.output is None:
         if sys.stdout is None:
             raise OutputError("Standard output is closed.", "Leave it open, or name a file with -o.")
@@ -67,4 +69,5 @@ def open_output(options: RunOptions, fingerprint: Fingerprint, root: Root, num_c
         retry_errors=options.retry_errors,
         accept_damaged=options.accept_damaged,
         num_captions=num_captions,
+        read_only=read_only,
     )

@@ -1,0 +1,208 @@
+"""`--dry-run`: what a run would do, and about how long that takes. Nothing is written, and no output is locked."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final
+
+from batchcap.images.loader import load
+from batchcap.images.walk import Unread
+from batchcap.journal.stream import StreamJournal
+from batchcap.options.operation import OperationOptions
+from batchcap.options.run import RunOptions
+from batchcap.records import ImageRef
+from batchcap.run.figures import Summary
+from batchcap.run.job import Job, check
+from batchcap.run.one_pass import LOADER_SECONDS
+from batchcap.run.output import Output, open_output
+from batchcap.run.shards import holds
+from batchcap.runtime.captioner import Captioner
+
+# How many images a sample has: whole batches, and a part of what is to be done at most.
+_SAMPLE_BATCHES: Final = 4
+_SAMPLE_IMAGES: Final = 1024
+_SAMPLE_PART: Final = 4
+_SAMPLE_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """Images that were captioned to see how long that takes."""
+
+    images: int
+    seconds: float
+    """From the reading of the first to the last caption; without loading the model, and a first batch."""
+    loading: float
+    """Seconds that it took to load the model, and for that first batch."""
+
+    @property
+    def rate(self) -> float:
+        """Images a second."""
+        return self.images / self.seconds
+
+
+@dataclass(slots=True, kw_only=True)
+class DryRun:
+    """What a run would do. Images are those of the shard, each counted once."""
+
+    output: Path | None
+    shard: str
+    model: str
+    device: str
+    limit: int | None
+    new: int = 0
+    """Images without a record."""
+    changed: int = 0
+    """Images whose file is another than when they were captioned, or whose record was made with other settings."""
+    retried: int = 0
+    """Images whose record is an error, and that are tried again."""
+    captioned: int = 0
+    """Images that have a caption, and are skipped."""
+    failed: int = 0
+    """Images whose record is an error, and that are skipped."""
+    unreadable: Counter[str] = field(default_factory=Counter)
+    """Images and folders that cannot be looked at now, by kind of error; a run would write these as errors."""
+    elsewhere: int = 0
+    """Images of other shards."""
+    unread: Unread = field(default_factory=Unread)
+    """What lies in the folders and is not read."""
+    sample: Sample | None = None
+    """None: there is too little to do."""
+
+    @property
+    def to_do(self) -> int:
+        """Images that the run would caption, or try to."""
+        wanted = self.new + self.changed
+        return self.retried + (wanted if self.limit is None else min(wanted, self.limit))
+
+    @property
+    def seconds(self) -> float | None:
+        """About how long the run would take; None: not known."""
+        return None if self.sample is None else self.sample.loading + self.to_do / self.sample.rate
+
+
+def dry_run(
+    options: RunOptions,
+    decoding: Mapping[str, Any] | None = None,
+    operation: OperationOptions | None = None,
+    looked: Callable[[int], object] = lambda _: None,
+) -> DryRun:
+    """Look at every image and at the output, and caption a few images without writing their captions.
+
+    Args:
+        options, decoding, operation: of the run that is meant; see `pipeline.run`.
+        looked: called now and then with the number of images that were looked at.
+
+    Raises:
+        BatchcapError: the run could not start; each cause has its class. A lock of another run is no cause.
+    """
+    operation = operation or OperationOptions()
+    summary = Summary(output=options.output, overwrite=options.overwrite)
+    job = check(options, operation, decoding or {}, summary)
+    found = DryRun(
+        output=options.output,
+        shard=operation.shard or "",
+        model=job.bundle.label,
+        device=job.device.description,
+        limit=options.limit,
+        unread=summary.unread,
+    )
+    with _open(job) as output:
+        refs = _own(job, found, looked)
+        kept = _reservoir(_counted(output, refs, found), _sample_size(options.batch_size))
+        found.captioned = output.skipped - output.skipped_failures
+        found.failed = output.skipped_failures
+    found.sample = _sample(job, kept, found.to_do)
+    return found
+
+
+def _open(job: Job) -> Output:
+    if job.options.output is None:
+        return StreamJournal(BytesIO(), job.inputs.root.text)
+    return open_output(job.options, job.fingerprint, job.inputs.root, job.decoding.num_captions, read_only=True)
+
+
+def _own(job: Job, found: DryRun, looked: Callable[[int], object]) -> Iterator[ImageRef]:
+    """The images of this run's shard."""
+    shard = job.operation.part
+    for number, ref in enumerate(job.found):
+        looked(number)
+        if shard is None or holds(shard, ref.key):
+            yield ref
+        else:
+            found.elsewhere += 1
+
+
+def _counted(output: Output, refs: Iterable[ImageRef], found: DryRun) -> Iterator[ImageRef]:
+    """The images that the run would caption, counted by why."""
+    for ref in output.pending(refs):
+        if ref.failure is not None:
+            found.unreadable["folder" if ref.failure.of_folder else ref.failure.kind] += 1
+            continue
+        if output.is_retry(ref):
+            found.retried += 1
+        elif output.is_known(ref):
+            found.changed += 1
+        else:
+            found.new += 1
+        yield ref
+
+
+def _reservoir(refs: Iterable[ImageRef], size: int) -> list[ImageRef]:
+    """So many of the images, in order, each with the same probability (Vitter 1985, algorithm R)."""
+    draw = random.Random(0)  # noqa: S311 - the same sample every time
+    kept: list[tuple[int, ImageRef]] = []
+    for number, ref in enumerate(refs):
+        place = number if number < size else draw.randrange(number + 1)
+        if number < size:
+            kept.append((number, ref))
+        elif place < size:
+            kept[place] = (number, ref)
+    return [ref for _, ref in sorted(kept, key=lambda each: each[0])]
+
+
+def _sample_size(batch_size: int) -> int:
+    return batch_size * min(1 + _SAMPLE_BATCHES, max(2, _SAMPLE_IMAGES // batch_size))
+
+
+def _sample(job: Job, refs: list[ImageRef], to_do: int) -> Sample | None:
+    """Caption a first batch, and then some more with the clock; nothing where there is little to do."""
+    size = job.options.batch_size
+    batches = min(len(refs), to_do // _SAMPLE_PART) // size
+    if batches < 2:
+        return None
+    started = time.perf_counter()
+    captioner = job.load_model()
+    for _ in _captioned(job, captioner, refs[:size]):
+        pass
+    loading, started, images = time.perf_counter() - started, time.perf_counter(), 0
+    for count in _captioned(job, captioner, refs[size : batches * size]):
+        images += count
+        if time.perf_counter() - started > _SAMPLE_SECONDS:
+            break
+    return Sample(images=images, seconds=time.perf_counter() - started, loading=loading)
+
+
+def _captioned(job: Job, captioner: Captioner, refs: list[ImageRef]) -> Iterator[int]:
+    """Caption images as a run does; yields how many are done after each batch."""
+    options, how = job.options, job.bundle.manifest.preprocess
+    batches = load(
+        refs,
+        how,
+        options.batch_size,
+        options.workers,
+        accept_damaged=options.accept_damaged,
+        closing_seconds=LOADER_SECONDS,
+    )
+    with closing(batches):
+        for batch in batches:
+            captioner.caption_pixels(batch.pixels, batch.count, batch.good_keys)
+            batch.release()
+            yield len(batch.refs)
