@@ -24,7 +24,7 @@ def show_conversion(tally: Tally, journal: Path, output: Path, target: str) -> N
 
 
 def _rows(tally: Tally) -> Iterator[tuple[int, str, str]]:
-    yield tally.written, "captions written", ""
+    yield tally.written, "caption written" if tally.written == 1 else "captions written", ""
     if tally.unchanged:
         yield tally.unchanged, "unchanged", ""
     if tally.failures:
