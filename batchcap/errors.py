@@ -112,6 +112,12 @@ class TooManyFailuresError(BatchcapError, RuntimeError):
     title = "Too many images failed"
 
 
+class WatchError(BatchcapError, OSError):
+    """The system does not tell what happens in the folders."""
+
+    title = "Folders cannot be watched"
+
+
 class MissingExtraError(BatchcapError, ImportError):
     """A command needs an optional dependency that is not installed."""
 

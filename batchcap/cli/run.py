@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ from batchcap.options.output import parse_output
 from batchcap.options.reports import ReportOptions
 from batchcap.options.run import RunOptions
 from batchcap.options.terminal import TerminalOptions
+from batchcap.options.watch import WatchOptions
 from batchcap.system.process import forget_stdout
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ def run(
     given: Annotated[dict[str, Any], Given(fields_of(RunOptions))],
     decoding: Annotated[dict[str, Any], Given(chosen_fields())],
     operation: OperationOptions,
+    watch: WatchOptions,
     reports: ReportOptions,
     terminal: TerminalOptions,
     verbose: Annotated[
@@ -62,7 +65,7 @@ def run(
     # Made here, so that reports have it where the run cannot begin, too.
     summary = Summary(output=given["output"], overwrite=given["overwrite"])
     with RunReports(reports, summary, given["inputs"], quiet=terminal.quiet) as told:
-        _run(RunOptions(**given), decoding, operation, told, terminal, verbose)
+        _run(RunOptions(**given), decoding, operation, watch, told, terminal, verbose)
     if reports.log_on_stderr:  # also after an error, which is told already
         forget_stdout()
     raise typer.Exit(told.exit_code)
@@ -72,6 +75,7 @@ def _run(
     options: RunOptions,
     decoding: dict[str, Any],
     operation: OperationOptions,
+    watch: WatchOptions,
     told: RunReports,
     terminal: TerminalOptions,
     verbosity: int,
@@ -81,12 +85,14 @@ def _run(
     from batchcap.console.summary import show_end_at_once, show_summary
     from batchcap.run import pipeline
     from batchcap.system.interrupts import InterruptGuard, before_forced_end
+    from batchcap.system.service import Service
 
     # A bar among records that go to the same terminal could not be read, nor could they.
     mixed = options.output is None and sys.stdout is not None and sys.stdout.isatty()
     quiet = terminal.quiet or told.on_stderr
     shown = terminal.progress is not False and not quiet and not mixed
     with (
+        Service(os.environ if watch.notify_systemd else {}) as service,
         InterruptGuard(in_time=True) as guard,
         before_forced_end(told.end_at_once),
         before_forced_end(lambda _: None if quiet else show_end_at_once(options.output)),
@@ -111,6 +117,8 @@ def _run(
             report,
             begin,
             operation=operation,
+            watch=watch,
+            service=service,
             count_total=display.counts or (told.on_stderr and not terminal.quiet and terminal.progress is not False),
             say=say,
             guard=guard,

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn
 from rich.progress import Progress as Bar
 
-from batchcap.console.terminal import duration, err, failure_line, print_line, say, several, speed
+from batchcap.console.terminal import duration, err, failure_line, images, print_line, say, several, speed
 
 if TYPE_CHECKING:
     from batchcap.run.figures import Progress, Start
@@ -50,6 +50,8 @@ class Display:
         self._task = self._bar.add_task("starting", total=None, note="") if self._bar else None
         self._lines = shown and self._bar is None
         self._reduced: int | None = None
+        self._waited = False
+        self._done_before_wait = -1
 
     @property
     def counts(self) -> bool:
@@ -87,18 +89,26 @@ class Display:
             self._reduced = progress.reduced_batch
             together = several(self._reduced, "image")
             print_line(self._console, f"Memory ran out: from here on at most {together} at a time.", "yellow")
+        self._waited |= progress.waiting
         now = self._clock()
+        # Images that arrive one by one have no speed.
+        elapsed = None if self._waited else now - self._started
         if self._bar is not None and self._task is not None:
+            text = progress_text(progress, elapsed, short=_is_narrow(self._console))
             self._bar.update(
                 self._task,
-                description="captioning",
+                description="waiting" if progress.waiting else "captioning",
                 completed=progress.done + progress.skipped,
                 total=progress.total,
-                note=progress_text(progress, now - self._started, short=_is_narrow(self._console)),
+                note=text,
             )
+        elif self._lines and progress.waiting:
+            if progress.done != self._done_before_wait:
+                self._spoke, self._done_before_wait = now, progress.done
+                print_line(self._console, progress_text(progress, elapsed))
         elif self._lines and now - self._spoke >= LINE_SECONDS:
             self._spoke = now
-            print_line(self._console, progress_text(progress, now - self._started))
+            print_line(self._console, progress_text(progress, elapsed))
 
 
 def start_text(start: Start) -> str:
@@ -163,14 +173,17 @@ def _bar(console: Console, described: bool = True) -> Bar:
     return Bar(*columns, console=console, transient=True)
 
 
-def progress_text(progress: Progress, elapsed: float, short: bool = False) -> str:
-    """``96 of 113 images, 210 images/s, 1 s left, 2 failed``; short: ``210/s``."""
+def progress_text(progress: Progress, elapsed: float | None, short: bool = False) -> str:
+    """``96 of 113 images, 210 images/s, 1 s left, 2 failed``; short: ``210/s``; without seconds: no speed."""
     seen = progress.done + progress.skipped
-    rate = progress.done / elapsed if elapsed > 0 else 0.0
-    parts = [f"{seen:,} images" if progress.total is None else f"{seen:,} of {progress.total:,} images"]
-    parts.append(speed(rate).replace(" images", "") if short else speed(rate))
+    rate = progress.done / elapsed if elapsed else 0.0
+    parts = [images(seen) if progress.total is None else f"{seen:,} of {progress.total:,} images"]
+    if elapsed is not None:
+        parts.append(speed(rate).replace(" images", "") if short else speed(rate))
     if progress.total is not None and rate > 0:
         parts.append(f"{duration(max(0, progress.total - seen) / rate)} left")
     if progress.failed:
         parts.append(f"{progress.failed:,} failed")
+    if progress.waiting:
+        parts.append("waiting for more")
     return ", ".join(parts)

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from batchcap.errors import DuplicateKeyError, InputNotFoundError, OptionError
+from batchcap.images.files import look
 from batchcap.images.walk import SUFFIXES, Found, Identity, Input, Unread, walk
 from batchcap.records import ImageRef, Key, key_of
 from batchcap.roots import Root, is_within, record_path, spelled_in
@@ -46,8 +48,25 @@ class Inputs:
         Raises:
             DuplicateKeyError: two different files would get one key.
         """
+        return self._refs(walk(self.resolved, unread))
+
+    def look_at(self, files: Iterable[str]) -> Iterator[ImageRef]:
+        """These files, given by absolute names, as `images` would find them; one that is not there has a failure."""
+        return self._refs(Found(file, look(file)) for file in files)
+
+    def _refs(self, files: Iterable[Found]) -> Iterator[ImageRef]:
         named = _keys_of_files(self.resolved, self.root.folder)
-        return _refs(walk(self.resolved, unread), self.root.folder, named)
+        return _refs(files, self.root.folder, named)
+
+    def present(self) -> Inputs:
+        """The inputs that are there now, looked at again: a disk may have been taken away, or another one mounted."""
+        now = []
+        for each in self.resolved:
+            with suppress(InputNotFoundError):
+                again = _resolve(Path(each.file))
+                if (again.name is None) == (each.name is None):
+                    now.append(replace(again, file=each.file))
+        return replace(self, resolved=tuple(now))
 
 
 def resolve(inputs: Sequence[Path], root: Path | None = None) -> Inputs:
@@ -80,7 +99,7 @@ def count(inputs: Sequence[Path]) -> int:
     return sum(1 for _ in walk([_resolve(path) for path in inputs]))
 
 
-def _refs(files: Iterator[Found], base: str, named: dict[Key, str]) -> Iterator[ImageRef]:
+def _refs(files: Iterable[Found], base: str, named: dict[Key, str]) -> Iterator[ImageRef]:
     for found in files:
         ref = _reference(found, base)
         # Only the Base64 key of a name that is not UTF-8 can equal another path, and only a file named as an input can

@@ -29,8 +29,9 @@ SPEED: Final = "Device and speed"
 OUTPUT: Final = "Output"
 OPERATION: Final = "Operation"
 REPORTS: Final = "Reports"
+WATCHING: Final = "Watching"
 TERMINAL: Final = "Terminal"
-PANELS: Final = (CAPTIONS, WORDS, SAMPLING, SPEED, OUTPUT, OPERATION, REPORTS, TERMINAL)
+PANELS: Final = (CAPTIONS, WORDS, SAMPLING, SPEED, OUTPUT, OPERATION, REPORTS, WATCHING, TERMINAL)
 """The groups of options in a help text, in their order."""
 
 

@@ -59,6 +59,8 @@ class RunReports:
         self._inputs = tuple(inputs)
         self._started, self._clock = time.time(), time.monotonic()
         self._spoke = self._clock
+        self._waited = False
+        self._done = -1
         self._problems: dict[str, str] = {}
         with explained("--log-file", options.log_file or Path()):
             self._log = RunLog(options, self._log_failed, quiet=quiet)
@@ -90,11 +92,13 @@ class RunReports:
             failure["reason"] = failure.pop("message")
             self._log.warning("image_failed", failure_line(record), **failure)
         now = time.monotonic()
-        if now - self._spoke >= LINE_SECONDS:
-            self._spoke = now
+        self._waited |= progress.waiting
+        if (progress.waiting and progress.done != self._done) or now - self._spoke >= LINE_SECONDS:
+            self._spoke, self._done = now, progress.done
             self._log.info(
-                "progress",
-                progress_text(progress, now - self._clock),
+                "waiting" if progress.waiting else "progress",
+                # Images that arrive one by one have no speed.
+                progress_text(progress, None if self._waited else now - self._clock),
                 done=progress.done,
                 failed=progress.failed,
                 skipped=progress.skipped,

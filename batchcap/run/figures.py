@@ -69,6 +69,8 @@ class Progress:
     seconds: StageSeconds
     failures: tuple[Record, ...]
     """The records of the last batch that carry an error."""
+    waiting: bool = False
+    """With ``--watch``: all is captioned, and the run waits for more."""
     reduced_batch: int | None = None
     """Images that go through the model together since memory ran out; None: it did not."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
@@ -13,6 +14,7 @@ from batchcap.images.loader import Batch, load
 from batchcap.journal.journal import Journal
 from batchcap.journal.large_images import LargeImages
 from batchcap.records import ImageRef, Record
+from batchcap.reporting import no_report
 from batchcap.run.batch_records import batch_records
 from batchcap.run.failure_limit import FailureLimit
 from batchcap.run.figures import StageSeconds, Summary
@@ -37,6 +39,10 @@ class Session:
     summary: Summary
     watcher: Watcher
     guard: InterruptGuard
+    tick: Callable[[], object] = no_report
+    """Called whenever an image was found or a batch is written."""
+    forgets_vanished: bool = False
+    """An image that is not there any more is no failure: nothing is written about it."""
     captioner: Captioner | None = None
     """None: not loaded yet."""
     large: LargeImages = field(init=False)
@@ -88,7 +94,7 @@ def caption_new(session: Session, found: Iterator[ImageRef]) -> bool:
         TooManyFailuresError: of the images of this pass more failed than `OperationOptions` allow.
     """
     limit = FailureLimit(session.job.operation.failure_limit)
-    part = of_shard(found, session.job.operation.part)
+    part = of_shard(_ticking(found, session.tick), session.job.operation.part)
     pending = Pending(session.output, part, session.job.options.limit)
     if (first := next(pending, None)) is not None:
         captioner = session.model()
@@ -97,8 +103,11 @@ def caption_new(session: Session, found: Iterator[ImageRef]) -> bool:
             for batch in batches:
                 with session.guard.shielded():
                     records, seconds = _captioned(batch, captioner, session.output.root)
+                    if session.forgets_vanished:
+                        records = _of_present(batch.refs, records)
                     session.write(limit.within(records), seconds)
                     session.summary.reduced_batch = captioner.reduced_batch
+                session.tick()
                 session.watcher.report(session.summary)
                 limit.check()
     session.summary.note_output(session.output)
@@ -129,6 +138,22 @@ def _captioned(batch: Batch, captioner: Captioner, root: str | None) -> tuple[li
     several = captioner.decoding.num_captions > 1
     records = batch_records(batch, captions, captioner.fingerprint, root, several=several)
     return records, StageSeconds(load=batch.seconds, **spent)
+
+
+def _ticking(found: Iterable[ImageRef], tick: Callable[[], object]) -> Iterator[ImageRef]:
+    for ref in found:
+        tick()
+        yield ref
+
+
+def _of_present(refs: Sequence[ImageRef], records: Sequence[Record]) -> list[Record]:
+    """The records of a batch without errors of reading what was removed, or lies on a disk that was taken away."""
+    pairs = zip(refs, records, strict=True)
+    return [
+        record
+        for ref, record in pairs
+        if record.error is None or record.error.stage != "read" or os.path.lexists(ref.file)
+    ]
 
 
 def _would_lose_captions(output: Output, summary: Summary) -> bool:

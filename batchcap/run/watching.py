@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import TypeAlias
 
 from batchcap.errors import BatchcapError
@@ -37,6 +38,7 @@ class Watcher:
         self._begin, self._report = begin, report
         self._counts = report is not None and count_total
         self._count: int | None = None
+        self._is_later = False
 
     def begin(self, start: Start) -> None:
         """There is an image to caption: say so, and begin to count all of them."""
@@ -45,6 +47,12 @@ class Watcher:
         if self._counts:
             # A daemon: a run that is done does not wait for the count.
             threading.Thread(target=self._count_images, name="batchcap-count", daemon=True).start()
+
+    def wait(self, summary: Summary) -> None:
+        """All is captioned, and the run waits for more."""
+        self._is_later = True
+        if self._report:
+            self._report(replace(summary.progress(None), waiting=True, failures=()))
 
     def report(self, summary: Summary) -> None:
         """A batch is written."""
@@ -61,6 +69,8 @@ class Watcher:
 
     def _total(self, summary: Summary) -> int | None:
         """Images to do, those skipped so far included; None while unknown."""
+        if self._is_later:  # nobody knows how many will come
+            return None
         limit = self._options.limit
         if self._count is None or limit is None:
             return self._count

@@ -71,7 +71,7 @@ def test_the_help_of_run_begins_with_everyday_options() -> None:
     titles = re.findall(r"╭─ (.*?) ─", shown)
     assert titles == [
         *("Arguments", "Everyday options", "Captions", "Words", "Sampling"),
-        *("Device and speed", "Output", "Operation", "Reports", "Terminal"),
+        *("Device and speed", "Output", "Operation", "Reports", "Watching", "Terminal"),
     ]
     everyday = shown[shown.index("Everyday options") : shown.index("─ Captions")]
     assert 5 <= len(re.findall(r"^│[ *]+--", everyday, re.MULTILINE)) <= 8

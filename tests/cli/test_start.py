@@ -69,7 +69,7 @@ def completed(words: str) -> list[str]:
     ("words", "offered"),
     [
         ("batchcap d", ["doctor", "distill"]),
-        ("batchcap run --se", ["--search", "--seed"]),
+        ("batchcap run --se", ["--search", "--seed", "--settle"]),
         ("batchcap run --search ", ["beam", "greedy", "sample", "im2txt"]),
         ("batchcap run --format ", ["jsonl", "csv"]),
         ("batchcap export --precision ", ["fp16", "int8"]),
