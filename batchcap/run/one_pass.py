@@ -51,7 +51,7 @@ class Session:
     def __post_init__(self) -> None:
         self.summary.note_opened(self.output)
         path = self.output.path if isinstance(self.output, Journal) else None
-        self.large = LargeImages(path, retry=self.job.options.retry_errors)
+        self.large = LargeImages(path, retry=not {"all", "killed"}.isdisjoint(self.job.options.retry_errors))
 
     def model(self) -> Captioner:
         """The model, loaded at the first call, which also tells the caller that the run begins."""
