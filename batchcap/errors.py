@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, TypeAlias
 
 
 class BatchcapError(Exception):
@@ -123,10 +122,6 @@ class MissingExtraError(BatchcapError, ImportError):
     """A command needs an optional dependency that is not installed."""
 
     title = "Optional part not installed"
-
-
-DecodeErrorKind: TypeAlias = Literal["truncated", "damaged", "corrupt", "empty", "unsupported", "too-large", "killed"]
-"""The kinds of an `ImageError` of stage ``decode``."""
 
 
 class ImageError(BatchcapError, ValueError):

@@ -12,7 +12,21 @@ import typer
 from typer.core import TyperGroup
 
 from batchcap import __version__
-from batchcap.cli import bench, compact, convert, distill, doctor, export, info, repair, run, status, train, verify
+from batchcap.cli import (
+    bench,
+    compact,
+    convert,
+    distill,
+    doctor,
+    export,
+    info,
+    merge,
+    repair,
+    run,
+    status,
+    train,
+    verify,
+)
 from batchcap.cli.command import Commands
 from batchcap.cli.usage import usage_explained
 from batchcap.errors import BatchcapError, OutputError
@@ -24,6 +38,7 @@ COMMANDS: Final = (
     status.COMMAND,
     convert.COMMAND,
     compact.COMMAND,
+    merge.COMMAND,
     repair.COMMAND,
     info.COMMAND,
     doctor.COMMAND,

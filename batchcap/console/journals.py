@@ -10,6 +10,7 @@ from batchcap.console.terminal import images, out, print_line, several
 if TYPE_CHECKING:
     from batchcap.journal.compact import Compacted
     from batchcap.journal.damage import Damage
+    from batchcap.journal.merge import Merged, Version
 
 _SHOWN_TEXT: Final = 60
 _UNCHANGED: Final = "  Nothing was changed (--dry-run)."
@@ -82,3 +83,40 @@ def _compacted_lines(done: Compacted, dry_run: bool) -> Iterator[str]:
         )
     if dry_run:
         yield _UNCHANGED
+
+
+def show_merged(merged: Merged, *, dry_run: bool) -> None:
+    """What `batchcap merge` did, or would do."""
+    console = out()
+    for line in _merged_lines(merged, dry_run):
+        print_line(console, line)
+
+
+def _merged_lines(merged: Merged, dry_run: bool) -> Iterator[str]:
+    failures = merged.records - merged.captions
+    yield f"{merged.output}: {images(merged.records)}, {merged.captions:,} with a caption, {failures:,} without."
+    for each in merged.inputs:
+        notes = f"; its last {several(each.torn, 'byte')} are no whole line" if each.torn else ""
+        if each.in_use:
+            notes += "; a run is writing it: what it writes from now on is not in the merged output"
+        yield f"  {each.path}: {images(each.records)}, {each.kept:,} of them from here{notes}"
+    for root, count in merged.moved.most_common():
+        yield f"  {several(count, 'line')} had the root {root or '(not said)'}"
+    if merged.shared:
+        yield f"  In several inputs: {images(merged.shared)}; conflicts: {merged.conflicts:,}."
+    for versions in merged.examples:
+        yield f"  conflict: {versions[0].record.path}: {'; '.join(map(_version, versions))}"
+    if merged.conflicts:
+        yield "  Of each the last caption in the order of the inputs was kept."
+    if merged.rescued:
+        yield f"  Kept a caption where a later input has an error: {images(merged.rescued)}."
+    if merged.ways > 1:
+        yield f"  Made in {merged.ways} ways (model, preprocess, decoding): `batchcap status` shows them."
+    if dry_run:
+        yield _UNCHANGED
+
+
+def _version(version: Version) -> str:
+    record = version.record
+    said = "an error" if record.error is not None else f'"{record.caption}"'
+    return f"{said} ({version.path.name}, {record.model}, {record.decoding})"

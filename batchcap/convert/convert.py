@@ -10,8 +10,6 @@ from batchcap.convert import (
     target_csv,
     target_imagefolder,
     target_kohya,
-    target_parquet,
-    target_sqlite,
     target_txt,
     target_webdataset,
     target_xmp,
@@ -29,8 +27,6 @@ TARGETS: Final[dict[TargetName, Target]] = {
     "kohya": target_kohya,
     "imagefolder": target_imagefolder,
     "webdataset": target_webdataset,
-    "sqlite": target_sqlite,
-    "parquet": target_parquet,
 }
 
 

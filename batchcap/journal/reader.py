@@ -44,7 +44,7 @@ class JournalReader:
         pass."""
         self.superseded = 0
         """Lines that a later line of the same key replaces. Known as soon as `last_records` has given a record."""
-        with self._open() as file:
+        with self.open() as file:
             self.size = os.fstat(file.fileno()).st_size
             """Bytes of the file when the reader was made."""
             self.codec = codec_of(file.readline(LONGEST_LINE), path)
@@ -57,15 +57,9 @@ class JournalReader:
 
     def records(self) -> Iterator[Record]:
         """Every record, in the order of the lines; superseded ones too."""
-        with self._open() as file:
-            for number, line in self._lines(file):
-                yield self._decoded(number, line)
-
-    def records_after(self, lines: int, offset: int) -> Iterator[Record]:
-        """The records after so many lines, which are ``offset`` bytes, in their order; superseded ones too."""
-        with self._open() as file:
-            for number, line in self._lines(file, lines, offset):
-                yield self._decoded(number, line)
+        with self.open() as file:
+            for number, line in self.lines(file):
+                yield self.decoded(number, line)
 
     def last_records(self) -> Iterator[Record]:
         """The last record of each key, in the order of these lines.
@@ -74,42 +68,37 @@ class JournalReader:
         line, and 1 byte a line from then on.
         """
         for number, line in self.last_lines():
-            yield self._decoded(number, line)
+            yield self.decoded(number, line)
 
     def last_lines(self) -> Iterator[tuple[int, bytes]]:
         """The lines of `last_records` as they are, each with its number and ended by LF."""
-        with self._open() as file:  # for both passes: another program may put a new file in its place between them
+        with self.open() as file:
             is_last = last_of_each(self._digests(file))
             self.superseded = len(is_last) - int(np.count_nonzero(is_last))
-            for numbered, wanted in zip(self._lines(file), is_last, strict=False):
+            for numbered, wanted in zip(self.lines(file), is_last, strict=False):
                 if wanted:
                     yield numbered
 
     def _digests(self, file: BinaryIO) -> bytearray:
         digests = bytearray()
-        for number, line in self._lines(file):
+        for number, line in self.lines(file):
             try:
                 digests += digest(self.codec.scan(line).key)
             except (ValueError, RecursionError) as error:
                 raise line_error(self.path, number, line, self.codec, error) from None
         return digests
 
-    def _decoded(self, number: int, line: bytes) -> Record:
+    def decoded(self, number: int, line: bytes) -> Record:
+        """The record of a line of `lines`."""
         try:
             return self.codec.decode(line)
         except (ValueError, RecursionError) as error:
             raise line_error(self.path, number, line, self.codec, error) from None
 
-    def _lines(self, file: BinaryIO, number: int = 0, offset: int = 0) -> Iterator[tuple[int, bytes]]:
-        """The lines of records with their numbers; a torn one at the end is left out.
-
-        Args:
-            file: open; anywhere.
-            number: lines to leave out at the start.
-            offset: how many bytes they are.
-        """
-        file.seek(offset)
-        left, self.torn = self.size - offset, 0
+    def lines(self, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+        """The lines of records with their numbers and LF, from the start of ``file``; a torn last one is left out."""
+        file.seek(0)
+        left, self.torn, number = self.size, 0, 0
         while left and (line := file.readline(min(left, LONGEST_LINE))):
             left -= len(line)
             number += 1
@@ -135,7 +124,8 @@ class JournalReader:
             raise ValueError(self.codec.explain_header(line))
 
     @contextmanager
-    def _open(self) -> Iterator[BinaryIO]:
+    def open(self) -> Iterator[BinaryIO]:
+        """The file, for any number of passes: another program may put a new file in its place between them."""
         with reading(self.path), self.path.open("rb") as file:
             yield file
 

@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal, get_args
 from batchcap.errors import OptionError
 from batchcap.options.field import Option, check_ranges, require, take_types
 
-TargetName = Literal["txt", "xmp", "csv", "coco", "kohya", "imagefolder", "webdataset", "sqlite", "parquet"]
+TargetName = Literal["txt", "xmp", "csv", "coco", "kohya", "imagefolder", "webdataset"]
 _LANGUAGE: Final = re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*")
 
 SidecarName = Literal["stem", "full"]
@@ -30,14 +30,7 @@ _OF_TARGETS: Final[dict[str, tuple[TargetName, ...]]] = {
 """Options that only these targets have, by their field."""
 
 # What a name of OUT says of the target. JSON files and folders may be several.
-_ENDINGS: Final[dict[str, TargetName]] = {
-    ".csv": "csv",
-    ".tar": "webdataset",
-    ".parquet": "parquet",
-    ".db": "sqlite",
-    ".sqlite": "sqlite",
-    ".sqlite3": "sqlite",
-}
+_ENDINGS: Final[dict[str, TargetName]] = {".csv": "csv", ".tar": "webdataset"}
 _NAMES: Final[dict[str, TargetName]] = {"metadata.jsonl": "imagefolder"}
 
 

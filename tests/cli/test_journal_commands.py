@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from commands import COUNT, invoke, on_a_terminal
+from commands import COUNT, invoke, on_a_terminal, records
 from photos import break_photo
 from rich.text import Text
 
@@ -103,3 +103,40 @@ def test_compact_says_what_it_left_out(journal: Path, photos: Path, tiny_bundle:
     with locks.open_locked(journal)[0]:
         assert invoke("compact", journal).exit_code == 75
     assert invoke("compact", journal, "--force").exit_code == 2
+
+
+def test_shards_merge_into_an_output_that_run_continues(photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:
+    settings = ("--model", tiny_bundle, "--device", "cpu", "-q")
+    one, two, out = (tmp_path / name for name in ("1.jsonl", "2.csv", "all.jsonl"))
+    for shard, part in (("1/2", one), ("2/2", two)):
+        assert invoke("run", photos, "-o", part, "--shard", shard, *settings).exit_code == 0
+    told = invoke("merge", one, two, "-o", out)
+    assert told.exit_code == 0
+    assert f"{out}: {COUNT} images, {COUNT} with a caption, 0 without" in told.stdout
+    before = out.read_bytes()
+    assert invoke("run", photos, "-o", out, *settings).exit_code == 0
+    assert out.read_bytes() == before
+    invoke("run", photos, "-o", tmp_path / "alone.jsonl", *settings)
+    alone = sorted((tmp_path / "alone.jsonl").read_bytes().splitlines())
+    assert sorted(before.splitlines()) == alone
+
+
+def test_merge_tells_conflicts_by_its_exit_code(journal: Path, tmp_path: Path) -> None:
+    other, out = tmp_path / "other.jsonl", tmp_path / "out.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    found = next(row for row in records(journal) if "caption" in row)
+    changed = json.dumps(found | {"caption": "a red car"}, separators=(",", ":"))
+    other.write_text(changed + "\n")
+    foreseen = invoke("merge", journal, other, "-o", out, "--dry-run")
+    assert not out.exists()
+    told = invoke("merge", journal, other, "-o", out)
+    assert (foreseen.exit_code, told.exit_code) == (3, 3)
+    assert told.stdout + "  Nothing was changed (--dry-run).\n" == foreseen.stdout
+    assert f'conflict: {found["path"]}: "{found["caption"]}" (captions.jsonl, ' in told.stdout
+    assert '"a red car" (other.jsonl, ' in told.stdout
+    assert len(out.read_bytes().splitlines()) == len(lines)
+    for wrong in (("merge", journal), ("merge", "-o", out), ("merge", journal, "-o", "-")):
+        assert invoke(*wrong).exit_code == 2
+    assert invoke("merge", journal, "-o", out).exit_code == 1
+    with locks.open_locked(out)[0]:
+        assert invoke("merge", journal, "-o", out, "--overwrite").exit_code == 75
