@@ -83,7 +83,7 @@ ONE_ENGINE = if $(BIN)/python -m pip show --quiet $(OTHER) 2> /dev/null; then \
 .venv/.dev: pyproject.toml constraints.txt | .venv/.created
 	@echo "Installing the runtime, the export stage and the tools ..."
 	@$(ONE_ENGINE)
-	@$(BIN)/python $(INSTALL) --editable '.[$(ENGINE),export,eval,demo,parquet,watch,embed,dev]'
+	@$(BIN)/python $(INSTALL) --editable '.[$(ENGINE),export,eval,demo,parquet,watch,dev]'
 	@touch $@ .venv/.demo
 
 $(ALONE)/.runtime: pyproject.toml constraints.txt .venv/.dev

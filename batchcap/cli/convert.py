@@ -17,6 +17,7 @@ def convert(options: ConvertOptions, terminal: TerminalOptions, verbose: Verbose
 
     The same command again writes only what has changed. The journal is only
     read, also while a run writes it. Every file is written whole or not at all.
+    Only --embed changes images.
 
     Exit codes:
     0 done;

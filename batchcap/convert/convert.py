@@ -8,6 +8,7 @@ from typing import Final
 from batchcap.convert import (
     target_coco,
     target_csv,
+    target_embed,
     target_imagefolder,
     target_kohya,
     target_txt,
@@ -16,10 +17,12 @@ from batchcap.convert import (
 )
 from batchcap.convert.files import check_not_journal
 from batchcap.convert.work import Tally, Target, Work
-from batchcap.options.convert import ConvertOptions, TargetName
+from batchcap.options.convert import ConvertOptions
+from batchcap.options.convert import Target as AnyTarget
 from batchcap.reporting import Report, no_report
 
-TARGETS: Final[dict[TargetName, Target]] = {
+TARGETS: Final[dict[AnyTarget, Target]] = {
+    "embed": target_embed,
     "txt": target_txt,
     "xmp": target_xmp,
     "csv": target_csv,

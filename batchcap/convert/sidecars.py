@@ -24,8 +24,7 @@ NameOf: TypeAlias = Callable[[Place], str]
 """The name of the sidecar of an image, without its folder."""
 
 _TEMPORARY: Final = ".batchcap-sidecar.new"
-# What is wrong with one name or folder, not with the disk.
-_OF_ONE: Final = {
+OF_ONE: Final = {
     errno.EACCES: "no permission to write there",
     errno.EPERM: "no permission to write there",
     errno.ENAMETOOLONG: "the name is too long with its ending",
@@ -36,6 +35,7 @@ _OF_ONE: Final = {
     errno.EILSEQ: "the file system cannot hold this name",
     errno.EINVAL: "the file system cannot hold this name",
 }
+"""What is wrong with one name or folder, not with the disk."""
 
 
 @contextmanager
@@ -123,10 +123,10 @@ def write_sidecar(work: Work, place: Place, name: str, data: bytes, old: os.stat
             os.makedirs(place.folder, exist_ok=True)
             write_whole(file, data, place.file(_TEMPORARY))
     except OSError as error:
-        if error.errno not in _OF_ONE:
+        if error.errno not in OF_ONE:
             with explained(Path(file), "written", False, KEPT):
                 raise
-        work.tally.refuse(_OF_ONE[error.errno], file)
+        work.tally.refuse(OF_ONE[error.errno], file)
         return False
     work.tally.written += 1
     return True

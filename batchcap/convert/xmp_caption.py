@@ -8,6 +8,7 @@ not that text any more was written by somebody else.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -73,6 +74,18 @@ def sidecar_extension(document: bytes) -> str | None:
     return found.text.strip() if found else None
 
 
+def is_ours(document: bytes) -> bool | None:
+    """Whether batchcap has written the caption as it stands; None: it never wrote one.
+
+    Raises:
+        XmpError: see `with_caption`.
+    """
+    read = Document.read(document)
+    note = _property(read, _NOTE)
+    texts = _texts(_property(read, _DESCRIPTION))
+    return None if note is None else texts.get(DEFAULT_LANGUAGE, "").strip() == note.text.strip()
+
+
 def with_caption(
     document: bytes, caption: str, language: str = DEFAULT_LANGUAGE, *, overwrite: bool = False
 ) -> bytes | None:
@@ -98,7 +111,7 @@ def with_caption(
     wanted = dict.fromkeys([DEFAULT_LANGUAGE, language.lower()], caption)
     if note and texts | wanted == texts and note.text.strip() == caption.strip():
         return document
-    if not overwrite and not _may_write(texts, note, wanted):
+    if not overwrite and not may_write(texts, note.text if note else None, wanted.keys()):
         return None
     edits, children = _edits(read, found, caption, language), []
     host = found.host if found else _host(read)
@@ -119,13 +132,19 @@ def with_caption(
     return new
 
 
-def _may_write(texts: dict[str, str], note: _Property | None, wanted: dict[str, str]) -> bool:
-    """Whether the caption is empty and was never ours, or is ours still."""
+def may_write(texts: Mapping[str, str], note: str | None, wanted: Collection[str]) -> bool:
+    """Whether a caption is empty and was never ours, or is ours still.
+
+    Args:
+        texts: the caption by language, in lower case.
+        note: what batchcap has written last; None: nothing.
+        wanted: the languages that would be written.
+    """
     if not any(text.strip() for text in texts.values()):
         return note is None
     if DEFAULT_LANGUAGE not in texts:
         return False
-    ours = note.text.strip() if note else ""
+    ours = (note or "").strip()
     return all(text.strip() in ("", ours) for language, text in texts.items() if language in wanted)
 
 

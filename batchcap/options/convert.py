@@ -11,6 +11,8 @@ from batchcap.errors import OptionError
 from batchcap.options.field import Option, check_ranges, require, take_types
 
 TargetName = Literal["txt", "xmp", "csv", "coco", "kohya", "imagefolder", "webdataset"]
+Target = TargetName | Literal["embed"]
+"""Embedding is no ``--to``: it alone changes images, and has an option of its own."""
 _LANGUAGE: Final = re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*")
 
 SidecarName = Literal["stem", "full"]
@@ -19,9 +21,9 @@ ImageKey = Literal["path", "stem"]
 TARGETS: Final = "Targets"
 """The group of the options that only some targets have."""
 
-_OF_TARGETS: Final[dict[str, tuple[TargetName, ...]]] = {
+_OF_TARGETS: Final[dict[str, tuple[Target, ...]]] = {
     "sidecar_name": ("txt", "xmp"),
-    "language": ("xmp",),
+    "language": ("xmp", "embed"),
     "all_captions": ("txt", "kohya", "imagefolder"),
     "image_key": ("kohya",),
     "image_ids": ("coco",),
@@ -46,6 +48,14 @@ class ConvertOptions:
         TargetName | None,
         Option("What to write.", short="-t", unset="by the name of OUT where that is clear", env=False),
     ] = None
+    embed: Annotated[
+        bool,
+        Option(
+            "Write the captions into the images: into copies of them below OUT, or, where OUT is the folder that the "
+            "paths in JOURNAL are relative to, into the images themselves. Needs exiftool.",
+            env=False,
+        ),
+    ] = False
     overwrite: Annotated[bool, Option("Also replace files that this command did not write.", env=False)] = False
     sidecar_name: Annotated[
         SidecarName | None,
@@ -108,21 +118,26 @@ class ConvertOptions:
             "Give one such as en, de or pt-BR (RFC 5646).",
         )
         require(str(self.output) != "-", "OUT -: a conversion writes no stream.", "Name a file or a folder.")
+        require(not (self.embed and self.to), "--embed and --to name two targets.", "Leave out one of them.")
         for field, targets in _OF_TARGETS.items():
             require(
                 getattr(self, field) in (None, False) or self.target in targets,
                 f"--{field.replace('_', '-')} says nothing to the target {self.target}.",
-                f"Leave it out. It goes with --to {' or '.join(targets)}.",
+                f"Leave it out. It goes with {' or '.join(map(_spelled, targets))}.",
             )
 
     @property
-    def target(self) -> TargetName:
-        """What is written: ``to``, or what the name of ``output`` says.
+    def target(self) -> Target:
+        """What is written: ``embed``, ``to``, or what the name of ``output`` says.
 
         Raises:
             OptionError: neither says it.
         """
-        return self.to or _guessed(self.output)
+        return "embed" if self.embed else self.to or _guessed(self.output)
+
+
+def _spelled(target: Target) -> str:
+    return "--embed" if target == "embed" else f"--to {target}"
 
 
 def _guessed(output: Path) -> TargetName:

@@ -1,0 +1,186 @@
+"""``--embed``: the caption inside each image, in copies below OUT or, where OUT is the root, in the images themselves.
+
+exiftool writes a changed copy under another name beside the place of the image; the copy is moved there when it is
+whole and on the disk. In place, the journal then gets the size of the new file, so that no run captions it again.
+"""
+
+# Names as text: see batchcap.convert.places.
+# ruff: noqa: PTH103, PTH105, PTH108, PTH116, PTH120
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from batchcap.convert import exiftool
+from batchcap.convert.caption_fields import Fields, reading
+from batchcap.convert.embed_jobs import CHANGED, THEIRS, Job, jobs, sha256_of
+from batchcap.convert.files import KEPT, give_rights
+from batchcap.convert.sidecars import OF_ONE, sidecar_folder
+from batchcap.convert.work import Work
+from batchcap.convert.xmp_caption import DEFAULT_LANGUAGE
+from batchcap.journal.updating import JournalUpdate
+from batchcap.system.output_files import explained
+
+# Images that go through exiftool together: starting it takes as long as writing ten.
+_BATCH: Final = 64
+# What exiftool needs beside the size of the image.
+_MORE_BYTES: Final = 1 << 17
+
+
+def convert(work: Work) -> None:
+    """Write the caption into each image, or into its copy; see `work.Target`."""
+    program = exiftool.find()
+    with ExitStack() as stack:
+        places = stack.enter_context(sidecar_folder(work.output))
+        first = next(work.all_records("looking for the root"), None)
+        in_place = first is not None and places.is_beside(first)
+        update = stack.enter_context(JournalUpdate(work.reader)) if in_place else None
+        todo = jobs(work, places, in_place=in_place)
+        while batch := list(islice(todo, _BATCH)):
+            try:
+                _Batch(work, program, update, batch).convert()
+            finally:
+                for job in batch:
+                    with suppress(OSError):
+                        os.unlink(job.temporary)
+
+
+class _Batch:
+    """Some images on their way through exiftool."""
+
+    def __init__(self, work: Work, program: str, update: JournalUpdate | None, batch: Sequence[Job]) -> None:
+        self._work = work
+        self._tally = work.tally
+        self._language = work.options.language or DEFAULT_LANGUAGE
+        self._program = program
+        self._update = update
+        self._batch = batch
+
+    def convert(self) -> None:
+        with tempfile.TemporaryDirectory(prefix="batchcap-") as folder:
+            names = {job.target: _plain_names(Path(folder), number, job) for number, job in enumerate(self._batch)}
+            read = exiftool.run(self._program, [reading(names[job.target][0]) for job in self._batch])
+            todo = [
+                (job, fields)
+                for job, said in zip(self._batch, read, strict=True)
+                if (fields := self._fields(job, said)) is not None and self._is_to_write(job, fields)
+            ]
+            commands = [fields.writing(job.caption, self._language, *names[job.target]) for job, fields in todo]
+            written = exiftool.run(self._program, commands) if commands else []
+            for (job, _), said in zip(todo, written, strict=True):
+                if said.error or not os.path.lexists(job.temporary):
+                    _check_space(job)
+                    self._tally.refuse(f"exiftool: {said.error or 'it wrote nothing'}", job.source)
+                else:
+                    self._finish(job)
+
+    def _fields(self, job: Job, said: exiftool.Said) -> Fields | None:
+        try:
+            return Fields.read(said.out)
+        except ValueError:
+            self._tally.refuse(f"exiftool: {said.error or 'it cannot read the image'}", job.source)
+            return None
+
+    def _is_to_write(self, job: Job, fields: Fields) -> bool:
+        """Whether exiftool is to write the caption. Where it is not, a copy is the image as it is, and made here."""
+        if fields.has(job.caption, self._language):
+            if self._update is None:
+                self._copy(job)
+            else:
+                self._tally.unchanged += 1
+            return False
+        if self._work.options.overwrite or fields.may_be_written(self._language):
+            return self._make_room(job)
+        self._tally.leave_out(THEIRS, job.source)
+        if self._update is None:
+            self._copy(job, counted=False)
+        return False
+
+    def _make_room(self, job: Job) -> bool:
+        """See that the temporary file can be written; False: it was refused."""
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(job.temporary)
+            if self._update is None:
+                os.makedirs(os.path.dirname(job.target), exist_ok=True)
+        except OSError as error:
+            self._refuse(job, error)
+            return False
+        return True
+
+    def _copy(self, job: Job, *, counted: bool = True) -> None:
+        if self._make_room(job):
+            try:
+                shutil.copyfile(job.source, job.temporary)
+            except OSError as error:
+                self._refuse(job, error)
+            else:
+                self._finish(job, counted=counted)
+
+    def _finish(self, job: Job, *, counted: bool = True) -> None:
+        """Move the temporary file to its place, with the date and rights of the image; in place, tell the journal."""
+        try:
+            _dress(job)
+            now = os.stat(job.source)
+            if (now.st_size, now.st_mtime_ns) != (job.status.st_size, job.status.st_mtime_ns):
+                self._tally.refuse(CHANGED, job.source)
+                return
+            os.replace(job.temporary, job.target)
+        except OSError as error:
+            self._refuse(job, error)
+            return
+        self._tally.written += counted
+        if self._update is not None:
+            new = os.stat(job.target)
+            sha256 = sha256_of(job.target) if job.record.sha256 else None
+            size, time = new.st_size, new.st_mtime_ns // 1000
+            self._update.append(msgspec.structs.replace(job.record, bytes=size, mtime_us=time, sha256=sha256))
+
+    def _refuse(self, job: Job, error: OSError) -> None:
+        """Count an image that cannot be written; stop where the disk is full, or cannot be written at all."""
+        if error.errno not in OF_ONE:
+            with explained(Path(job.target), "written", False, KEPT):
+                raise error
+        self._tally.refuse(OF_ONE[error.errno], job.target)
+
+
+def _plain_names(folder: Path, number: int, job: Job) -> tuple[str, str]:
+    """Names for exiftool: the image, with the ending of its kind, and the temporary file.
+
+    exiftool goes by endings, does not know all, and cannot be told every name; a link may be called anything.
+    """
+    image, target = folder / f"{number}.{job.kind}", folder / str(number)
+    try:
+        image.symlink_to(job.source)
+        target.symlink_to(os.path.dirname(job.target), target_is_directory=True)
+    except OSError:  # Windows allows links to few users
+        return job.source, job.temporary
+    return str(image), str(target / Path(job.temporary).name)
+
+
+def _dress(job: Job) -> None:
+    """Give the new file the date, rights, owner and extended attributes of the image, and put it on the disk."""
+    descriptor = os.open(job.temporary, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    try:
+        shutil.copystat(job.source, job.temporary)
+        give_rights(descriptor, job.status)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _check_space(job: Job) -> None:
+    """Raise OutputError where the disk is full, which exiftool does not tell from other errors."""
+    folder = os.path.dirname(job.target)
+    if shutil.disk_usage(folder).free < job.status.st_size + _MORE_BYTES:
+        with explained(Path(job.target), "written", False, KEPT):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
