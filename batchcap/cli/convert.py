@@ -8,7 +8,6 @@ from batchcap.cli.command import Command
 from batchcap.cli.shared import Verbose
 from batchcap.options.convert import ConvertOptions
 from batchcap.options.terminal import TerminalOptions
-from batchcap.reporting import no_report
 from batchcap.system.interrupts import Interrupted, InterruptGuard
 
 
@@ -29,17 +28,16 @@ def convert(options: ConvertOptions, terminal: TerminalOptions, verbose: Verbose
     """
     target = options.target
     from batchcap.console.conversion import show_conversion
-    from batchcap.console.progress import Steps
-    from batchcap.console.terminal import say
+    from batchcap.console.progress import Passes
     from batchcap.convert import convert as conversion
 
     shown = terminal.progress is not False and not terminal.quiet
-    with InterruptGuard(), Steps() as steps:
+    with InterruptGuard(), Passes(shown) as passes:
         try:
-            tally = conversion.convert(options, steps if shown else no_report, say)
+            tally = conversion.convert(options, passes, passes.say)
         except Interrupted:
             if not terminal.quiet:
-                say("Stopped. Every file that was written is whole; the same command goes on.")
+                passes.say("Stopped. Every file that was written is whole; the same command goes on.")
             raise
     if not terminal.quiet:
         show_conversion(tally, options.journal, options.output, target)

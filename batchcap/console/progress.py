@@ -156,6 +156,48 @@ class Steps:
             say(f"{what}: {text}")
 
 
+class Passes:
+    """Shows how far a job is that passes over its input several times: the present pass alone.
+
+    The object is a callback (what, done, total), and a context.
+
+    Args:
+        shown: False shows no progress.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, shown: bool = True, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = err()
+        self._clock = clock
+        self._spoke = clock()
+        self._bar = _bar(self._console) if shown and self._console.is_interactive else None
+        self._task = self._bar.add_task("reading", total=None, note="") if self._bar else None
+        self._lines = shown and self._bar is None
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
+        """Take in how far the pass ``what`` is."""
+        text = note or f"{done:,} of {total:,}"
+        now = self._clock()
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, description=what, completed=done, total=total, note=text)
+        elif self._lines and now - self._spoke >= LINE_SECONDS:
+            self._spoke = now
+            print_line(self._console, f"{what}: {text}")
+
+    def say(self, text: str) -> None:
+        """One line; above the bar where there is one."""
+        print_line(self._console, text)
+
+
 def _is_narrow(console: Console) -> bool:
     """Whether millions of images, their speed, what is left and what failed need all of a line."""
     return console.width < 110

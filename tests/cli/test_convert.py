@@ -111,7 +111,16 @@ def test_progress_on_a_terminal(tmp_path: Path, out: Path) -> None:
     assert code == 0
     assert re.search(r"converting.*\d,000 of 4,001", shown)
     assert "4,000 captions written" in shown
+    assert re.search(r"checking names.*\d,000 of 4,001", shown)
     assert "converting" not in on_a_terminal("convert", many, out, "--to", "txt", "--no-progress")[1]
+
+
+@posix
+def test_lines_stand_above_the_bar(tmp_path: Path, out: Path) -> None:
+    paths = [*(f"{n}.jpg" for n in range(3000)), "5.png", "7.png"]
+    code, shown = on_a_terminal("convert", journal(tmp_path / "j", map(record, paths)), out, "--to", "txt")
+    assert code == 1
+    assert re.search(r"(\n|\x1b\[2K|\r)one name for 2 images: \S+/out/5.txt: 5.jpg, 5.png *\r\n", shown)
 
 
 @posix
