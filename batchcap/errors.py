@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal, TypeAlias
 
 
 class BatchcapError(Exception):
@@ -122,6 +123,10 @@ class MissingExtraError(BatchcapError, ImportError):
     """A command needs an optional dependency that is not installed."""
 
     title = "Optional part not installed"
+
+
+DecodeErrorKind: TypeAlias = Literal["truncated", "damaged", "corrupt", "empty", "unsupported", "too-large", "killed"]
+"""The kinds of an `ImageError` of stage ``decode``."""
 
 
 class ImageError(BatchcapError, ValueError):

@@ -20,6 +20,9 @@ def key_of(path: str, path_b64: str | None, member: str | None = None) -> Key:
     return (path if path_b64 is None else path_b64, member)
 
 
+ACCEPTABLE: Final = ("truncated", "damaged")
+"""Kinds of errors of images of which a part can be decoded."""
+
 _NOT_LISTED: Final = "this folder cannot be listed: "
 
 
@@ -51,7 +54,7 @@ class Failure(msgspec.Struct, frozen=True):
     @property
     def may_be_accepted(self) -> bool:
         """Part of the image can be decoded, and ``--accept-damaged`` captions that."""
-        return self.stage == "decode" and self.kind in ("truncated", "damaged")
+        return self.stage == "decode" and self.kind in ACCEPTABLE
 
     @property
     def of_folder(self) -> bool:

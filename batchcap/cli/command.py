@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperCommand
 from typer.main import get_command
 
+from batchcap.cli.optional_values import with_values
 from batchcap.cli.parameters import flattened
 from batchcap.options.field import TERMINAL
 
@@ -77,6 +78,11 @@ class Commands(Mapping[str, TyperCommand]):
 
 class _ReadableCommand(TyperCommand):
     """Its help has no typer words for types, and the help option in the last group."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        options = getattr(self.callback, "options", {})
+        rest: list[str] = super().parse_args(ctx, with_values(args, options.values()))
+        return rest
 
     def get_params(self, ctx: Any) -> list[Any]:
         params: list[Any] = [*super().get_params(ctx)]

@@ -20,6 +20,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 
 from batchcap.cli.help import help_of, metavar
+from batchcap.cli.optional_values import words_of
 from batchcap.cli.usage import path_of
 from batchcap.options.field import PANELS, OptionField, fields_of, is_several, option_in, plain_kind, without_none
 
@@ -114,9 +115,9 @@ def _kind(field: OptionField) -> Any:
         return str
     if not is_several(field.kind):
         return without_none(field.kind)
-    if field.choices:
+    if field.choices and not field.option.alone:
         return list[Enum("Choice", {choice: choice for choice in field.choices})]  # type: ignore[misc]
-    return list[plain_kind(field.kind)]  # type: ignore[misc]
+    return list[str] if field.choices else list[plain_kind(field.kind)]  # type: ignore[misc]
 
 
 def _info(field: OptionField, first_panel: str | None) -> Any:
@@ -144,6 +145,8 @@ def _plain(field: OptionField, value: Any) -> Any:
     """A value of typer's in the type of its field."""
     if value is None and is_several(field.kind) and field.kind is without_none(field.kind):
         return ()
+    if field.option.alone:
+        return words_of(value, field.option.alone)
     if isinstance(value, list):
         return tuple(each.value if isinstance(each, Enum) else each for each in value)
     return value

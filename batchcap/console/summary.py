@@ -34,8 +34,10 @@ def closing_lines(summary: Summary, verbosity: int = 0) -> list[str]:
 
 def show_end_at_once(output: Path | None) -> None:
     """The only closing line of a run that a signal ends where it hangs, or a second signal."""
-    where = "standard output" if output is None else str(output)
-    say(f"Stopped at once: what was written to {where} is safe; the same command goes on.")
+    if output is None:
+        say("Stopped at once: the last line on standard output may not be whole.")
+    else:
+        say(f"Stopped at once: what was written to {output} is safe; the same command goes on.")
 
 
 def _known(summary: Summary, where: str) -> str:

@@ -11,6 +11,8 @@ from batchcap.convert import (
     target_embed,
     target_imagefolder,
     target_kohya,
+    target_parquet,
+    target_sqlite,
     target_txt,
     target_webdataset,
     target_xmp,
@@ -30,6 +32,8 @@ TARGETS: Final[dict[AnyTarget, Target]] = {
     "kohya": target_kohya,
     "imagefolder": target_imagefolder,
     "webdataset": target_webdataset,
+    "sqlite": target_sqlite,
+    "parquet": target_parquet,
 }
 
 

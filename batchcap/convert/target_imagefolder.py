@@ -27,6 +27,11 @@ _NAME: Final = "metadata.jsonl"
 # What load_dataset reads as well.
 _OTHERS: Final = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _OURS: Final = re.compile(rb'\{"file_name":"(?:[^"\\]|\\.)*","text":"(?:[^"\\]|\\.)*","log_prob":')
+# Names that load_dataset takes for splits, where it is not told the files (its data_files.py); metadata.jsonl is then
+# in none of them, and the captions are missing without a word.
+_SPLIT: Final = re.compile(
+    r"(?:\A|[-._ 0-9/])(?:train(?:ing)?|valid(?:ation)?|val|dev|test(?:ing)?|eval(?:uation)?)(?:[-._ 0-9/]|\Z)"
+)
 _MOST_NOTES: Final = 5
 
 
@@ -48,7 +53,7 @@ def convert(work: Work) -> None:
 
 def _lines(work: Work, output: Path) -> Iterator[bytes]:
     folder = os.path.abspath(output.parent)  # noqa: PTH100
-    last = folder
+    last, split = folder, ""
     for record, file in found(work, ImageFiles()):
         file_name = os.path.relpath(spelled_in(file, folder), folder)
         if file_name.startswith(os.pardir) or os.path.isabs(file_name):  # noqa: PTH117 - another drive
@@ -60,6 +65,7 @@ def _lines(work: Work, output: Path) -> Iterator[bytes]:
         if os.path.dirname(file) != last:
             last = os.path.dirname(file)
             _note_others(work, last, output)
+        split = split or (file_name if _SPLIT.search(file_name) else "")
         work.tally.written += 1
         texts = captions_of(record, work.options.all_captions)
         # The same columns in every line: their types are read from the first lines.
@@ -72,6 +78,10 @@ def _lines(work: Work, output: Path) -> Iterator[bytes]:
             "height": record.height,
         }
         yield ENCODER.encode(line | ({"captions": texts} if work.options.all_captions else {})) + b"\n"
+    if split:
+        work.tally.notes.append(
+            f"load_dataset takes names such as {split} for splits: tell it data_files={{'train': ['FOLDER/**']}}."
+        )
 
 
 def _note_others(work: Work, folder: str, output: Path) -> None:
@@ -79,4 +89,4 @@ def _note_others(work: Work, folder: str, output: Path) -> None:
     for name in _OTHERS:
         other = Path(folder, name)
         if len(work.tally.notes) < _MOST_NOTES and other.exists() and not is_same(other, output):
-            work.tally.notes.append(f"load_dataset reads {other} too, and wants the same columns in it.")
+            work.tally.notes.append(f"load_dataset reads {other} too: its images come beside these.")

@@ -20,6 +20,7 @@ from batchcap.journal.mismatch import check_fingerprint, check_root
 from batchcap.journal.recovery import recover
 from batchcap.journal.resume import ResumeIndex
 from batchcap.journal.unlocked_file import UnlockedFile
+from batchcap.options.journal import Fsync, IfChanged, RetryKind
 from batchcap.options.output import Format
 from batchcap.options.run import OnMismatch
 from batchcap.records import Fingerprint, ImageRef, Record
@@ -38,10 +39,14 @@ class Continuing:
     """Of captions that were made with another model, preprocessing or decoding."""
     relocate: bool = False
     """The folder that paths are relative to has moved: write the new one into every record."""
-    retry_errors: bool = False
-    """Try again the images that could not be decoded."""
+    if_changed: IfChanged = "recaption"
+    """What becomes of an image that has a caption, and another size or time than its record says."""
+    retry_errors: tuple[RetryKind, ...] = ()
+    """Try again the images that could not be decoded for one of these reasons."""
     accept_damaged: bool = False
     """Try again the images that are truncated or damaged."""
+    one_by_one: bool = False
+    """Have every record on the disk before the next one is written."""
 
 
 class Journal:
@@ -90,6 +95,7 @@ class Journal:
         index = ResumeIndex(
             self._fingerprint,
             keep=how.on_mismatch == "keep",
+            skip_changed=how.if_changed == "skip",
             retry_errors=how.retry_errors,
             accept_damaged=how.accept_damaged,
         )
@@ -107,8 +113,10 @@ class Journal:
         on_mismatch: OnMismatch = "stop",
         relocate: bool = False,
         overwrite: bool = False,
-        retry_errors: bool = False,
+        if_changed: IfChanged = "recaption",
+        retry_errors: tuple[RetryKind, ...] = (),
         accept_damaged: bool = False,
+        fsync: Fsync = "batch",
         num_captions: int = 1,
         read_only: bool = False,
     ) -> Journal:
@@ -122,8 +130,9 @@ class Journal:
             format: of its lines.
             fingerprint: of the records that this run will append.
             root: the folder that paths of this run are relative to; None does not look at roots.
-            on_mismatch, relocate, retry_errors, accept_damaged: see `Continuing`.
+            on_mismatch, relocate, if_changed, retry_errors, accept_damaged: see `Continuing`.
             overwrite: start anew.
+            fsync: when `append` forces records to the disk: each before the next one, all before it returns, or never.
             num_captions: captions an image, which decides the columns of CSV.
             read_only: only to ask what it holds: nothing is locked or changed, and another run may write it meanwhile.
 
@@ -134,7 +143,12 @@ class Journal:
             RootError: its paths are relative to another folder, and ``relocate`` is not set.
         """
         how = Continuing(
-            on_mismatch=on_mismatch, relocate=relocate, retry_errors=retry_errors, accept_damaged=accept_damaged
+            on_mismatch=on_mismatch,
+            relocate=relocate,
+            if_changed=if_changed,
+            retry_errors=retry_errors,
+            accept_damaged=accept_damaged,
+            one_by_one=fsync == "always",
         )
         with explained(path, "opened", overwrite):
             path = Path(os.path.realpath(path))
@@ -143,7 +157,7 @@ class Journal:
             file = (
                 UnlockedFile(path, overwrite=overwrite)
                 if read_only
-                else LiveFile(path, codec.header, overwrite=overwrite)
+                else LiveFile(path, codec.header, overwrite=overwrite, syncs=fsync != "never")
             )
             try:
                 return cls(file, codec, how, fingerprint, root)
@@ -209,7 +223,10 @@ class Journal:
                     yield ref
 
     def append(self, records: Sequence[Record]) -> None:
-        """Write whole lines, all or none, and return when they are on the disk.
+        """Write whole lines, all or none, and return when they are on the disk (with ``fsync`` never: the system's).
+
+        With ``fsync`` always each line is written and forced to the disk alone, so the first ones may stay where the
+        others cannot be written.
 
         An error that the output already holds, word for word, as its record of the image is not written again; nor is
         one of reading where the output holds a caption of the same file.
@@ -223,9 +240,9 @@ class Journal:
             raise ValueError("a record does not carry the fingerprint and root that the journal was opened with")
         held = [self._index.holds(record) for record in records]
         lines = self._codec.encode([record for record, is_held in zip(records, held, strict=True) if not is_held])
-        if lines:
+        for some in lines.splitlines(keepends=True) if self._how.one_by_one else filter(None, [lines]):
             with self._file.explained("written"):
-                self._file.append(lines)
+                self._file.append(some)
         for record, is_held in zip(records, held, strict=True):
             self._index.finish(record, written=not is_held)
 

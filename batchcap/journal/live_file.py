@@ -34,13 +34,14 @@ class LiveFile:
     Its end is where the last `append` that returned has left it: what follows is cut before anything is written.
     """
 
-    def __init__(self, output: Path, header: bytes, *, overwrite: bool) -> None:
+    def __init__(self, output: Path, header: bytes, *, overwrite: bool, syncs: bool = True) -> None:
         """Open and lock.
 
         Args:
             output: its path, with symbolic links resolved.
             header: the first line of every file of this format, with its end; empty where there is none.
             overwrite: write a new file beside the output.
+            syncs: `append` returns when its lines are on the disk; else when the system has them.
 
         Raises:
             OutputLockedError: another run holds one of the two.
@@ -50,7 +51,7 @@ class LiveFile:
         self.output = output
         self.unfinished: Path | None = None
         """What a stopped run with ``overwrite`` has left beside the output, where this run does not go on with it."""
-        self._header = header
+        self._header, self._syncs = header, syncs
         self._held, self._made_output = open_locked(output)
         self.path, self._file, self._is_new = output, self._held, self._made_output
         self._is_open = True
@@ -115,7 +116,7 @@ class LiveFile:
         return cut, said
 
     def append(self, lines: bytes) -> None:
-        """Write all or nothing, and return when it is on the disk.
+        """Write all or nothing, and return when it is on the disk, or the system's to write.
 
         Raises:
             OutputError: another program has changed, moved or removed the file; it is left as it is.
@@ -129,7 +130,8 @@ class LiveFile:
             view = memoryview(lines)
             while view:  # an unbuffered write may stop early
                 view = view[self._file.write(view) :]
-            os.fsync(self._file.fileno())
+            if self._syncs:
+                os.fsync(self._file.fileno())
         except BaseException:  # Ctrl-C in the middle must not leave half a batch either
             with suppress(OSError):
                 self._cut()
@@ -221,6 +223,8 @@ class LiveFile:
         if keep is not None:
             self.rewrite(keep)
         self._check_old()
+        if not self._syncs:  # a power failure must not take the old records and the new ones
+            os.fsync(self._file.fileno())
         take_over(self._held, self._file)
         _replace(self.path, self.output, self._held)
         self.path = self.output

@@ -61,6 +61,12 @@ class JournalReader:
             for number, line in self.lines(file):
                 yield self.decoded(number, line)
 
+    def records_after(self, lines: int, offset: int) -> Iterator[Record]:
+        """The records after so many lines, which are ``offset`` bytes, in their order; superseded ones too."""
+        with self.open() as file:
+            for number, line in self.lines(file, lines, offset):
+                yield self.decoded(number, line)
+
     def last_records(self) -> Iterator[Record]:
         """The last record of each key, in the order of these lines.
 
@@ -95,10 +101,16 @@ class JournalReader:
         except (ValueError, RecursionError) as error:
             raise line_error(self.path, number, line, self.codec, error) from None
 
-    def lines(self, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-        """The lines of records with their numbers and LF, from the start of ``file``; a torn last one is left out."""
-        file.seek(0)
-        left, self.torn, number = self.size, 0, 0
+    def lines(self, file: BinaryIO, number: int = 0, offset: int = 0) -> Iterator[tuple[int, bytes]]:
+        """The lines of records with their numbers and LF; a torn one at the end is left out.
+
+        Args:
+            file: open; anywhere.
+            number: lines to leave out at the start.
+            offset: how many bytes they are.
+        """
+        file.seek(offset)
+        left, self.torn = self.size - offset, 0
         while left and (line := file.readline(min(left, LONGEST_LINE))):
             left -= len(line)
             number += 1

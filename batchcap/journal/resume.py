@@ -1,31 +1,34 @@
 """The resume index: what a journal already holds, 45 bytes an image, and the decision whether an image is done.
 
 Rules: the last line of a key is its record. A caption is done while the file's size and time and the fingerprint are
-the same. An error of stage ``read`` is never done; one of stage ``decode`` is done while the file is the same, unless
-it is a damaged image and these are accepted now. A damaged image that has a caption keeps it. What
-failed was the image and not the model, so an error made under another fingerprint never stops a run: it is tried
-again, or left alone where other fingerprints are kept.
+the same, or of other files too where changed ones are skipped. An error of stage ``read`` is never done; one of stage
+``decode`` is done while the file is the same, unless its kind is retried, or damaged images are accepted now. A damaged
+image that has a caption keeps it. What failed was the image and not the model, so an error made under another
+fingerprint never stops a run: it is tried again, or left alone where other fingerprints are kept.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Collection, Sequence
+from typing import Final, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from batchcap.errors import DecodeErrorKind
 from batchcap.journal.codec import Line
 from batchcap.journal.columns import Columns, Table, digest
-from batchcap.records import Failure, Fingerprint, ImageRef, Key, Record
+from batchcap.options.journal import RetryKind
+from batchcap.records import ACCEPTABLE, Failure, Fingerprint, ImageRef, Key, Record
 from batchcap.roots import is_absolute
 
 _CAPTIONED: Final = 0
 _READ_ERROR: Final = 1
-_DECODE_ERROR: Final = 2
-_DAMAGED: Final = 3
-_OUTCOMES: Final = 4
+# Then those of stage ``decode``, by their kinds, and one for kinds of another version.
+_KINDS: Final = {kind: outcome for outcome, kind in enumerate(get_args(DecodeErrorKind), _READ_ERROR + 1)}
+_OTHER_KIND: Final = _READ_ERROR + 1 + len(_KINDS)
+_OUTCOMES: Final = 16
 _ABSENT: Final = -(2**63)
 # The first and the last so many lines, and of those between one in so many.
 _SAMPLES: Final = 100
@@ -37,7 +40,7 @@ def _outcome(error: Failure | None) -> int:
         return _CAPTIONED
     if error.stage == "read":
         return _READ_ERROR
-    return _DAMAGED if error.may_be_accepted else _DECODE_ERROR
+    return _KINDS.get(error.kind, _OTHER_KIND)
 
 
 def _error_hash(error: Failure | None) -> int:
@@ -70,16 +73,20 @@ class ResumeIndex:
         fingerprint: Fingerprint,
         *,
         keep: bool = False,
-        retry_errors: bool = False,
+        skip_changed: bool = False,
+        retry_errors: Collection[RetryKind] = (),
         accept_damaged: bool = False,
     ) -> None:
         self.size = 0
         """Bytes of the journal that hold the lines added, its header included; counted by who reads it."""
         self.lacks_end = False
         """The last line is whole, but has no line end; noted by who reads it."""
-        self._keep = keep
+        self._keep, self._skip_changed = keep, skip_changed
+        retried = set(ACCEPTABLE if accept_damaged else ()) | set(retry_errors)
         # [outcomes] whether one is done while the file is the same.
-        self._settled = np.array([True, False, not retry_errors, not (retry_errors or accept_damaged)])
+        self._settled = np.full(_OUTCOMES, "all" not in retried)
+        self._settled[[_KINDS[kind] for kind in _KINDS if kind in retried]] = False
+        self._settled[[_CAPTIONED, _READ_ERROR]] = True, False
         # Group 0 is this run's fingerprint, the others are numbered as they come.
         self._groups = {(fingerprint.model, fingerprint.preprocess, fingerprint.decoding): 0}
         self.roots: Counter[str | None] = Counter()
@@ -145,7 +152,7 @@ class ResumeIndex:
 
     def next_pass(self) -> None:
         """`seal`; what was to be tried again has been tried."""
-        self._settled[[_DECODE_ERROR, _DAMAGED]] = True
+        self._settled[_READ_ERROR + 1 :] = True
         self.seal()
 
     @property
@@ -188,6 +195,8 @@ class ResumeIndex:
         # An image that could not even be looked at is never known to be unchanged.
         sizes = np.array([_ABSENT if ref.failure else ref.size for ref in refs])
         same = (self._table.sizes[rows] == sizes) & (self._table.times[rows] == [ref.mtime_us for ref in refs])
+        if self._skip_changed:
+            same |= outcomes == _CAPTIONED
         done = same & self._settled[outcomes] & (rows >= 0)
         if not self._keep:
             done &= states < _OUTCOMES

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -16,7 +18,7 @@ class StreamJournal:
     """JSON lines on standard output or any binary stream: no resume, no lock; one write and flush a batch."""
 
     def __init__(self, stream: BinaryIO, root: str | None = None) -> None:
-        """``stream`` is buffered (its write takes everything), and stays open; ``root`` as of `Journal.open`."""
+        """``stream`` stays open; ``root`` as of `Journal.open`."""
         self.root = root
         self.skipped = self.skipped_failures = 0
         self.cut = 0
@@ -52,7 +54,7 @@ class StreamJournal:
         if not records:
             return
         try:
-            self._stream.write(self._codec.encode(records))
+            self._write(self._codec.encode(records))
             self._stream.flush()
         except BrokenPipeError:
             raise
@@ -61,6 +63,14 @@ class StreamJournal:
             fix = "Name a file with -o: then a run that stopped can go on."
             raise OutputError(f"Standard output cannot be written: {why}.", fix) from error
         self.done += sum(record.error is None or record.error.stage == "decode" for record in records)
+
+    def _write(self, lines: bytes) -> None:
+        left = memoryview(lines)
+        while left:  # without a buffer (PYTHONUNBUFFERED) a pipe may take less than all
+            taken = self._stream.write(left)
+            if taken is None:
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            left = left[taken:]
 
     def failed_alike(self, record: Record) -> bool:
         """False: a stream knows of no earlier run."""

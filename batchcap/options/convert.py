@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal, get_args
 from batchcap.errors import OptionError
 from batchcap.options.field import Option, check_ranges, require, take_types
 
-TargetName = Literal["txt", "xmp", "csv", "coco", "kohya", "imagefolder", "webdataset"]
+TargetName = Literal["txt", "xmp", "csv", "coco", "kohya", "imagefolder", "webdataset", "sqlite", "parquet"]
 Target = TargetName | Literal["embed"]
 """Embedding is no ``--to``: it alone changes images, and has an option of its own."""
 _LANGUAGE: Final = re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*")
@@ -32,7 +32,14 @@ _OF_TARGETS: Final[dict[str, tuple[Target, ...]]] = {
 """Options that only these targets have, by their field."""
 
 # What a name of OUT says of the target. JSON files and folders may be several.
-_ENDINGS: Final[dict[str, TargetName]] = {".csv": "csv", ".tar": "webdataset"}
+_ENDINGS: Final[dict[str, TargetName]] = {
+    ".csv": "csv",
+    ".tar": "webdataset",
+    ".parquet": "parquet",
+    ".db": "sqlite",
+    ".sqlite": "sqlite",
+    ".sqlite3": "sqlite",
+}
 _NAMES: Final[dict[str, TargetName]] = {"metadata.jsonl": "imagefolder"}
 
 

@@ -66,6 +66,8 @@ class Option:
     """Of a switch: ``--no-NAME`` turns it off."""
     count: bool = False
     """It takes no value; the value is how often it is given."""
+    alone: str = ""
+    """What it means without a value: a value is then one of its choices, and every other word is none."""
     argument: bool = False
     """It is given by its place on the command line, not by a name."""
     text: bool = False

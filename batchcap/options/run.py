@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
 
 from batchcap.options.field import OUTPUT, SPEED, Option, check_ranges, field_of, require, take_types
+from batchcap.options.journal import JournalOptions, RetryKind
 from batchcap.options.output import Format
 from batchcap.options.precision import PrecisionOption
 from batchcap.options.types import checked
@@ -43,7 +44,7 @@ WorkersOption: TypeAlias = Annotated[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
+class RunOptions(JournalOptions):
     """One `batchcap run`, without the decoding. Everything is checked when it is made."""
 
     inputs: Annotated[
@@ -100,7 +101,15 @@ class RunOptions:
             panel=OUTPUT,
         ),
     ] = "stop"
-    retry_errors: Annotated[bool, Option("Try again the images that could not be decoded.")] = False
+    retry_errors: Annotated[
+        tuple[RetryKind, ...],
+        Option(
+            "Try again the images that could not be decoded: all, or those whose error is of this KIND.",
+            metavar="[KIND]",
+            alone="all",
+        ),
+    ] = ()
+    """Kinds of errors of stage ``decode``; ``all``: every kind."""
     accept_damaged: Annotated[
         bool,
         Option("Caption what can be decoded of truncated and damaged images. Their records say damaged.", panel=OUTPUT),

@@ -91,7 +91,8 @@ _READS: Final[dict[Any, tuple[Any, Callable[[Any], Any]]]] = {
 
 def _texts_or_paths(name: str, value: object, kind: Any) -> tuple[Any, ...]:
     """Every value of a list; one alone is none."""
-    several = _KINDS[kind][1]
+    choices = get_args(kind) if get_origin(kind) is Literal else ()
+    several = f"these: {', '.join(choices)}" if choices else _KINDS[kind][1]
     if isinstance(value, str):
         raise OptionError(f"{name}={value!r}: is one text.", f"Give a list of {several}: [{value!r}].")
     listed = isinstance(value, Iterable) and not isinstance(value, bytes | Mapping | os.PathLike)
@@ -99,6 +100,8 @@ def _texts_or_paths(name: str, value: object, kind: Any) -> tuple[Any, ...]:
         raise OptionError(f"{name}={_shown(value)}: must be a list of {several}.")
     items = tuple(cast("Iterable[object]", value))
     for item in items:
+        if choices and isinstance(item, str) and item not in choices:
+            raise _no_such(name, item, choices)
         if _plain(item, kind) is None:
             raise OptionError(f"{name}={_shown(items)}: must be a list of {several}, and {_shown(item)} is none.")
     return tuple(_plain(item, kind) for item in items)

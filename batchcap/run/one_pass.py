@@ -13,6 +13,7 @@ from typing import Final
 from batchcap.images.loader import Batch, load
 from batchcap.journal.journal import Journal
 from batchcap.journal.large_images import LargeImages
+from batchcap.journal.stream import StreamJournal
 from batchcap.records import ImageRef, Record
 from batchcap.reporting import no_report
 from batchcap.run.batch_records import batch_records
@@ -51,7 +52,7 @@ class Session:
     def __post_init__(self) -> None:
         self.summary.note_opened(self.output)
         path = self.output.path if isinstance(self.output, Journal) else None
-        self.large = LargeImages(path, retry=self.job.options.retry_errors)
+        self.large = LargeImages(path, retry=not {"all", "killed"}.isdisjoint(self.job.options.retry_errors))
 
     def model(self) -> Captioner:
         """The model, loaded at the first call, which also tells the caller that the run begins."""
@@ -63,6 +64,11 @@ class Session:
 
     def write(self, records: Sequence[Record], seconds: StageSeconds) -> None:
         """Commit and count the records of a batch; the seconds are those that it took so far."""
+        # The reader of a stream may have stopped, and a run that writes to it must end nevertheless.
+        with self.guard.shielded(hurried=isinstance(self.output, StreamJournal)):
+            self._write(records, seconds)
+
+    def _write(self, records: Sequence[Record], seconds: StageSeconds) -> None:
         started = time.perf_counter()
         failed = [record for record in records if record.error is not None]
         self.summary.failed_anew += sum(not self.output.failed_alike(record) for record in failed)
@@ -101,10 +107,11 @@ def caption_new(session: Session, found: Iterator[ImageRef]) -> bool:
         images = session.large.refuse(chain((first,), pending))
         with closing(_batches(session, images, captioner)) as batches:
             for batch in batches:
-                with session.guard.shielded():
-                    records, seconds = _captioned(batch, captioner, session.output.root)
-                    if session.forgets_vanished:
-                        records = _of_present(batch.refs, records)
+                with session.guard.shielded(hurried=True):
+                    with session.guard.shielded():
+                        records, seconds = _captioned(batch, captioner, session.output.root)
+                        if session.forgets_vanished:
+                            records = _of_present(batch.refs, records)
                     session.write(limit.within(records), seconds)
                     session.summary.reduced_batch = captioner.reduced_batch
                 session.tick()

@@ -66,8 +66,10 @@ def open_output(
         on_mismatch=options.on_mismatch,
         relocate=options.relocate,
         overwrite=options.overwrite,
+        if_changed=options.if_changed,
         retry_errors=options.retry_errors,
         accept_damaged=options.accept_damaged,
+        fsync=options.fsync,
         num_captions=num_captions,
         read_only=read_only,
     )

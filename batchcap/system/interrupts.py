@@ -56,7 +56,7 @@ class InterruptGuard:
     def __init__(self, *, in_time: bool = False) -> None:
         self._previous: dict[signal.Signals, Any] = {}
         self._in_time = in_time
-        self._shields = 0
+        self._shields = self._at_work = 0
         self._waiting: int | None = None
 
     def __enter__(self) -> Self:
@@ -69,21 +69,26 @@ class InterruptGuard:
         return self
 
     @property
-    def is_shielded(self) -> bool:
-        """Whether a signal that arrives now has to wait."""
-        return self._shields > 0
+    def is_at_work(self) -> bool:
+        """Whether the process may not be ended in time now."""
+        return self._at_work > 0
 
     def __exit__(self, *_: object) -> None:
         self._restore()
 
     @contextmanager
-    def shielded(self) -> Iterator[None]:
-        """A signal that arrives in this block is raised at its end."""
+    def shielded(self, *, hurried: bool = False) -> Iterator[None]:
+        """A signal that arrives in this block is raised at its end, and the process is not ended in time before.
+
+        With ``hurried`` it is, such as where a pipe may never be read.
+        """
         self._shields += 1
+        self._at_work += not hurried
         try:
             yield
         finally:
             self._shields -= 1
+            self._at_work -= not hurried
         if self._shields == 0 and self._waiting is not None:
             raise Interrupted(self._waiting)
 
@@ -184,7 +189,7 @@ def _end_when_due(out: int) -> None:
                 _end(number)
         if first is None or _watch.guard is None:
             continue
-        if _watch.guard.is_shielded:
+        if _watch.guard.is_at_work:
             busy = now
         elif now - busy >= _ENDING_SECONDS:
             _end(first)

@@ -56,6 +56,18 @@ def test_datasets_reads_it(tmp_path: Path, photos: Path, load: Any) -> None:
     assert rows[0]["image"].getpixel((0, 0)) != rows[1]["image"].getpixel((0, 0))
     assert rows[0].keys() == {"image", "text", "log_prob", "score", "width", "height"}
     assert rows[0]["log_prob"] == -8.31
+    assert [("test/é.jpg" in note) for note in tally.notes] == [True]
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "latest.jpg", "contest/b.jpg", "test.jpg", "x/my-val 2.jpg", "dev/a.jpg"])
+def test_names_that_datasets_takes_for_splits(tmp_path: Path, photos: Path, name: str) -> None:
+    """They are told if, and only if, the captions are missing where datasets looks for splits itself."""
+    import datasets
+
+    tally = converted(journal(tmp_path / "j", pictured(photos, name)), photos, "imagefolder")
+    found = datasets.load_dataset("imagefolder", data_dir=str(photos), cache_dir=tmp_path / "cache")
+    [split] = found.values()
+    assert bool(tally.notes) == ("text" not in split.column_names)
 
 
 def test_all_captions_are_a_column(tmp_path: Path, photos: Path, load: Any) -> None:

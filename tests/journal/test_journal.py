@@ -68,7 +68,7 @@ def test_errors_of_reading_are_retried_and_errors_of_decoding_only_on_demand(tmp
     refs = [ref("read"), ref("decode"), ref("good")]
     write(out, [failed(refs[0], "read"), failed(refs[1]), captioned(refs[2])], format)
     assert todo(out, refs, format) == ["read"]
-    assert todo(out, refs, format, retry_errors=True) == ["read", "decode"]
+    assert todo(out, refs, format, retry_errors=("all",)) == ["read", "decode"]
     assert todo(out, [ref("decode", size=2)], format) == ["decode"]
 
 
@@ -85,7 +85,7 @@ def test_done_counts_the_images_that_need_no_work(tmp_path: Path) -> None:
     write(out, [failed(ref("read"), "read"), failed(ref("decode")), captioned(ref("a")), captioned(ref("a", 2))])
     with Journal.open(out, "jsonl", FIRST) as journal:
         assert journal.done == 2
-    with Journal.open(out, "jsonl", FIRST, retry_errors=True) as journal:
+    with Journal.open(out, "jsonl", FIRST, retry_errors=("all",)) as journal:
         assert journal.done == 1
 
 

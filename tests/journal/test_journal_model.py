@@ -16,6 +16,7 @@ from batchcap.errors import MismatchError
 from batchcap.journal.codec import Codec
 from batchcap.journal.formats import make_codec
 from batchcap.journal.journal import Journal
+from batchcap.options.journal import Fsync, IfChanged, RetryKind
 from batchcap.options.output import Format
 from batchcap.options.run import OnMismatch
 from batchcap.records import Failure, Fingerprint, ImageRef, Record
@@ -28,7 +29,7 @@ FINGERPRINTS = [
 
 names = st.sampled_from(NAMES)
 files = st.tuples(st.integers(1, 3), st.integers(1, 3))
-healths = st.sampled_from(["good", "good", "read", "decode"])
+healths = st.sampled_from(["good", "good", "read", "empty", "corrupt"])
 kills = st.none() | st.tuples(st.integers(0, 3), st.floats(0, 1))
 
 
@@ -63,17 +64,22 @@ class JournalMachine(RuleBasedStateMachine):
         batch_size=st.integers(1, 4),
         fingerprint=st.sampled_from(FINGERPRINTS),
         on_mismatch=st.sampled_from(["stop", "recaption", "keep"]),
-        retry_errors=st.booleans(),
+        retry_errors=st.sampled_from([(), ("all",), ("empty",), ("damaged", "corrupt")]),
+        if_changed=st.sampled_from(["recaption", "skip"]),
+        fsync=st.sampled_from(["always", "batch", "never"]),
         how=st.sampled_from(["continue", "continue", "overwrite", "overwrite with a limit"]),
         kill=kills,
     )
     def run(
         self,
+        *,
         passes: list[tuple[list[str], dict[str, tuple[int, int]]]],
         batch_size: int,
         fingerprint: Fingerprint,
         on_mismatch: OnMismatch,
-        retry_errors: bool,
+        retry_errors: tuple[RetryKind, ...],
+        if_changed: IfChanged,
+        fsync: Fsync,
         how: str,
         kill: tuple[int, float] | None,
     ) -> None:
@@ -89,6 +95,8 @@ class JournalMachine(RuleBasedStateMachine):
                 on_mismatch=on_mismatch,
                 overwrite=overwrite,
                 retry_errors=retry_errors,
+                if_changed=if_changed,
+                fsync=fsync,
             )
 
         lines = list(self.partial if overwrite else self.lines)
@@ -106,7 +114,7 @@ class JournalMachine(RuleBasedStateMachine):
                     journal.next_pass()
                     self.files |= changes
                     old = {line.path: line for line in lines}
-                    retry_errors = False
+                    retry_errors = ()
                     assert journal.done == sum(
                         (keep or made_with(line) == fingerprint)
                         and (line.error is None or line.error.stage == "decode")
@@ -117,7 +125,7 @@ class JournalMachine(RuleBasedStateMachine):
                 expected = [
                     name
                     for name in dict.fromkeys(found)
-                    if not self.is_done(name, old, fingerprint, keep, retry_errors)
+                    if not self.is_done(name, old, fingerprint, keep, retry_errors, if_changed)
                 ]
                 assert [ref.path for ref in todo] == expected
                 assert journal.repeated == len(found) - len(set(found))
@@ -179,14 +187,23 @@ class JournalMachine(RuleBasedStateMachine):
             last[line.path] = line
 
     def is_done(
-        self, name: str, old: dict[str, Record], fingerprint: Fingerprint, keep: bool, retry_errors: bool
+        self,
+        name: str,
+        old: dict[str, Record],
+        fingerprint: Fingerprint,
+        keep: bool,
+        retry_errors: tuple[RetryKind, ...],
+        if_changed: IfChanged,
     ) -> bool:
         line = old.get(name)
-        if line is None or (line.bytes, line.mtime_us) != self.files[name]:
+        if line is None:
+            return False
+        may_differ = line.error is None and if_changed == "skip"
+        if (line.bytes, line.mtime_us) != self.files[name] and not may_differ:
             return False
         if made_with(line) != fingerprint and not keep:
             return False
-        return line.error is None or (line.error.stage == "decode" and not retry_errors)
+        return line.error is None or (line.error.stage == "decode" and not {"all", line.error.kind} & set(retry_errors))
 
     def look_at(self, ref: ImageRef, fingerprint: Fingerprint) -> Record:
         record = Record(
@@ -201,7 +218,7 @@ class JournalMachine(RuleBasedStateMachine):
         if health == "good":
             text = f"an image\nof {ref.size} at {ref.mtime_us}"
             return msgspec.structs.replace(record, caption=text, log_prob=-1.0, score=-0.5)
-        error = Failure("read" if health == "read" else "decode", "kind", "wörds")
+        error = Failure("read", "io", "wörds") if health == "read" else Failure("decode", health, "wörds")
         return msgspec.structs.replace(record, error=error)
 
 

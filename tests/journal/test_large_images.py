@@ -77,7 +77,7 @@ def test_an_image_that_killed_a_run(photos: Path, tmp_path: Path, tiny_bundle: P
     assert len(records(output)) == 7
     summary = run(photos, output, tiny_bundle)
     assert (summary.captioned, summary.failed, summary.skipped) == (0, 0, 7)
-    summary = run(photos, output, tiny_bundle, retry_errors=True)
+    summary = run(photos, output, tiny_bundle, retry_errors=("all",))
     assert (summary.captioned, summary.failed) == (1, 0)
     assert "caption" in records(output)["0004b.png"]
     assert not marker.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 from journals import FIRST, SECOND, both, captioned, failed, read, ref, write
@@ -50,11 +51,11 @@ def test_what_a_pass_could_not_read_is_tried_in_the_next_one_and_written_once(tm
     assert [record.caption for record in read(out)] == [None, "a dog"]
 
 
-@pytest.mark.parametrize("option", ["retry_errors", "accept_damaged"])
-def test_what_is_tried_again_is_tried_in_the_first_pass(tmp_path: Path, option: str) -> None:
+@pytest.mark.parametrize("options", [{"retry_errors": ("truncated",)}, {"accept_damaged": True}])
+def test_what_is_tried_again_is_tried_in_the_first_pass(tmp_path: Path, options: dict[str, Any]) -> None:
     out = tmp_path / "out"
     write(out, [failed(ref("a"), kind="truncated")])
-    with Journal.open(out, "jsonl", FIRST, **{option: True}) as journal:
+    with Journal.open(out, "jsonl", FIRST, **options) as journal:
         assert list(journal.pending([ref("a")])) == [ref("a")]
         journal.append([failed(ref("a"), kind="truncated")])
         journal.next_pass()

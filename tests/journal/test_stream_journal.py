@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from journals import captioned, failed, posix, ref
@@ -54,3 +55,26 @@ def test_a_stream_that_is_full_is_an_error_of_the_output() -> None:
     with Path("/dev/full").open("wb", buffering=0) as full, pytest.raises(OutputError, match=why) as caught:
         StreamJournal(full).append([captioned(ref("a"))])
     assert "-o" in caught.value.fix
+
+
+class _Small(io.BytesIO):
+    """A pipe without a buffer: it takes a part, or nothing."""
+
+    def write(self, data: Any) -> int | None:  # type: ignore[override]
+        return super().write(data[:7]) or None
+
+
+def test_a_stream_without_a_buffer_gets_all() -> None:
+    """As in a container with PYTHONUNBUFFERED, where a signal ends a write early."""
+    stream = _Small()
+    journal = StreamJournal(stream)
+    records = [captioned(ref(name)) for name in ("a", "b")]
+    journal.append(records)
+    assert stream.getvalue() == make_codec("jsonl").encode(records)
+
+
+def test_a_stream_that_does_not_wait_is_an_error() -> None:
+    stream = _Small()
+    stream.write = lambda _: None  # type: ignore[method-assign,assignment]
+    with pytest.raises(OutputError, match="Standard output cannot be written: Resource temporarily unavailable"):
+        StreamJournal(stream).append([captioned(ref("a"))])

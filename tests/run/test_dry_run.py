@@ -71,7 +71,7 @@ def archive(photos: Path, output: Path, tiny_bundle: Path) -> Path:
     ("settings", "expected"),
     [
         ({}, {"new": 2, "changed": 1, "captioned": 8, "failed": 1}),
-        ({"retry_errors": True}, {"new": 2, "changed": 1, "captioned": 8, "retried": 1}),
+        ({"retry_errors": ("all",)}, {"new": 2, "changed": 1, "captioned": 8, "retried": 1}),
         ({"accept_damaged": True}, {"new": 2, "changed": 1, "captioned": 8, "retried": 1}),
         ({"overwrite": True}, {"new": 12}),
         ({"shard": "1/1"}, {"new": 2, "changed": 1, "captioned": 8, "failed": 1}),

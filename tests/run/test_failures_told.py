@@ -43,7 +43,7 @@ def test_new_failures_are_told_once(photos: Path, output: Path, tiny_bundle: Pat
     (photos / "gone.jpg").symlink_to(photos / "nowhere.jpg")
     assert codes(photos, output, tiny_bundle) == {"any": 3, "new": 3, "none": 0}
     assert codes(photos, output, tiny_bundle) == {"any": 3, "new": 0, "none": 0}
-    assert codes(photos, output, tiny_bundle, retry_errors=True) == {"any": 3, "new": 0, "none": 0}
+    assert codes(photos, output, tiny_bundle, retry_errors=("all",)) == {"any": 3, "new": 0, "none": 0}
     os.utime(photos / "0001.jpg", (9, 9))  # saved again, and as broken as it was
     assert codes(photos, output, tiny_bundle) == {"any": 3, "new": 0, "none": 0}
     (photos / "0001.jpg").write_bytes(b"")  # broken in another way

@@ -126,7 +126,7 @@ def test_a_limit_gets_past_broken_images_that_are_tried_again(photos: Path, outp
         break_photo(photos / name)
     counts = [
         (summary.captioned, summary.failed, summary.limited)
-        for summary in (run(photos, output, tiny_bundle, retry_errors=True, limit=4) for _ in range(3))
+        for summary in (run(photos, output, tiny_bundle, retry_errors=("all",), limit=4) for _ in range(3))
     ]
     assert counts == [(2, 2, True), (4, 2, True), (2, 2, False)]
 

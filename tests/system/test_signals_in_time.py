@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import select
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +116,32 @@ def test_the_batch_that_the_model_works_on_is_written(photos: Path, tmp_path: Pa
         assert process.returncode == 129, said
     assert [record["path"] for record in records(output)] == ["0000.jpg", "0001.jpg", "0003.jpg"]
     assert said.endswith(f"Stopped: 3 records safe in {output}; the same command goes on from there.\n")
+
+
+def test_a_pipe_that_nobody_reads_does_not_hold_a_run(photos: Path, tiny_bundle: Path) -> None:
+    """As under a pager, which Ctrl-C does not end."""
+    read, write = os.pipe()
+    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
+    write_photos(photos, 60)
+    arguments = command(photos, Path("-"), tiny_bundle)
+    process = subprocess.Popen(arguments, stdout=write, stderr=subprocess.PIPE, text=True, env=environment())
+    try:
+        waited = time.monotonic()
+        while select.select([], [write], [], 0)[1]:  # until it is full
+            assert time.monotonic() < waited + PATIENCE
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.01)
+        sent = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 130
+        assert time.monotonic() - sent < 2.5
+        assert said.endswith("Stopped at once: the last line on standard output may not be whole.\n")
+    finally:
+        process.kill()
+        process.communicate()
+        os.close(read)
+        os.close(write)
 
 
 def test_a_storm_that_goes_on_ends_a_slow_batch(photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:

@@ -1,0 +1,36 @@
+"""The options of the output as the state of a run: what counts as done, and when a record is safe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal, get_args
+
+from batchcap.errors import DecodeErrorKind
+from batchcap.options.field import OUTPUT, Option
+
+Fsync = Literal["always", "batch", "never"]
+IfChanged = Literal["recaption", "skip"]
+RetryKind = Literal["all", DecodeErrorKind]
+
+RETRY_KINDS: Final[tuple[RetryKind, ...]] = get_args(RetryKind)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalOptions:
+    """What a run does with the records that its output has, and how it writes new ones."""
+
+    if_changed: Annotated[
+        IfChanged,
+        Option(
+            "If a captioned file has another size or time than its record says: caption it again, or leave it.",
+            panel=OUTPUT,
+        ),
+    ] = "recaption"
+    fsync: Annotated[
+        Fsync,
+        Option(
+            "When records are forced to the disk: after every record, after every batch, or whenever the system does "
+            "it. It only matters if the power fails: a killed run loses nothing.",
+            panel=OUTPUT,
+        ),
+    ] = "batch"
