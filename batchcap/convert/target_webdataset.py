@@ -38,6 +38,8 @@ _OWNER: Final = "batchcap"
 _OURS: Final = re.compile(rb".{257}ustar\x0000" + _OWNER.encode() + rb"\0", re.DOTALL)
 _ENDING: Final = re.compile(r"\.([a-z0-9]+)\Z")
 _TAKEN: Final = ("json", "txt")
+# Other endings of JPEGs: not every version of WebDataset, and none of its likes, decodes all of them.
+_JPEG: Final = ("jpe", "jfif", "mpo")
 _LATEST: Final = 8**11 - 1
 
 
@@ -55,6 +57,7 @@ class _Sample:
         """Names and contents in their order; None: the image, which is not in memory."""
         found = _ENDING.search(self.record.path.lower())
         ending = "img" if found is None or found[1] in _TAKEN else found[1]
+        ending = "jpg" if ending in _JPEG else ending
         said = msgspec.structs.replace(self.record, root=None)  # else every shard changes when the images move
         return [
             (f"{self.key}.{ending}", None),

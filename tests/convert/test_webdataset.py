@@ -68,6 +68,20 @@ def test_the_library_reads_every_sample(tmp_path: Path, photos: Path, out: Path,
     assert "root" not in found[0]["json"]
 
 
+def test_endings(tmp_path: Path, photos: Path, out: Path) -> None:
+    """What is decoded by its ending has that; no image is taken for a caption."""
+    records = pictured(photos, "A.JPG", "b.jfif", "c.webp", "d.mpo")
+    for name in ("e.txt", "f", "g.é"):
+        (photos / name).write_bytes((photos / "A.JPG").read_bytes())
+        state = (photos / name).stat()
+        records.append(record(name, root=photos, bytes=state.st_size, mtime_us=state.st_mtime_ns // 1000))
+    converted(journal(tmp_path / "j", records), out, "webdataset")
+    endings = [each.keys() - {"__key__", "__url__", "__local_path__", "json", "txt"} for each in samples(out)]
+    assert endings == [{"jpg"}, {"jpg"}, {"webp"}, {"jpg"}, {"img"}, {"img"}, {"img"}]
+    assert {samples(out)[place]["jpg"].size for place in (0, 1, 3)} == {(8, 6)}
+    assert samples(out)[2]["webp"].size == (8, 6)
+
+
 def test_the_record_keeps_all_captions(tmp_path: Path, photos: Path, out: Path) -> None:
     [real] = pictured(photos, "a.jpg")
     several = best_of("a.jpg", "a dog", "a brown dog", root=photos)
