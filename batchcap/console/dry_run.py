@@ -79,7 +79,8 @@ def _time(found: DryRun) -> str:
     if found.sample is None or found.seconds is None:
         return "Too few images to estimate the time."
     sample = found.sample
+    failed = f" ({sample.failed:,} failed)" if sample.failed else ""
     return (
-        f"It takes about {duration(found.seconds)}: {speed(sample.rate)}, measured on {sample.images:,} of the images, "
-        f"and {duration(sample.loading)} to load the model."
+        f"It takes about {duration(found.seconds)}: {speed(sample.rate)}, measured on {sample.images:,} of the "
+        f"images{failed}, and {duration(sample.loading)} to load the model."
     )

@@ -37,6 +37,8 @@ class Sample:
     """Images that were captioned to see how long that takes."""
 
     images: int
+    failed: int
+    """How many of them cannot be read or decoded."""
     seconds: float
     """From the reading of the first to the last caption; without loading the model, and a first batch."""
     loading: float
@@ -183,15 +185,17 @@ def _sample(job: Job, refs: list[ImageRef], to_do: int) -> Sample | None:
     for _ in _captioned(job, captioner, refs[:size]):
         pass
     loading, started, images = time.perf_counter() - started, time.perf_counter(), 0
-    for count in _captioned(job, captioner, refs[size : batches * size]):
+    failed = 0
+    for count, good in _captioned(job, captioner, refs[size : batches * size]):
         images += count
+        failed += count - good
         if time.perf_counter() - started > _SAMPLE_SECONDS:
             break
-    return Sample(images=images, seconds=time.perf_counter() - started, loading=loading)
+    return Sample(images=images, failed=failed, seconds=time.perf_counter() - started, loading=loading)
 
 
-def _captioned(job: Job, captioner: Captioner, refs: list[ImageRef]) -> Iterator[int]:
-    """Caption images as a run does; yields how many are done after each batch."""
+def _captioned(job: Job, captioner: Captioner, refs: list[ImageRef]) -> Iterator[tuple[int, int]]:
+    """Caption images as a run does; yields of each batch how many images it has, and how many of them are good."""
     options, how = job.options, job.bundle.manifest.preprocess
     batches = load(
         refs,
@@ -205,4 +209,4 @@ def _captioned(job: Job, captioner: Captioner, refs: list[ImageRef]) -> Iterator
         for batch in batches:
             captioner.caption_pixels(batch.pixels, batch.count, batch.good_keys)
             batch.release()
-            yield len(batch.refs)
+            yield len(batch.refs), batch.count

@@ -190,6 +190,7 @@ def test_a_few_batches_are_captioned_to_estimate_the_time(
     assert said.sample is not None
     assert said.seconds is not None
     assert said.sample.images == 16, "four batches after the first"
+    assert said.sample.failed == 0
     assert said.sample.rate > 0
     assert said.seconds > 100 / said.sample.rate
     assert both(photos, output, tiny_bundle)[0].seconds is None
@@ -197,8 +198,12 @@ def test_a_few_batches_are_captioned_to_estimate_the_time(
     assert both(photos, output, tiny_bundle, batch_size=64)[0].sample is None, "a part of the work that is too large"
 
 
-def shown(text: str) -> list[list[str]]:
-    return [line.split() for line in text.splitlines()]
+def test_a_sample_that_fails_is_told(photos: Path, output: Path, tiny_bundle: Path) -> None:
+    write_photos(photos / "many", 90)
+    for photo in photos.rglob("*.jpg"):
+        break_photo(photo)
+    command = ["run", photos, "-o", output, "--model", tiny_bundle, "--device", "cpu", "--dry-run", "--batch-size", "4"]
+    assert "measured on 16 of the images (16 failed), and " in invoke(*command).stdout
 
 
 def test_the_table(archive: Path, output: Path, tiny_bundle: Path) -> None:
