@@ -87,9 +87,7 @@ class Display:
                 print_line(self._console, failure_line(record), "yellow")
         if progress.reduced_batch is not None and progress.reduced_batch != self._reduced and not self._quiet:
             self._reduced = progress.reduced_batch
-            together = several(self._reduced, "image")
-            print_line(self._console, f"Memory ran out: from here on at most {together} at a time.", "yellow")
-        self._waited |= progress.waiting
+            print_line(self._console, reduced_text(self._reduced), "yellow")
         now = self._clock()
         # Images that arrive one by one have no speed.
         elapsed = None if self._waited else now - self._started
@@ -109,6 +107,11 @@ class Display:
         elif self._lines and now - self._spoke >= LINE_SECONDS:
             self._spoke = now
             print_line(self._console, progress_text(progress, elapsed))
+
+
+def reduced_text(reduced_batch: int) -> str:
+    """Said when memory has run out."""
+    return f"Memory ran out: from here on at most {several(reduced_batch, 'image')} at a time."
 
 
 def start_text(start: Start) -> str:

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from batchcap import __version__
-from batchcap.console.progress import LINE_SECONDS, progress_text, start_text
+from batchcap.console.progress import LINE_SECONDS, progress_text, reduced_text, start_text
 from batchcap.console.summary import closing_lines
 from batchcap.console.terminal import failure_line, say
 from batchcap.options.reports import ReportOptions
@@ -61,6 +61,7 @@ class RunReports:
         self._spoke = self._clock
         self._waited = False
         self._done = -1
+        self._reduced: int | None = None
         self._problems: dict[str, str] = {}
         with explained("--log-file", options.log_file or Path()):
             self._log = RunLog(options, self._log_failed, quiet=quiet)
@@ -91,6 +92,9 @@ class RunReports:
             failure = failure_fields(record)
             failure["reason"] = failure.pop("message")
             self._log.warning("image_failed", failure_line(record), **failure)
+        if progress.reduced_batch is not None and progress.reduced_batch != self._reduced:
+            self._reduced = progress.reduced_batch
+            self._log.warning("memory", reduced_text(self._reduced), reduced_batch=self._reduced)
         now = time.monotonic()
         self._waited |= progress.waiting
         if (progress.waiting and progress.done != self._done) or now - self._spoke >= LINE_SECONDS:

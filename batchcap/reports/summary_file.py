@@ -92,6 +92,7 @@ def summary_fields(run: Finished) -> dict[str, Any]:
             "torn_bytes_cut": summary.cut,
             "relocated_to": summary.relocated or None,
             "unfinished": None if summary.unfinished is None else shown(summary.unfinished),
+            "reduced_batch": summary.reduced_batch,
             "replaced": summary.overwrite and summary.committed,
             "problems": list(run.problems),
         },

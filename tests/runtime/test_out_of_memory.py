@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -112,7 +113,8 @@ def large_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def limited(room: int, photos: Path, output: Path, bundle: Path) -> subprocess.CompletedProcess[str]:
     arguments = ["run", photos, "-o", output, "--model", bundle, "--device", "cpu", "--workers", "1"]
-    command = [sys.executable, "-c", LIMITED, room * 2**20, *arguments, "--batch-size", "32"]
+    reports = ["--summary", output.with_name("run.json"), "--log-file", output.with_name("log")]
+    command = [sys.executable, "-c", LIMITED, room * 2**20, *arguments, "--batch-size", "32", *reports]
     return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
 
 
@@ -126,6 +128,8 @@ def test_half_a_batch_goes_where_a_whole_one_does_not(large_bundle: Path, tmp_pa
     assert int(said[0]) in {4, 8, 16}
     assert f"--batch-size {said[0]} saves" in done.stderr
     assert done.stderr.count(f"Memory ran out: from here on at most {said[0]} images") == 1
+    assert f"WARNING Memory ran out: from here on at most {said[0]} images" in (tmp_path / "log").read_text()
+    assert json.loads((tmp_path / "run.json").read_bytes())["notes"]["reduced_batch"] == int(said[0])
     run(tmp_path / "photos", tmp_path / "undisturbed.jsonl", large_bundle, batch_size=2)
     assert lines(tmp_path / "out.jsonl") == lines(tmp_path / "undisturbed.jsonl")
 
