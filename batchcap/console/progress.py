@@ -88,6 +88,7 @@ class Display:
         if progress.reduced_batch is not None and progress.reduced_batch != self._reduced and not self._quiet:
             self._reduced = progress.reduced_batch
             print_line(self._console, reduced_text(self._reduced), "yellow")
+        self._waited |= progress.waiting
         now = self._clock()
         # Images that arrive one by one have no speed.
         elapsed = None if self._waited else now - self._started
