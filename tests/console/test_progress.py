@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,27 @@ def test_lines_without_a_total_and_with_failures(capsys: pytest.CaptureFixture[s
         now = 50.0
         display(progress(2000, failed=3, total=None))
     assert capsys.readouterr().err == "2,000 images, 40 images/s, 3 failed\n"
+
+
+def test_images_that_arrive_one_by_one_have_no_speed(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    with Display(clock=lambda: now) as display:
+        now = 10.0
+        display(replace(progress(20, total=None), waiting=True))
+        now = 100.0
+        display(progress(21, total=None))
+    assert capsys.readouterr().err.splitlines() == ["20 images, waiting for more", "21 images"]
+
+
+def test_memory_that_ran_out_is_said_once_for_each_size(capsys: pytest.CaptureFixture[str]) -> None:
+    for quiet in (False, True):
+        with Display(not quiet, quiet=quiet) as display:
+            for size in (None, 8, 8, 1, 1):
+                display(replace(progress(20), reduced_batch=size))
+    assert capsys.readouterr().err.splitlines() == [
+        "Memory ran out: from here on at most 8 images at a time.",
+        "Memory ran out: from here on at most 1 image at a time.",
+    ]
 
 
 @pytest.mark.parametrize(
