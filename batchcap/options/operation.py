@@ -72,8 +72,7 @@ class OperationOptions:
     wait: Annotated[
         float,
         Option(
-            "Wait up to so many seconds while another run writes the output; then, or with 0 at once, end with code "
-            "75.",
+            "Wait so long for another run that writes the output, then end with code 75. 0: do not wait.",
             metavar="SECONDS",
             low=0,
             panel=OPERATION,
@@ -83,8 +82,8 @@ class OperationOptions:
     fail_on: Annotated[
         FailOn,
         Option(
-            "End with code 3 if any image of the inputs has no caption, only if one failed that had not failed in the "
-            "same way before, or never.",
+            "What makes the exit code 3. any: an image of the inputs has no caption. new: one failed in this run that "
+            "had not failed in the same way before. none: no failed image does.",
             panel=OPERATION,
         ),
     ] = "any"

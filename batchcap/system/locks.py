@@ -134,7 +134,10 @@ def _lock(file: BinaryIO, path: Path) -> None:
             time.sleep(_TRY_SECONDS)
         _take(file)
     except (BlockingIOError, PermissionError):
-        fix = "Wait until it ends, or name another output. If you use the program `flock`, let it lock another file."
+        fix = (
+            "Wait until it ends (run does with --wait SECONDS), or name another output. If you use the program "
+            "`flock`, let it lock another file."
+        )
         raise OutputLockedError(f"Another run is writing {path}, or another program holds a lock on it.", fix) from None
     except OSError as error:
         if error.errno not in _WITHOUT_LOCKS:
