@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+KEPT_FAILURES: Final = 5
+"""How many images without a caption a run names in its summary."""
+
 Key: TypeAlias = tuple[str, str | None]
 """What names an image in the output: (``path_b64`` where there is one, else ``path``; ``member``)."""
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -23,7 +24,7 @@ from batchcap.journal.unlocked_file import UnlockedFile
 from batchcap.options.journal import Fsync, IfChanged, RetryKind
 from batchcap.options.output import Format
 from batchcap.options.run import OnMismatch
-from batchcap.records import Fingerprint, ImageRef, Record
+from batchcap.records import KEPT_FAILURES, Fingerprint, ImageRef, Record
 from batchcap.roots import Root
 from batchcap.system.output_files import check_place, explained
 
@@ -61,8 +62,11 @@ class Journal:
         """Read the records that the run goes on from, and check that those of this run may stand beside them."""
         self.skipped = 0
         """Images that `pending` left out because they are done."""
-        self.skipped_failures = 0
-        """Images among them that have no caption: they could not be decoded before, and have not changed."""
+        self.skipped_kinds: Counter[str] = Counter()
+        """Images among them that have no caption, by the kind of the error: they could not be decoded before, and have
+        not changed."""
+        self.skipped_examples: list[tuple[ImageRef, str]] = []
+        """The first few of these images, with the kind."""
         self.repeated = 0
         """Images that `pending` left out because this run had seen them before."""
         self.root: str | None = None
@@ -199,6 +203,11 @@ class Journal:
         """Whether the output had a record of this image when the run began."""
         return self._index.find(ref.key) is not None
 
+    @property
+    def skipped_failures(self) -> int:
+        """How many images `skipped_kinds` counts."""
+        return self.skipped_kinds.total()
+
     def is_retry(self, ref: ImageRef) -> bool:
         """Whether this image failed in an earlier run and is tried again."""
         return self._index.is_retry(ref)
@@ -216,7 +225,10 @@ class Journal:
                     self.repeated += 1
                 elif found.is_done:
                     self.skipped += 1
-                    self.skipped_failures += found.is_failed
+                    if found.failed:
+                        self.skipped_kinds[found.failed] += 1
+                        if len(self.skipped_examples) < KEPT_FAILURES:
+                            self.skipped_examples.append((ref, found.failed))
                 else:
                     if found.row < 0:
                         self._seen.add(name)
@@ -256,7 +268,9 @@ class Journal:
         """
         self._seen.clear()
         self._index.next_pass()
-        self.skipped = self.skipped_failures = self.repeated = 0
+        self.skipped = self.repeated = 0
+        self.skipped_kinds = Counter()
+        self.skipped_examples = []
 
     def commit(self, complete: bool = True) -> None:
         """The run has come to its end. No `append` after that.

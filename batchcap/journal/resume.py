@@ -29,6 +29,8 @@ _READ_ERROR: Final = 1
 _KINDS: Final = {kind: outcome for outcome, kind in enumerate(get_args(DecodeErrorKind), _READ_ERROR + 1)}
 _OTHER_KIND: Final = _READ_ERROR + 1 + len(_KINDS)
 _OUTCOMES: Final = 16
+# [outcomes] the kind of error that each stands for; empty where there is none.
+_FAILED_AS: Final = ("", "read", *_KINDS, *["other"] * (_OUTCOMES - _OTHER_KIND))
 _ABSENT: Final = -(2**63)
 # The first and the last so many lines, and of those between one in so many.
 _SAMPLES: Final = 100
@@ -58,8 +60,8 @@ class Standing(NamedTuple):
     """-1: nothing."""
     is_done: bool
     """Its record needs no work."""
-    is_failed: bool
-    """Its record has no caption."""
+    failed: str
+    """The kind of the error in its record, ``other`` for a kind of another version; empty: it has a caption."""
 
 
 class ResumeIndex:
@@ -189,7 +191,7 @@ class ResumeIndex:
         """What the journal says of images whose keys have the digests ``names``: many at once cost a third each."""
         rows = self._table.find(names)
         if not len(self._table):
-            return [Standing(row, is_done=False, is_failed=False) for row in rows.tolist()]
+            return [Standing(row, is_done=False, failed="") for row in rows.tolist()]
         states = self._table.states[rows]
         outcomes = states % _OUTCOMES
         # An image that could not even be looked at is never known to be unchanged.
@@ -200,8 +202,8 @@ class ResumeIndex:
         done = same & self._settled[outcomes] & (rows >= 0)
         if not self._keep:
             done &= states < _OUTCOMES
-        failed = outcomes != _CAPTIONED
-        return list(map(Standing, rows.tolist(), done.tolist(), failed.tolist()))
+        failed = map(_FAILED_AS.__getitem__, outcomes.tolist())
+        return list(map(Standing, rows.tolist(), done.tolist(), failed))
 
     def mark_seen(self, row: int) -> bool:
         """Note that this run has seen the image of a row; whether it had seen it before."""

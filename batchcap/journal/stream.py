@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -21,6 +22,8 @@ class StreamJournal:
         """``stream`` stays open; ``root`` as of `Journal.open`."""
         self.root = root
         self.skipped = self.skipped_failures = 0
+        self.skipped_kinds: Counter[str] = Counter()
+        self.skipped_examples: list[tuple[ImageRef, str]] = []
         self.cut = 0
         self.cut_text = ""
         self.live: Path | None = None

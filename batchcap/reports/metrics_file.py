@@ -8,7 +8,7 @@ from typing import Final
 
 from batchcap.reports.ending import Ending
 from batchcap.reports.metrics_text import METRICS, Samples, read_samples
-from batchcap.reports.summary_file import shown, stage_seconds, versions
+from batchcap.reports.summary_file import kinds_without_caption, shown, stage_seconds, versions
 from batchcap.run.figures import Summary
 from batchcap.system.replaced_file import replace_file
 
@@ -116,5 +116,5 @@ class MetricsFile:
             samples.set("last_success_timestamp_seconds", now)
         if ending.outcome == "finished" and not self._summary.limited:
             samples.values.pop("images_without_caption", None)
-            for (stage, kind), count in self._summary.failed_kinds.items():
+            for (stage, kind), count in kinds_without_caption(self._summary).items():
                 samples.set("images_without_caption", count, {"stage": stage, "kind": kind})

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from batchcap import __version__
 from batchcap.journal.codec import replace_surrogates
-from batchcap.records import Record
+from batchcap.records import KEPT_FAILURES, ImageRef, Record
 from batchcap.reports.ending import Ending
 from batchcap.roots import root_text
 from batchcap.run.figures import Summary
@@ -81,8 +81,8 @@ def summary_fields(run: Finished) -> dict[str, Any]:
         "reached_end": ending.outcome == "finished" and not summary.limited,
         "failures": {
             "count": summary.without_caption,
-            "by_kind": kind_counts(summary.failed_kinds),
-            "examples": [failure_fields(record) for record in summary.failures],
+            "by_kind": kind_counts(kinds_without_caption(summary)),
+            "examples": _examples(summary),
         },
         "not_read": {"by_kind": dict(summary.unread.kinds.most_common()), "links": summary.unread.links},
         "images_per_second": round(summary.captioned / summary.wall, 3) if summary.wall else 0.0,
@@ -112,6 +112,20 @@ def image_counts(summary: Summary) -> dict[str, int]:
     }
 
 
+def kinds_without_caption(summary: Summary) -> Counter[tuple[str, str]]:
+    """Images of the inputs whose record is an error, made now or before, by stage and kind."""
+    earlier = Counter({("decode", kind): count for kind, count in summary.skipped_kinds.items()})
+    return summary.failed_kinds + earlier
+
+
+def _examples(summary: Summary) -> list[dict[str, Any]]:
+    """The first few of these; what earlier runs have found has no message here, but in its record."""
+    found = [failure_fields(record) for record in summary.failures]
+    for ref, kind in summary.skipped_examples[: KEPT_FAILURES - len(found)]:
+        found.append(_names(ref) | {"stage": "decode", "kind": kind, "message": None, "folder": False})
+    return found
+
+
 def kind_counts(kinds: Counter[tuple[str, str]]) -> list[dict[str, Any]]:
     """The most frequent kind first."""
     return [{"stage": stage, "kind": kind, "count": count} for (stage, kind), count in kinds.most_common()]
@@ -120,14 +134,17 @@ def kind_counts(kinds: Counter[tuple[str, str]]) -> list[dict[str, Any]]:
 def failure_fields(record: Record) -> dict[str, Any]:
     """An image that failed, named as in its record."""
     assert record.error is not None
-    names = {"path": record.path, "member": record.member, "path_b64": record.path_b64}
-    given = {name: value for name, value in names.items() if value is not None}
-    return given | {
+    return _names(record) | {
         "stage": record.error.stage,
         "kind": record.error.kind,
         "message": record.error.message,
         "folder": record.error.of_folder,
     }
+
+
+def _names(image: Record | ImageRef) -> dict[str, Any]:
+    names = {"path": image.path, "member": image.member, "path_b64": image.path_b64}
+    return {name: value for name, value in names.items() if value is not None}
 
 
 def error_fields(ending: Ending) -> dict[str, str]:

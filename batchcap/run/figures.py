@@ -7,14 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from batchcap.images.walk import Unread
 from batchcap.options.operation import FailOn
-from batchcap.records import Fingerprint, Record
+from batchcap.records import KEPT_FAILURES, Fingerprint, ImageRef, Record
 from batchcap.run.output import Output
-
-KEPT_FAILURES: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,8 +106,11 @@ class Summary:
     """Bytes of the files of ``captioned`` and ``failed``."""
     skipped: int = 0
     """Images that the output already had."""
-    skipped_failures: int = 0
-    """Images among ``skipped`` whose record is an error: they could not be decoded before, and have not changed."""
+    skipped_kinds: Counter[str] = field(default_factory=Counter)
+    """Images among ``skipped`` whose record is an error, by its kind: they could not be decoded before, and have not
+    changed."""
+    skipped_examples: tuple[tuple[ImageRef, str], ...] = ()
+    """The first few of these, with the kind."""
     safe: int = 0
     """Images that have a finished record now; with ``overwrite`` in the new file. Read errors are not finished."""
     limited: bool = False
@@ -153,7 +153,7 @@ class Summary:
         """Take over what the output holds, and what it has left out so far."""
         self.safe = output.done
         self.skipped = output.skipped + output.repeated
-        self.skipped_failures = output.skipped_failures
+        self.skipped_kinds, self.skipped_examples = output.skipped_kinds, tuple(output.skipped_examples)
 
     def add(self, records: Sequence[Record], seconds: StageSeconds) -> None:
         """Count a batch that is written; the seconds are those of this batch."""
@@ -202,6 +202,11 @@ class Summary:
             return 128 + self.interrupted
         told = {"any": self.without_caption, "new": self.failed_anew, "none": 0}
         return 3 if told[self.fail_on] else 0
+
+    @property
+    def skipped_failures(self) -> int:
+        """How many images `skipped_kinds` counts."""
+        return self.skipped_kinds.total()
 
     @property
     def without_caption(self) -> int:

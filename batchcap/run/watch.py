@@ -47,10 +47,10 @@ def go_on(session: Session, passes: Passes, status: ServiceStatus) -> None:
         if number:
             output.next_pass()
         status.go_on()
-        before = summary.skipped, summary.skipped_failures
+        before = summary.skipped, summary.skipped_kinds, summary.skipped_examples
         caption_new(session, images)
         summary.unread = passes.unread
         if number:  # what the output had when the run began
-            summary.skipped, summary.skipped_failures = before
+            summary.skipped, summary.skipped_kinds, summary.skipped_examples = before
         else:
             session.large.finish()

@@ -62,6 +62,9 @@ def test_a_run_leaves_its_metrics(call: Call, photos: Path, tmp_path: Path) -> N
     assert value(file, "stage_seconds_total", stage="encode") > 0
     [info] = found["batchcap_info"].samples
     assert {"batchcap", "onnxruntime", "python", "model", "device"} <= set(info.labels)
+    assert call("--metrics", file).exit_code == 3
+    assert value(file, "run_images", state="failed") == 0
+    assert value(file, "images_without_caption", stage="decode", kind="truncated") == 1
     assert file.stat().st_mode & 0o444 == 0o444 & ~_umask()
 
 

@@ -93,6 +93,9 @@ def test_failures_of_earlier_runs_remain(call: Call, summary: Callable[[], dict[
         "skipped_failures": 1,
     }
     assert (found["exit_code"], found["failures"]["count"]) == (3, 1)
+    assert found["failures"]["by_kind"] == [{"stage": "decode", "kind": "truncated", "count": 1}]
+    [example] = found["failures"]["examples"]
+    assert (example["path"], example["kind"], example["message"]) == ("0003.jpg", "truncated", None)
 
 
 def test_a_run_that_cannot_begin_says_why(
