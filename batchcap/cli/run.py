@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -58,7 +59,10 @@ def run(
     """
     given["output"], given["format"] = parse_output(given["output"], given["format"])
     if operation.dry_run:
-        return _dry_run(RunOptions(**given), decoding, operation, terminal, verbose)
+        options = RunOptions(**given)
+        watch.check_beside(options)
+        options = replace(options, allow_empty=options.allow_empty or watch.watch)
+        return _dry_run(options, decoding, operation, terminal, verbose)
     from batchcap.reports.run_reports import RunReports
     from batchcap.run.figures import Summary
 

@@ -237,6 +237,25 @@ def test_a_stream_has_a_dry_run_too(photos: Path, tiny_bundle: Path) -> None:
     assert '"path"' not in done.stdout
 
 
+def test_of_a_run_that_watches(tmp_path: Path, output: Path, tiny_bundle: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    command = [
+        "run",
+        tmp_path / "empty",
+        "-o",
+        output,
+        "--model",
+        tiny_bundle,
+        "--device",
+        "cpu",
+        "--dry-run",
+        "--watch",
+    ]
+    done = invoke(*command)
+    assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "  There is nothing to do.")
+    assert invoke(*command, "--limit", "1").exit_code == 2
+
+
 def test_it_finds_nothing_to_do(photos: Path, output: Path, tiny_bundle: Path) -> None:
     pipeline.run(options(photos, output, tiny_bundle))
     done = invoke("run", photos, "-o", output, "--model", tiny_bundle, "--device", "cpu", "--dry-run")
