@@ -212,6 +212,10 @@ class Journal:
         """Whether this image failed in an earlier run and is tried again."""
         return self._index.is_retry(ref)
 
+    def holds(self, record: Record) -> bool:
+        """Whether `append` would not write this record, because it adds nothing: always an error."""
+        return self._index.holds(record)
+
     def failed_alike(self, record: Record) -> bool:
         """Whether the record of this image, made by an earlier run, is the same error; ask before `append`."""
         return self._index.failed_alike(record)

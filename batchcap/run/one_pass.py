@@ -44,6 +44,8 @@ class Session:
     """Called whenever an image was found or a batch is written."""
     forgets_vanished: bool = False
     """An image that is not there any more is no failure: nothing is written about it."""
+    repeats: bool = False
+    """The images come once more: a failure that the output holds already is not counted again."""
     captioner: Captioner | None = None
     """None: not loaded yet."""
     large: LargeImages = field(init=False)
@@ -70,12 +72,15 @@ class Session:
 
     def _write(self, records: Sequence[Record], seconds: StageSeconds) -> None:
         started = time.perf_counter()
-        failed = [record for record in records if record.error is not None]
+        counted = records
+        if self.repeats and isinstance(self.output, Journal):
+            counted = [record for record in records if not self.output.holds(record)]
+        failed = [record for record in counted if record.error is not None]
         self.summary.failed_anew += sum(not self.output.failed_alike(record) for record in failed)
         self.output.append(records)
         self.large.settle(records)
         self.summary.note_output(self.output)
-        self.summary.add(records, seconds + StageSeconds(write=time.perf_counter() - started))
+        self.summary.add(counted, seconds + StageSeconds(write=time.perf_counter() - started))
 
     def commit(self, complete: bool) -> None:
         """End the output; ``complete``: nothing was left out."""

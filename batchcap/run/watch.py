@@ -46,6 +46,7 @@ def go_on(session: Session, passes: Passes, status: ServiceStatus) -> None:
             continue
         if number:
             output.next_pass()
+            session.repeats = True
         status.go_on()
         before = summary.skipped, summary.skipped_kinds, summary.skipped_examples
         caption_new(session, images)

@@ -12,15 +12,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from commands import invoke
 from photos import break_photo, write_photos
 
 from batchcap.errors import OptionError
+from batchcap.images.discovery import Inputs, resolve
+from batchcap.images.walk import Unread
 from batchcap.options.run import RunOptions
 from batchcap.options.watch import WatchOptions
+from batchcap.records import ImageRef
+from batchcap.run import pipeline
+from batchcap.run.figures import Progress
 
 SECONDS = 60
 
@@ -149,6 +154,56 @@ def test_an_empty_folder_may_fill(watch: Callable[..., Watch], photos: Path) -> 
     write_photos(photos, 3)
     running.until(lambda found: len(found) == 3)
     running.stop()
+
+
+class Finite:
+    """So many passes over everything, in place of those that go on."""
+
+    def __init__(self, inputs: Inputs, count: int) -> None:
+        self.unread = Unread()
+        self._inputs, self._count = inputs, count
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is held."""
+
+    def __iter__(self) -> Iterator[Iterator[ImageRef] | None]:
+        for _ in range(self._count):
+            yield self._inputs.images()
+            yield None
+
+
+def test_a_failure_that_lasts_counts_once(
+    photos: Path, output: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photos / "nowhere.jpg").symlink_to(photos / "gone")
+    break_photo(photos / "0001.jpg")
+    monkeypatch.setattr(pipeline, "passes_of", lambda job, *_: Finite(job.inputs, 4))
+    seen: list[Progress] = []
+    options = RunOptions(inputs=(photos,), output=output, model=str(tiny_bundle), device="cpu")
+    summary = pipeline.run(options, {}, seen.append, watch=WatchOptions(watch=True))
+    assert (summary.captioned, summary.failed, summary.failed_anew, summary.skipped) == (9, 2, 2, 0)
+    assert [(each.done, each.failed) for each in seen if each.waiting] == [(11, 2)] * 4
+    assert len(output.read_bytes().splitlines()) == 11
+
+
+def test_an_image_that_vanishes_while_it_is_captioned_is_no_failure(
+    photos: Path, output: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refs = list(resolve([photos]).images())
+    for ref in refs[:4]:
+        Path(ref.file).unlink()
+
+    class Found(Finite):
+        def __iter__(self) -> Iterator[Iterator[ImageRef] | None]:
+            yield iter(refs)
+
+    monkeypatch.setattr(pipeline, "passes_of", lambda job, *_: Found(job.inputs, 1))
+    options = RunOptions(inputs=(photos,), output=output, model=str(tiny_bundle), device="cpu")
+    summary = pipeline.run(options, watch=WatchOptions(watch=True))
+    assert (summary.captioned, summary.failed, len(output.read_bytes().splitlines())) == (6, 0, 6)
 
 
 # systemd
