@@ -1,0 +1,90 @@
+"""What holds for every target."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from conversions import converted, failure, files, journal, pictured
+from journals import FORMATS
+from paths import ROOT
+
+from batchcap.convert.convert import TARGETS
+from batchcap.errors import BatchcapError, MissingExtraError
+from batchcap.options.convert import TargetName
+from batchcap.options.output import Format
+
+NAMES = get_args(TargetName)
+# The others write a file.
+FOLDERS = ("txt", "xmp", "webdataset", "imagefolder")
+
+
+def test_the_docs_have_them_all() -> None:
+    page = (ROOT / "docs" / "convert.md").read_text("utf-8")
+    assert set(NAMES) <= set(TARGETS)
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) >= set(NAMES)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return tmp_path / "photos"
+
+
+def place(target: TargetName, tmp_path: Path, photos: Path) -> Path:
+    """OUT, as the target has it."""
+    if target == "imagefolder":
+        return photos
+    return tmp_path / "out" / target if target in FOLDERS else tmp_path / "out" / "file"
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("target", NAMES)
+def test_again_is_unchanged_and_more_is_added(tmp_path: Path, photos: Path, target: TargetName, format: Format) -> None:
+    """The journal and the images are only read; failures are counted; nothing temporary stays."""
+    (tmp_path / "out").mkdir()
+    records = pictured(photos, *(f"x/{number}.jpg" for number in range(5)))
+    source = journal(tmp_path / "j", [*records[:3], failure("x/bad.jpg", photos)], format)
+    before = {path: path.read_bytes() for path in (source, *photos.rglob("*.jpg"))}
+    out = place(target, tmp_path, photos)
+    try:
+        tally = converted(source, out, target)
+    except MissingExtraError as missing:
+        pytest.skip(missing.message)
+    assert (tally.written, tally.failures, tally.exit_code) == (3, 1, 0)
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    tally = converted(source, out, target)
+    assert (tally.written, tally.unchanged, tally.failures, tally.exit_code) == (0, 3, 1, 0)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == stamps
+    assert {path: path.read_bytes() for path in before} == before
+    journal(source, [*records, failure("x/bad.jpg", photos)], format)
+    tally = converted(source, out, target)
+    assert tally.written + tally.unchanged == 5
+    assert not [path for path in tmp_path.rglob(".*") if path.is_file()]
+
+
+@pytest.mark.parametrize("target", NAMES)
+def test_something_else_in_the_place_is_no_bug(tmp_path: Path, photos: Path, target: TargetName) -> None:
+    """A folder where a file should be, and the other way round."""
+    out = tmp_path / "out"
+    source = journal(tmp_path / "j", pictured(photos, "1.jpg"))
+    if target in FOLDERS:
+        out.write_text("theirs")
+    else:
+        out.mkdir()
+    with pytest.raises(BatchcapError):
+        converted(source, out, target, overwrite=True)
+    assert files(tmp_path / "out") == {} if out.is_dir() else out.read_text() == "theirs"
+
+
+@pytest.mark.parametrize("target", NAMES)
+def test_an_empty_journal(tmp_path: Path, photos: Path, target: TargetName) -> None:
+    photos.mkdir()
+    (tmp_path / "out").mkdir()
+    source = journal(tmp_path / "j.jsonl", [])
+    try:
+        tally = converted(source, place(target, tmp_path, photos), target)
+    except MissingExtraError as missing:
+        pytest.skip(missing.message)
+    assert (tally.written, tally.unchanged, tally.exit_code) == (0, 0, 0)
