@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 from batchcap.console.summary import unread_lines
 from batchcap.console.terminal import duration, err, out, print_line, speed
@@ -11,11 +11,9 @@ from batchcap.console.terminal import duration, err, out, print_line, speed
 if TYPE_CHECKING:
     from batchcap.run.dry_run import DryRun
 
-_SHOWN_EVERY: Final = 1000
-
 
 class Looking:
-    """Shows on a terminal how many images were looked at: a context, and the callback of `dry_run`."""
+    """Shows on a terminal what is being done: a context, and the callback of `dry_run`."""
 
     def __init__(self, *, shown: bool) -> None:
         self._status = err().status("looking at images") if shown and err().is_interactive else None
@@ -29,10 +27,10 @@ class Looking:
         if self._status is not None:
             self._status.stop()
 
-    def __call__(self, count: int) -> None:
-        """Take in how many images were looked at so far."""
-        if self._status is not None and count % _SHOWN_EVERY == 0:
-            self._status.update(f"looking at images: {count:,}")
+    def __call__(self, text: str) -> None:
+        """Take in what is being done."""
+        if self._status is not None:
+            self._status.update(text)
 
 
 def show_dry_run(found: DryRun, verbosity: int = 0) -> None:

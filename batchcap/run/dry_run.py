@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -18,6 +18,7 @@ from batchcap.journal.stream import StreamJournal
 from batchcap.options.operation import OperationOptions
 from batchcap.options.run import RunOptions
 from batchcap.records import ImageRef
+from batchcap.reporting import Say, no_report
 from batchcap.run.figures import Summary
 from batchcap.run.job import Job, check
 from batchcap.run.one_pass import LOADER_SECONDS
@@ -30,6 +31,7 @@ _SAMPLE_BATCHES: Final = 4
 _SAMPLE_IMAGES: Final = 1024
 _SAMPLE_PART: Final = 4
 _SAMPLE_SECONDS: Final = 10.0
+_TOLD_EVERY: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,13 +96,13 @@ def dry_run(
     options: RunOptions,
     decoding: Mapping[str, Any] | None = None,
     operation: OperationOptions | None = None,
-    looked: Callable[[int], object] = lambda _: None,
+    now: Say = no_report,
 ) -> DryRun:
     """Look at every image and at the output, and caption a few images without writing their captions.
 
     Args:
         options, decoding, operation: of the run that is meant; see `pipeline.run`.
-        looked: called now and then with the number of images that were looked at.
+        now: gets now and then what is being done, in words.
 
     Raises:
         BatchcapError: the run could not start; each cause has its class. A lock of another run is no cause.
@@ -117,10 +119,11 @@ def dry_run(
         unread=summary.unread,
     )
     with _open(job) as output:
-        refs = _own(job, found, looked)
+        refs = _own(job, found, now)
         kept = _reservoir(_counted(output, refs, found), _sample_size(options.batch_size))
         found.captioned = output.skipped - output.skipped_failures
         found.failed = output.skipped_failures
+    now("captioning a few images")
     found.sample = _sample(job, kept, found.to_do)
     return found
 
@@ -131,11 +134,12 @@ def _open(job: Job) -> Output:
     return open_output(job.options, job.fingerprint, job.inputs.root, job.decoding.num_captions, read_only=True)
 
 
-def _own(job: Job, found: DryRun, looked: Callable[[int], object]) -> Iterator[ImageRef]:
+def _own(job: Job, found: DryRun, now: Say) -> Iterator[ImageRef]:
     """The images of this run's shard."""
     shard = job.operation.part
     for number, ref in enumerate(job.found):
-        looked(number)
+        if number % _TOLD_EVERY == 0:
+            now(f"looking at images: {number:,}")
         if shard is None or holds(shard, ref.key):
             yield ref
         else:
