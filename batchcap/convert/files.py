@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
-from batchcap.errors import OutputError
+from batchcap.errors import OutputError, OutputLockedError
 from batchcap.system.locks import locked_folder, open_locked
 from batchcap.system.output_files import check_place, explained, own_file, sync_folder, take_over
 
@@ -87,7 +87,7 @@ def new_file(output: Path, overwrite: bool, ours: re.Pattern[bytes] | None = Non
     with explained(output, "written", False, KEPT):
         _check_ours(output, overwrite, ours)
         temporary = own_file(output, "new")
-        file, _ = open_locked(temporary)
+        file = _open_temporary(temporary, output)
         buffered = io.BufferedWriter(cast("io.RawIOBase", file), _BUFFER)
         is_moved = False
         try:
@@ -113,6 +113,15 @@ def new_file(output: Path, overwrite: bool, ours: re.Pattern[bytes] | None = Non
                 file.close()
             with suppress(OSError, ValueError):  # what is in its memory has no file any more
                 buffered.close()
+
+
+def _open_temporary(temporary: Path, output: Path) -> BinaryIO:
+    if temporary.is_symlink() or (temporary.exists() and not temporary.is_file()):
+        raise OutputError(f"{temporary} is in the way: it is no regular file.", "Remove it, and run again.")
+    try:
+        return open_locked(temporary)[0]
+    except OutputLockedError:
+        raise OutputLockedError(f"Another conversion writes {output}.", "Wait until it ends.") from None
 
 
 def _check_ours(output: Path, overwrite: bool, ours: re.Pattern[bytes] | None) -> None:

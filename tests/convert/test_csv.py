@@ -9,9 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 from conversions import best_of, converted, failure, journal, record
+from journals import names, posix
 
 from batchcap.convert import target_csv
-from batchcap.errors import OutputError
+from batchcap.convert.files import new_file
+from batchcap.errors import OutputError, OutputLockedError
 from batchcap.records import Record
 from batchcap.system.output_files import own_file
 
@@ -125,14 +127,53 @@ def test_more_rows_than_a_spreadsheet_shows(tmp_path: Path, out: Path, monkeypat
     assert "3 rows" in tally.notes[0]
 
 
-def test_a_full_disk_leaves_the_old_table(tmp_path: Path, out: Path) -> None:
-    """A device that is always full stands where the new file is written."""
-    if not Path("/dev/full").exists():
-        pytest.skip("no device that is always full")
+@posix
+def test_a_disk_that_takes_no_more_leaves_the_old_table(tmp_path: Path, out: Path) -> None:
+    import resource
+
     source = journal(tmp_path / "j", [record("a.jpg")])
     converted(source, out)
     before = out.read_bytes()
-    own_file(out, "new").symlink_to("/dev/full")
-    with pytest.raises(OutputError, match="cannot be written"):
-        converted(journal(source, [record("b.jpg")]), out)
+    journal(source, [record("b.jpg")])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"out\.csv cannot be written: File too large.*Raise the size limit"):
+            converted(source, out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert out.read_bytes() == before
+    assert names(tmp_path) == ["j", "out.csv"]
+
+
+@posix
+def test_the_temporary_file_is_no_way_elsewhere(tmp_path: Path, out: Path) -> None:
+    """Another user of a shared folder may have put a link there."""
+    (tmp_path / "theirs").write_text("theirs")
+    own_file(out, "new").symlink_to(tmp_path / "theirs")
+    with pytest.raises(OutputError, match="is in the way"):
+        converted(journal(tmp_path / "j", [record("a.jpg")]), out)
+    assert (tmp_path / "theirs").read_text() == "theirs"
+
+
+def test_a_link_is_followed(tmp_path: Path, out: Path) -> None:
+    (tmp_path / "real").mkdir()
+    out.symlink_to(tmp_path / "real" / "table.csv")
+    converted(journal(tmp_path / "j", [record("a.jpg")]), out)
+    assert out.is_symlink()
+    assert names(tmp_path / "real") == ["table.csv"]
+
+
+def test_two_conversions_into_one_file(tmp_path: Path, out: Path) -> None:
+    with (
+        new_file(out, overwrite=False),
+        pytest.raises(OutputLockedError, match=r"conversion writes .*out\.csv"),
+    ):
+        converted(journal(tmp_path / "j", [record("a.jpg")]), out)
+
+
+def test_a_file_that_a_kill_has_left_is_used_again(tmp_path: Path, out: Path) -> None:
+    own_file(out, "new").write_text("half a table")
+    converted(journal(tmp_path / "j", [record("a.jpg")]), out)
+    assert len(rows(out)) == 1
+    assert names(tmp_path) == ["j", "out.csv"]
