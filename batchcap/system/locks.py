@@ -1,12 +1,18 @@
 """A lock on a file itself, held as long as the file is open: the system frees it however the process ends.
 
 A lock file beside the output would stay after a kill, and removing one that is in use would let a second run in.
+
+Linux: a lock of the open file description (fcntl(2)) on one byte far after the end of any output. ``flock`` would do on
+a local disk; but on SMB, Linux makes a lock of all bytes of it, which is mandatory there: nobody could read the output
+of a run at work, not even the run itself by another open file. Both reach the server on NFS. Where the system knows no
+such lock (macOS, some user-space file systems) it is ``flock``; Windows locks that byte.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import struct
 import sys
 import time
 from collections.abc import Iterator
@@ -21,11 +27,14 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-# Windows locks bytes, and nobody can read locked ones: this byte is far after the end of any output.
+# Where locks are mandatory nobody can read locked bytes: this one is far after the end of any output.
 _FAR: Final = 2**62
+_STRUCT_FLOCK: Final = "hhqqi"
 # `is_locked` holds a lock for a moment, which must not look like a run.
 _TRIES: Final = 3
 _TRY_SECONDS: Final = 0.02
+# Of a system without locks of open file descriptions.
+_UNKNOWN: Final = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EOVERFLOW)
 # What file systems without locks answer (some network and user-space ones).
 _WITHOUT_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
@@ -97,14 +106,18 @@ def _make(name: str, flags: int) -> int:
 def is_locked(path: Path) -> bool | None:
     """Whether a process holds the lock of a file; None where the file system has no locks.
 
-    Takes a shared lock for a moment: `open_locked` waits that long.
+    Where `flock` is used, it takes a shared lock for a moment: `open_locked` waits that long.
 
     Raises:
         OSError: the file cannot be read.
     """
     with path.open("rb", buffering=0) as file:
         try:
-            _take(file, shared=True)
+            if sys.platform == "linux":
+                with _suppress_unknown():
+                    asked = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _far_byte(fcntl.F_RDLCK))
+                    return bool(struct.unpack(_STRUCT_FLOCK, asked)[0] != fcntl.F_UNLCK)
+            _take_by_other_means(file, shared=True)
         except (BlockingIOError, PermissionError):
             return True
         except OSError as error:
@@ -114,7 +127,31 @@ def is_locked(path: Path) -> bool | None:
     return False
 
 
-def _take(file: BinaryIO, *, shared: bool = False) -> None:
+def _take(file: BinaryIO) -> None:
+    """Take the lock. Raises BlockingIOError or PermissionError where it is held."""
+    if sys.platform == "linux":
+        with _suppress_unknown():
+            fcntl.fcntl(file, fcntl.F_OFD_SETLK, _far_byte(fcntl.F_WRLCK))
+            return
+    _take_by_other_means(file)
+
+
+def _far_byte(kind: int) -> bytes:
+    """``struct flock`` of fcntl(2): one byte, far after the end."""
+    return struct.pack(_STRUCT_FLOCK, kind, os.SEEK_SET, _FAR, 1, 0)
+
+
+@contextmanager
+def _suppress_unknown() -> Iterator[None]:
+    """Within, leave at the first call that the system does not know."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _UNKNOWN:
+            raise
+
+
+def _take_by_other_means(file: BinaryIO, *, shared: bool = False) -> None:
     if sys.platform == "win32":
         position = file.seek(0, os.SEEK_CUR)
         file.seek(_FAR)
@@ -134,11 +171,8 @@ def _lock(file: BinaryIO, path: Path) -> None:
             time.sleep(_TRY_SECONDS)
         _take(file)
     except (BlockingIOError, PermissionError):
-        fix = (
-            "Wait until it ends (run does with --wait SECONDS), or name another output. If you use the program "
-            "`flock`, let it lock another file."
-        )
-        raise OutputLockedError(f"Another run is writing {path}, or another program holds a lock on it.", fix) from None
+        fix = "Wait until it ends (run does with --wait SECONDS), or name another output."
+        raise OutputLockedError(f"Another run is writing {path}.", fix) from None
     except OSError as error:
         if error.errno not in _WITHOUT_LOCKS:
             raise

@@ -95,6 +95,7 @@ def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytes
     def none(*_: object) -> None:
         raise OSError(37, "No locks available")
 
+    monkeypatch.setattr(fcntl, "fcntl", none)
     monkeypatch.setattr(fcntl, "flock", none)
     with pytest.raises(OutputError, match="cannot lock files") as caught:
         Journal.open(tmp_path / "out", "jsonl", FIRST)

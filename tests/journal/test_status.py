@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +16,6 @@ from batchcap.journal.journal import Journal
 from batchcap.journal.status import FailedImage, Rooted, read_status
 from batchcap.options.output import Format
 from batchcap.records import Failure, Record
-from batchcap.system import locks
 
 
 def error(name: str, failure: Failure) -> Record:
@@ -88,16 +86,3 @@ def test_a_damaged_line_is_an_error_that_names_it(tmp_path: Path) -> None:
     out.write_bytes(b"".join([out.read_bytes(), b"\0\n", out.read_bytes()]))
     with pytest.raises(OutputError, match="line 2"):
         read_status(out)
-
-
-def test_to_ask_whether_a_file_is_locked_stops_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asking holds a shared lock for a moment: who wants the lock waits that long."""
-    out = tmp_path / "out.jsonl"
-    out.touch()
-    with out.open("rb") as asking:
-        fcntl.flock(asking, fcntl.LOCK_SH)
-        monkeypatch.setattr(locks.time, "sleep", lambda _: asking.close())
-        file, _ = locks.open_locked(out)
-    assert locks.is_locked(out) is True
-    file.close()
-    assert locks.is_locked(out) is False
