@@ -26,7 +26,7 @@ def closing_lines(summary: Summary, verbosity: int = 0) -> list[str]:
     where = "standard output" if summary.output is None else str(summary.output)
     if summary.interrupted is not None:
         return [_stopped_text(summary, where)]
-    if summary.captioned + summary.failed == 0:
+    if summary.done == 0:
         nothing = f"Nothing new: {_known(summary, where)}."
         return [nothing, *unread_lines(summary.unread, verbosity), *_output_lines(summary, where)]
     return list(_summary_lines(summary, where, verbosity))
@@ -113,14 +113,14 @@ def _waiting(summary: Summary, where: str) -> str:
 
 def _stopped_text(summary: Summary, where: str) -> str:
     if summary.output is None:
-        return f"Stopped: {images(summary.captioned + summary.failed)} written to {where}."
+        return f"Stopped: {images(summary.done)} written to {where}."
     safe = several(summary.safe, "record")
     if summary.committed:
         return f"Stopped when all was done: {safe} in {where}."
     if summary.overwrite:
         beside = f"; {safe} of the new output in {summary.live or f'{where}.partial'}" if summary.safe else ""
         return f"Stopped: {where} was not touched{beside}; the same command goes on from there."
-    if not summary.safe and not summary.captioned + summary.failed:
+    if not summary.safe and not summary.done:
         # The output may not be there, or hold records that this run had no time to count.
         return f"Stopped: nothing was written to {where}; the same command starts again."
     return f"Stopped: {safe} safe in {where}; the same command goes on from there."
@@ -129,7 +129,7 @@ def _stopped_text(summary: Summary, where: str) -> str:
 def _summary_lines(summary: Summary, where: str, verbosity: int) -> Iterable[str]:
     """The counts and the output first; details come with ``-v``."""
     seconds, made_with = summary.seconds, summary.fingerprint
-    assert made_with is not None  # something was captioned
+    assert made_with is not None  # something was written
     yield f"Captioned {images(summary.captioned)}: {where}"
     if summary.damaged:
         says = (
@@ -138,6 +138,8 @@ def _summary_lines(summary: Summary, where: str, verbosity: int) -> Iterable[str
             else "of them are damaged; their records say how"
         )
         yield f"  {summary.damaged:,} {says}."
+    if summary.found_again:
+        yield f"  {images(summary.found_again)} found again by content, with the caption from before."
     if summary.skipped:
         without = f", {summary.skipped_failures:,} of them without a caption" if summary.skipped_failures else ""
         yield f"  {images(summary.skipped)} skipped: already in the output{without}."

@@ -6,27 +6,28 @@ before a thread takes it; the buffers are used again once the consumer releases 
 
 from __future__ import annotations
 
-import threading
+import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchcap.errors import ImageError
 from batchcap.images import files
+from batchcap.images.budget import Budget
 from batchcap.images.decode import decode_image, salvage_image
 from batchcap.images.opening import give_memory_back, peek_cost
 from batchcap.images.pixels import preprocess
 from batchcap.images.preprocess import Preprocess
 from batchcap.images.resize import Pixels
-from batchcap.records import Failure, ImageRef, Key
+from batchcap.records import Failure, ImageRef, Key, Record
 from batchcap.system.cores import usable_cores
 
 # What the threads may hold of decoded images, and of files, a thread. An image over the whole budget goes alone.
@@ -52,10 +53,20 @@ class Loaded:
     """What is wrong with an image that was captioned although it is damaged."""
 
 
-Outcome: TypeAlias = Loaded | Failure
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An image whose content has a record already: it was read and not decoded."""
+
+    record: Record
+    """What is to be written of it."""
+
+
+Outcome: TypeAlias = Loaded | Known | Failure
 
 DecodingContext: TypeAlias = Callable[[ImageRef, int], AbstractContextManager[None]]
 """Called in a thread with an image and the bytes of memory that decoding it takes; the image is decoded within."""
+Recall: TypeAlias = Callable[[ImageRef, str], Record | None]
+"""Called in a thread with an image and the SHA-256 of its file: its record, where its content has one already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +81,8 @@ class Batch:
     """[batch_size, H, W, 3]: the good images in order fill rows 0..count-1; the rest is padding, zeros or stale."""
     count: int
     """Number of good images; may be 0."""
+    hashes: tuple[str | None, ...]
+    """[refs] SHA-256 of each file as hex digits; None where it was not asked for, or the file could not be read."""
     seconds: float
     """Time that the threads spent reading, decoding and resizing this batch, summed."""
     _home: deque[Pixels] = field(default_factory=deque, repr=False)
@@ -79,7 +92,7 @@ class Batch:
     def good_keys(self) -> list[Key]:
         """The keys of the good images, in order."""
         pairs = zip(self.refs, self.outcomes, strict=True)
-        return [ref.key for ref, outcome in pairs if not isinstance(outcome, Failure)]
+        return [ref.key for ref, outcome in pairs if isinstance(outcome, Loaded)]
 
     def release(self) -> None:
         """Hand the pixels back for reuse: they change from now on. A second call does nothing."""
@@ -93,57 +106,39 @@ class _Draft:
 
     pixels: Pixels
     refs: list[ImageRef] = field(default_factory=list)
-    results: list[Failure | Future[tuple[Outcome, float]]] = field(default_factory=list)
+    results: list[Failure | Future[_Filled]] = field(default_factory=list)
 
 
-class _ClosedError(Exception):
-    """The consumer closed the loader while a thread waited for memory. Its result is not read."""
+class _Filled(NamedTuple):
+    """What became of one image."""
 
-
-class _Budget:
-    """Bytes that threads may hold together. One thread alone may hold more, so that nothing waits for ever."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._used = 0
-        self._closed = False
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def hold(self, size: int) -> Iterator[None]:
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._used == 0 or self._used + size <= self._limit)
-            if self._closed:
-                raise _ClosedError
-            self._used += size
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._used -= size
-                self._changed.notify_all()
-
-    def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+    outcome: Outcome
+    seconds: float
+    sha256: str | None
 
 
 class _Loader:
     """What the threads share."""
 
     def __init__(
-        self, how: Preprocess, workers: int, *, accept_damaged: bool, decoding: DecodingContext | None
+        self,
+        how: Preprocess,
+        workers: int,
+        *,
+        accept_damaged: bool,
+        decoding: DecodingContext | None,
+        recall: Recall | None,
     ) -> None:
         self.how = how
         self.accept_damaged = accept_damaged
         self.decoding: DecodingContext = decoding or (lambda _ref, _cost: nullcontext())
+        self.recall = recall
         self.pool = ThreadPoolExecutor(workers, thread_name_prefix="batchcap-load")
         # Two budgets, always taken in this order and given back in the other, cannot block each other.
-        self.files = _Budget(workers * _FILE_BYTES_A_WORKER)
-        self.decoded = _Budget(workers * _DECODED_BYTES_A_WORKER)
+        self.files = Budget(workers * _FILE_BYTES_A_WORKER)
+        self.decoded = Budget(workers * _DECODED_BYTES_A_WORKER)
 
-    def submit(self, ref: ImageRef, row: Pixels) -> Future[tuple[Outcome, float]]:
+    def submit(self, ref: ImageRef, row: Pixels) -> Future[_Filled]:
         return self.pool.submit(self._fill, ref, row)
 
     def close(self, seconds: float | None, begun: Iterable[Future[Any]]) -> None:
@@ -157,11 +152,11 @@ class _Loader:
         if seconds is not None:
             wait([each for each in begun if each.running()], seconds)
 
-    def _fill(self, ref: ImageRef, row: Pixels) -> tuple[Outcome, float]:
-        """Runs in a thread: file to row, and the seconds it took."""
+    def _fill(self, ref: ImageRef, row: Pixels) -> _Filled:
+        """Runs in a thread: file to row."""
         watch = _Stopwatch()
         try:
-            return self._load(ref, row, watch), watch.seconds
+            return _Filled(self._load(ref, row, watch), watch.seconds, watch.sha256)
         except ImageError as error:
             failure = _failure(error)
         except OSError as error:
@@ -169,9 +164,9 @@ class _Loader:
         except MemoryError:
             # The machine's fault, not the image's: stage read, so that a later run tries again.
             failure = Failure("read", "memory", "not enough memory to load it")
-        return failure, watch.seconds
+        return _Filled(failure, watch.seconds, watch.sha256)
 
-    def _load(self, ref: ImageRef, row: Pixels, watch: _Stopwatch) -> Loaded:
+    def _load(self, ref: ImageRef, row: Pixels, watch: _Stopwatch) -> Loaded | Known:
         if ref.pixels is not None:
             with watch:
                 row[...] = preprocess(ref.pixels, self.how)
@@ -179,6 +174,10 @@ class _Loader:
         with files.opened(ref.file) as (stream, size), self.files.hold(size):
             with watch:
                 data = files.read(stream, size)
+                if self.recall is not None:
+                    watch.sha256 = hashlib.sha256(data).hexdigest()
+                    if (record := self.recall(ref, watch.sha256)) is not None:
+                        return Known(record)
                 cost = peek_cost(data)
             with self.decoded.hold(cost), self.decoding(ref, cost), watch:
                 loaded = self._pixels(data, row)
@@ -214,6 +213,8 @@ class _Stopwatch:
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self.sha256: str | None = None
+        """Of the file that was read meanwhile."""
         self._started = 0.0
 
     def __enter__(self) -> None:
@@ -231,6 +232,7 @@ def load(
     *,
     accept_damaged: bool = False,
     decoding: DecodingContext | None = None,
+    recall: Recall | None = None,
     closing_seconds: float | None = None,
 ) -> Generator[Batch, None, None]:
     """Read, decode and resize images in threads, a few batches ahead of the consumer.
@@ -246,6 +248,7 @@ def load(
         workers: threads; 0: one for each core this process may use.
         accept_damaged: take what can be decoded of truncated and damaged images; `Loaded.damaged` says so.
         decoding: makes the context in which an image is decoded.
+        recall: has every file hashed, and knows the images that need no caption by that.
         closing_seconds: how long closing the generator waits for threads that are at work: one that reads from a disk
             that does not answer may never end. None: until they have ended.
 
@@ -259,7 +262,7 @@ def load(
     free: deque[Pixels] = deque(maxlen=ahead + 3)
     source = iter(refs)
     drafts: deque[_Draft] = deque()
-    loader = _Loader(how, workers, accept_damaged=accept_damaged, decoding=decoding)
+    loader = _Loader(how, workers, accept_damaged=accept_damaged, decoding=decoding, recall=recall)
     try:
         while True:
             while len(drafts) <= ahead and (first := next(source, None)) is not None:
@@ -297,19 +300,18 @@ def _draft(refs: Iterable[ImageRef], loader: _Loader, pixels: Pixels) -> _Draft:
 
 
 def _finish(draft: _Draft, free: deque[Pixels]) -> Batch:
-    """Wait for the images of a batch and close the gaps that failed ones left."""
-    outcomes: list[Outcome] = []
-    seconds, count, row = 0.0, 0, 0
+    """Wait for the images of a batch and close the gaps that those without pixels left."""
+    filled: list[_Filled] = []
+    count, row = 0, 0
     for result in draft.results:
         if isinstance(result, Failure):
-            outcomes.append(result)
+            filled.append(_Filled(result, 0.0, None))
             continue
-        outcome, spent = result.result()
-        outcomes.append(outcome)
-        seconds += spent
-        if isinstance(outcome, Loaded):
+        filled.append(result.result())
+        if isinstance(filled[-1].outcome, Loaded):
             if row != count:
                 draft.pixels[count] = draft.pixels[row]
             count += 1
         row += 1
-    return Batch(tuple(draft.refs), tuple(outcomes), draft.pixels, count, seconds, free, [draft.pixels])
+    outcomes, seconds, hashes = zip(*filled, strict=True)
+    return Batch(tuple(draft.refs), outcomes, draft.pixels, count, hashes, sum(seconds), free, [draft.pixels])

@@ -9,12 +9,15 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Final, Self
 
+from msgspec import structs
+
 from batchcap.journal.codec import Codec
 from batchcap.journal.columns import digest
+from batchcap.journal.contents import Contents
 from batchcap.journal.formats import make_codec
 from batchcap.journal.live_file import LiveFile
 from batchcap.journal.mismatch import check_fingerprint, check_root
@@ -46,6 +49,10 @@ class Continuing:
     """Try again the images that could not be decoded for one of these reasons."""
     accept_damaged: bool = False
     """Try again the images that are truncated or damaged."""
+    checksum: bool = False
+    """Know images by their content too; see `Journal.recall`."""
+    by_key: bool = False
+    """With ``checksum``: the name of an image decides its caption too, so it is no caption for another name."""
     one_by_one: bool = False
     """Have every record on the disk before the next one is written."""
 
@@ -102,6 +109,7 @@ class Journal:
             skip_changed=how.if_changed == "skip",
             retry_errors=how.retry_errors,
             accept_damaged=how.accept_damaged,
+            contents=Contents(by_key=how.by_key) if how.checksum else None,
         )
         recover(self._file.path, self._codec, index)
         return index
@@ -120,6 +128,8 @@ class Journal:
         if_changed: IfChanged = "recaption",
         retry_errors: tuple[RetryKind, ...] = (),
         accept_damaged: bool = False,
+        checksum: bool = False,
+        by_key: bool = False,
         fsync: Fsync = "batch",
         num_captions: int = 1,
         read_only: bool = False,
@@ -134,7 +144,7 @@ class Journal:
             format: of its lines.
             fingerprint: of the records that this run will append.
             root: the folder that paths of this run are relative to; None does not look at roots.
-            on_mismatch, relocate, if_changed, retry_errors, accept_damaged: see `Continuing`.
+            on_mismatch, relocate, if_changed, retry_errors, accept_damaged, checksum, by_key: see `Continuing`.
             overwrite: start anew.
             fsync: when `append` forces records to the disk: each before the next one, all before it returns, or never.
             num_captions: captions an image, which decides the columns of CSV.
@@ -152,6 +162,8 @@ class Journal:
             if_changed=if_changed,
             retry_errors=retry_errors,
             accept_damaged=accept_damaged,
+            checksum=checksum,
+            by_key=by_key,
             one_by_one=fsync == "always",
         )
         with explained(path, "opened", overwrite):
@@ -255,12 +267,37 @@ class Journal:
         if not all(self._index.is_ours(record) and record.root == self.root for record in records):
             raise ValueError("a record does not carry the fingerprint and root that the journal was opened with")
         held = [self._index.holds(record) for record in records]
-        lines = self._codec.encode([record for record, is_held in zip(records, held, strict=True) if not is_held])
-        for some in lines.splitlines(keepends=True) if self._how.one_by_one else filter(None, [lines]):
+        data = self._codec.encode([record for record, is_held in zip(records, held, strict=True) if not is_held])
+        lines = data.splitlines(keepends=True)
+        places = accumulate(map(len, lines), initial=self._file.size)
+        for some in lines if self._how.one_by_one else filter(None, [data]):
             with self._file.explained("written"):
                 self._file.append(some)
         for record, is_held in zip(records, held, strict=True):
-            self._index.finish(record, written=not is_held)
+            self._index.finish(record, None if is_held else next(places))
+
+    def recall(self, ref: ImageRef, sha256: str) -> Record | None:
+        """The record of an image whose content has a caption of this run's fingerprint already; None: it has none.
+
+        It is to be appended: this image has that caption, its own name, size and time, and the hash. May be called by
+        any thread.
+
+        Args:
+            ref: the image.
+            sha256: of its file, as hex digits.
+        """
+        contents = self._index.contents
+        place = None if contents is None else contents.find(ref, sha256)
+        if place is None:
+            return None
+        try:
+            record = self._codec.decode(self._file.line_at(place))
+        except (OSError, ValueError):  # another program has changed the output: `append` says so
+            return None
+        if record.error is not None or record.sha256 not in (None, sha256) or not self._index.is_ours(record):
+            return None
+        names = {"path": ref.path, "member": ref.member, "path_b64": ref.path_b64, "root": self.root}
+        return structs.replace(record, **names, bytes=ref.size, mtime_us=ref.mtime_us, sha256=sha256)
 
     def next_pass(self) -> None:
         """The same images may come again, as in a folder that is watched; ask `pending` anew, when its last has ended.

@@ -139,6 +139,17 @@ class LiveFile:
         self._committed += len(lines)
         self._torn = False
 
+    @property
+    def size(self) -> int:
+        """Bytes that are committed: where the next line begins."""
+        return self._committed
+
+    def line_at(self, place: int) -> bytes:
+        """The line that begins at a byte; by any thread."""
+        with self.path.open("rb") as file:
+            file.seek(place)
+            return file.readline()
+
     def check_unchanged(self) -> None:
         """Raise OutputError unless the file is still in its place and holds what was appended, no less and no more."""
         ours = os.fstat(self._file.fileno())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -74,8 +75,8 @@ def _take_all(lines: Sequence[bytes], codec: Codec, index: ResumeIndex) -> bool:
         scanned = codec.scan_all(lines)
     except (ValueError, RecursionError):
         return False
-    index.add(scanned)
-    index.size += sum(map(len, lines))
+    *places, index.size = accumulate(map(len, lines), initial=index.size)
+    index.add(scanned, places)
     return True
 
 
@@ -101,9 +102,9 @@ def _take(line: bytes, number: int, codec: Codec, index: ResumeIndex) -> None:
     elif line == codec.header:
         raise ValueError(TWO_HEADERS)
     elif line.endswith(b"\n"):
-        index.add([codec.scan(line)])
+        index.add([codec.scan(line)], [index.size])
     else:  # an editor may have taken the end of the last line; the record is there
-        index.add([codec.scan(line + b"\n")])
+        index.add([codec.scan(line + b"\n")], [index.size])
         index.lacks_end = True
 
 

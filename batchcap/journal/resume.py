@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Collection, Sequence
+from itertools import compress
 from typing import Final, NamedTuple, get_args
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from batchcap.errors import DecodeErrorKind
 from batchcap.journal.codec import Line
 from batchcap.journal.columns import Columns, Table, digest
+from batchcap.journal.contents import Contents
 from batchcap.options.journal import RetryKind
 from batchcap.records import ACCEPTABLE, Failure, Fingerprint, ImageRef, Key, Record
 from batchcap.roots import is_absolute
@@ -31,6 +33,9 @@ _OTHER_KIND: Final = _READ_ERROR + 1 + len(_KINDS)
 _OUTCOMES: Final = 16
 # [outcomes] the kind of error that each stands for; empty where there is none.
 _FAILED_AS: Final = ("", "read", *_KINDS, *["other"] * (_OUTCOMES - _OTHER_KIND))
+# The state of a record: its outcome, whether it has a hash, and the number of its fingerprint; 0 is this run's.
+_HASHED: Final = _OUTCOMES
+_GROUP: Final = 2 * _HASHED
 _ABSENT: Final = -(2**63)
 # The first and the last so many lines, and of those between one in so many.
 _SAMPLES: Final = 100
@@ -78,12 +83,15 @@ class ResumeIndex:
         skip_changed: bool = False,
         retry_errors: Collection[RetryKind] = (),
         accept_damaged: bool = False,
+        contents: Contents | None = None,
     ) -> None:
         self.size = 0
         """Bytes of the journal that hold the lines added, its header included; counted by who reads it."""
         self.lacks_end = False
         """The last line is whole, but has no line end; noted by who reads it."""
         self._keep, self._skip_changed = keep, skip_changed
+        self.contents = contents
+        """Where captions of this run's fingerprint stand; None: not asked for."""
         retried = set(ACCEPTABLE if accept_damaged else ()) | set(retry_errors)
         # [outcomes] whether one is done while the file is the same.
         self._settled = np.full(_OUTCOMES, "all" not in retried)
@@ -103,9 +111,14 @@ class ResumeIndex:
         self._table = Table.empty()
         self._columns = Columns()
 
-    def add(self, lines: Sequence[Line]) -> None:
-        """Take the next lines of the journal; each replaces an earlier one of the same key."""
-        self._take(lines)
+    def add(self, lines: Sequence[Line], places: Sequence[int]) -> None:
+        """Take the next lines of the journal; each replaces an earlier one of the same key.
+
+        Args:
+            lines: what they say.
+            places: the byte at which each begins.
+        """
+        self._take(lines, places)
         self.roots.update([line.root for line in lines])
         self.models.update([line.model for line in lines])
         first = self._added
@@ -114,21 +127,29 @@ class ResumeIndex:
         self.samples += [lines[number - first] for number in sorted(wanted)]
         self._latest.extend(lines[-_SAMPLES:])
 
-    def _take(self, lines: Sequence[Line | Record]) -> None:
+    def _take(self, lines: Sequence[Line | Record], places: Sequence[int]) -> None:
         columns, groups = self._columns, self._groups
         columns.keys += b"".join([digest(line.key) for line in lines])
         columns.sizes.extend([_number(line.bytes) for line in lines])
         columns.times.extend([_number(line.mtime_us) for line in lines])
         columns.errors.extend([_error_hash(line.error) for line in lines])
-        named = [
-            groups.setdefault((line.model, line.preprocess, line.decoding), len(groups)) * _OUTCOMES for line in lines
-        ]
-        columns.states.extend([group + _outcome(line.error) for group, line in zip(named, lines, strict=True)])
+        named = [groups.setdefault((line.model, line.preprocess, line.decoding), len(groups)) for line in lines]
+        columns.states.extend(
+            [
+                group * _GROUP + (_HASHED if line.sha256 else 0) + _outcome(line.error)
+                for group, line in zip(named, lines, strict=True)
+            ]
+        )
+        if self.contents is not None:
+            ours = [group == 0 and line.error is None for group, line in zip(named, lines, strict=True)]
+            self.contents.add(compress(lines, ours), compress(places, ours))
 
     def seal(self) -> None:
         """From now on the lines added, and the records noted by `finish`, are what the journal says; none is seen."""
         self._table = self._table.followed_by(self._columns)
         self._columns = Columns()
+        if self.contents is not None:
+            self.contents.seal()
         self._seen = bytearray(len(self._table))
         self._done = self._need_no_work()
         self._new = 0
@@ -149,7 +170,7 @@ class ResumeIndex:
         """[rows] whether a record is finished, if its file has not changed."""
         done: NDArray[np.bool_] = self._settled[self._table.states % _OUTCOMES]
         if not self._keep:
-            done &= self._table.states < _OUTCOMES
+            done &= self._table.states < _GROUP
         return done
 
     def next_pass(self) -> None:
@@ -162,10 +183,13 @@ class ResumeIndex:
         """How many images are done, if their files have not changed; those of `finish` among them."""
         return int(np.count_nonzero(self._done)) + self._new
 
-    def finish(self, record: Record, *, written: bool = True) -> None:
-        """Note a record of this run, at most one an image; not ``written``: the journal held it already."""
-        if written:
-            self._take((record,))
+    def finish(self, record: Record, place: int | None) -> None:
+        """Note a record of this run, at most one an image, and the byte at which its line begins.
+
+        None: it was not written, since the journal held it already.
+        """
+        if place is not None:
+            self._take((record,), (place,))
         if _outcome(record.error) == _READ_ERROR:
             return
         row = self.find(record.key)
@@ -178,7 +202,7 @@ class ResumeIndex:
         """Other fingerprints under which captions stand, with the number of captions; errors do not count."""
         names = {group: Fingerprint(*name) for name, group in self._groups.items()}
         states = self._table.states
-        foreign = states[(states >= _OUTCOMES) & (states % _OUTCOMES == _CAPTIONED)] // _OUTCOMES
+        foreign = states[(states >= _GROUP) & (states % _OUTCOMES == _CAPTIONED)] // _GROUP
         counts = Counter(sorted(foreign.tolist()))
         return [(names[group], count) for group, count in counts.most_common()]
 
@@ -197,11 +221,15 @@ class ResumeIndex:
         # An image that could not even be looked at is never known to be unchanged.
         sizes = np.array([_ABSENT if ref.failure else ref.size for ref in refs])
         same = (self._table.sizes[rows] == sizes) & (self._table.times[rows] == [ref.mtime_us for ref in refs])
+        ours, captioned = states < _GROUP, outcomes == _CAPTIONED
+        stays = same
+        if self.contents is not None:  # a caption without a hash gets one
+            stays = same & ~(ours & captioned & (states % _GROUP < _HASHED))
         if self._skip_changed:
-            same |= outcomes == _CAPTIONED
-        done = same & self._settled[outcomes] & (rows >= 0)
+            stays |= ~same & captioned
+        done = stays & self._settled[outcomes] & (rows >= 0)
         if not self._keep:
-            done &= states < _OUTCOMES
+            done &= ours
         failed = map(_FAILED_AS.__getitem__, outcomes.tolist())
         return list(map(Standing, rows.tolist(), done.tolist(), failed))
 
@@ -258,6 +286,7 @@ class ResumeIndex:
             return same_file or (size, mtime_us) == (0, 0)
         return bool(
             same_file
-            and table.states[row] == _outcome(record.error)  # of group 0
+            and table.states[row] < _GROUP
+            and table.states[row] % _OUTCOMES == _outcome(record.error)
             and table.errors[row] == _error_hash(record.error)
         )

@@ -90,6 +90,11 @@ class StreamJournal:
         del ref
         return False
 
+    def recall(self, ref: ImageRef, sha256: str) -> Record | None:
+        """None: a stream knows of no earlier run."""
+        del ref, sha256
+        return None
+
     def commit(self, complete: bool = True) -> None:
         """Nothing is left to do: every batch was flushed."""
         del complete

@@ -19,6 +19,14 @@ RETRY_KINDS: Final[tuple[RetryKind, ...]] = get_args(RetryKind)
 class JournalOptions:
     """What a run does with the records that its output has, and how it writes new ones."""
 
+    checksum: Annotated[
+        bool,
+        Option(
+            "Know images by their content: a file that was moved, copied or restored keeps its caption, without "
+            "the model. Records get the SHA-256 of the file; files whose records have none are read once.",
+            panel=OUTPUT,
+        ),
+    ] = False
     if_changed: Annotated[
         IfChanged,
         Option(

@@ -104,6 +104,7 @@ def image_counts(summary: Summary) -> dict[str, int]:
     """Images of a run by what became of them."""
     return {
         "captioned": summary.captioned,
+        "found_again": summary.found_again,
         "damaged": summary.damaged,
         "failed": summary.failed,
         "failed_anew": summary.failed_anew,

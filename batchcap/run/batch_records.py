@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from msgspec import structs
 
-from batchcap.images.loader import Batch, Loaded
+from batchcap.images.loader import Batch, Known, Loaded
 from batchcap.journal.scores import rounded
 from batchcap.records import Caption, Failure, Fingerprint, ImageRef, Record
 
@@ -25,16 +25,18 @@ def batch_records(
     """
     of_good = iter(captions)
     records = []
-    for ref, outcome in zip(batch.refs, batch.outcomes, strict=True):
-        base = _base_record(ref, root, fingerprint)
-        if isinstance(outcome, Failure):
+    for ref, outcome, sha256 in zip(batch.refs, batch.outcomes, batch.hashes, strict=True):
+        base = _base_record(ref, sha256, root, fingerprint)
+        if isinstance(outcome, Known):
+            records.append(outcome.record)
+        elif isinstance(outcome, Failure):
             records.append(structs.replace(base, error=outcome))
         else:
             records.append(_with_captions(base, outcome, next(of_good), several=several))
     return records
 
 
-def _base_record(ref: ImageRef, root: str | None, fingerprint: Fingerprint) -> Record:
+def _base_record(ref: ImageRef, sha256: str | None, root: str | None, fingerprint: Fingerprint) -> Record:
     """What a record says of its image, whether that gets a caption or not."""
     return Record(
         path=ref.path,
@@ -42,6 +44,7 @@ def _base_record(ref: ImageRef, root: str | None, fingerprint: Fingerprint) -> R
         path_b64=ref.path_b64,
         bytes=ref.size,
         mtime_us=ref.mtime_us,
+        sha256=sha256,
         root=root,
         model=fingerprint.model,
         preprocess=fingerprint.preprocess,

@@ -131,7 +131,7 @@ def dry_run(
 def _open(job: Job) -> Output:
     if job.options.output is None:
         return StreamJournal(BytesIO(), job.inputs.root.text)
-    return open_output(job.options, job.fingerprint, job.inputs.root, job.decoding.num_captions, read_only=True)
+    return open_output(job.options, job.fingerprint, job.inputs.root, job.decoding, read_only=True)
 
 
 def _own(job: Job, found: DryRun, now: Say) -> Iterator[ImageRef]:

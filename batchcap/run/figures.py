@@ -84,6 +84,9 @@ class Summary:
     fail_on: FailOn = "any"
     """Which failures of images the exit code tells."""
     captioned: int = 0
+    """Images of this run that the model has captioned."""
+    found_again: int = 0
+    """Images that got the caption of their content, without the model."""
     failed: int = 0
     """Records of this run that carry an error."""
     failed_anew: int = 0
@@ -155,8 +158,8 @@ class Summary:
         self.skipped = output.skipped + output.repeated
         self.skipped_kinds, self.skipped_examples = output.skipped_kinds, tuple(output.skipped_examples)
 
-    def add(self, records: Sequence[Record], seconds: StageSeconds) -> None:
-        """Count a batch that is written; the seconds are those of this batch."""
+    def add(self, records: Sequence[Record], seconds: StageSeconds, found_again: int = 0) -> None:
+        """Count a batch that is written; the seconds are those of this batch, and ``found_again`` images are in it."""
         self.latest = tuple(record for record in records if record.error is not None)
         self.failures = (self.failures + self.latest)[:KEPT_FAILURES]
         errors = [record.error for record in self.latest if record.error is not None]
@@ -164,7 +167,8 @@ class Summary:
         self.failed_kinds.update((error.stage, error.kind) for error in errors)
         self.folders += sum(error.of_folder for error in errors)
         self.unreadable += sum(error.stage == "read" for error in errors)
-        self.captioned += len(records) - len(errors)
+        self.captioned += len(records) - len(errors) - found_again
+        self.found_again += found_again
         self.damaged += sum(record.damaged is not None for record in records)
         self.bytes += sum(record.bytes or 0 for record in records)
         self.seconds += seconds
@@ -189,7 +193,7 @@ class Summary:
     @property
     def done(self) -> int:
         """Images of this run that have a record now."""
-        return self.captioned + self.failed
+        return self.captioned + self.found_again + self.failed
 
     @property
     def exit_code(self) -> int:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
 
-from batchcap.images.loader import Batch, load
+from batchcap.images.loader import Batch, Known, load
 from batchcap.journal.journal import Journal
 from batchcap.journal.large_images import LargeImages
 from batchcap.journal.stream import StreamJournal
-from batchcap.records import ImageRef, Record
+from batchcap.records import ImageRef, Key, Record
 from batchcap.reporting import no_report
 from batchcap.run.batch_records import batch_records
 from batchcap.run.failure_limit import FailureLimit
@@ -64,13 +64,19 @@ class Session:
         self.captioner = self.captioner or self.job.load_model()
         return self.captioner
 
-    def write(self, records: Sequence[Record], seconds: StageSeconds) -> None:
-        """Commit and count the records of a batch; the seconds are those that it took so far."""
+    def write(self, records: Sequence[Record], seconds: StageSeconds, known: Collection[Key] = ()) -> None:
+        """Commit and count the records of a batch.
+
+        Args:
+            records: of the batch.
+            seconds: that it took so far.
+            known: the keys of images that were found again by their content.
+        """
         # The reader of a stream may have stopped, and a run that writes to it must end nevertheless.
         with self.guard.shielded(hurried=isinstance(self.output, StreamJournal)):
-            self._write(records, seconds)
+            self._write(records, seconds, known)
 
-    def _write(self, records: Sequence[Record], seconds: StageSeconds) -> None:
+    def _write(self, records: Sequence[Record], seconds: StageSeconds, known: Collection[Key]) -> None:
         started = time.perf_counter()
         counted = records
         if self.repeats and isinstance(self.output, Journal):
@@ -80,7 +86,8 @@ class Session:
         self.output.append(records)
         self.large.settle(records)
         self.summary.note_output(self.output)
-        self.summary.add(counted, seconds + StageSeconds(write=time.perf_counter() - started))
+        found_again = sum(record.key in known for record in records)
+        self.summary.add(counted, seconds + StageSeconds(write=time.perf_counter() - started), found_again)
 
     def commit(self, complete: bool) -> None:
         """End the output; ``complete``: nothing was left out."""
@@ -117,7 +124,8 @@ def caption_new(session: Session, found: Iterator[ImageRef]) -> bool:
                         records, seconds = _captioned(batch, captioner, session.output.root)
                         if session.forgets_vanished:
                             records = _of_present(batch.refs, records)
-                    session.write(limit.within(records), seconds)
+                    known = {each.record.key for each in batch.outcomes if isinstance(each, Known)}
+                    session.write(limit.within(records), seconds, known)
                     session.summary.reduced_batch = captioner.reduced_batch
                 session.tick()
                 session.watcher.report(session.summary)
@@ -137,6 +145,7 @@ def _batches(session: Session, images: Iterable[ImageRef], captioner: Captioner)
         options.workers,
         accept_damaged=options.accept_damaged,
         decoding=session.large.note,
+        recall=session.output.recall if options.checksum else None,
         closing_seconds=LOADER_SECONDS,
     )
 

@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 from batchcap.errors import OutputError, OutputLockedError
 from batchcap.journal.journal import Journal
 from batchcap.journal.stream import StreamJournal
+from batchcap.options.decoding import DecodingOptions
 from batchcap.options.run import RunOptions
 from batchcap.records import Fingerprint
 from batchcap.reporting import Say
@@ -20,12 +21,12 @@ _LOOK_SECONDS: Final = 0.5
 
 
 def open_in_time(
-    options: RunOptions, fingerprint: Fingerprint, root: Root, num_captions: int, *, seconds: float, say: Say
+    options: RunOptions, fingerprint: Fingerprint, root: Root, decoding: DecodingOptions, *, seconds: float, say: Say
 ) -> tuple[Output, bool]:
     """Open the output of a run, and wait while another one has it.
 
     Args:
-        options, fingerprint, root, num_captions: see `open_output`.
+        options, fingerprint, root, decoding: see `open_output`.
         seconds: how long to wait.
         say: told once that the run waits.
 
@@ -39,7 +40,7 @@ def open_in_time(
     due, waited = time.monotonic() + seconds, False
     while True:
         try:
-            return open_output(options, fingerprint, root, num_captions), waited
+            return open_output(options, fingerprint, root, decoding), waited
         except OutputLockedError:
             left = due - time.monotonic()
             if left <= 0:
@@ -51,7 +52,7 @@ def open_in_time(
 
 
 def open_output(
-    options: RunOptions, fingerprint: Fingerprint, root: Root, num_captions: int, *, read_only: bool = False
+    options: RunOptions, fingerprint: Fingerprint, root: Root, decoding: DecodingOptions, *, read_only: bool = False
 ) -> Output:
     """Open the output of a run; raises as `Journal.open`, which says what ``read_only`` is."""
     if options.output is None:
@@ -70,6 +71,8 @@ def open_output(
         retry_errors=options.retry_errors,
         accept_damaged=options.accept_damaged,
         fsync=options.fsync,
-        num_captions=num_captions,
+        checksum=options.checksum,
+        by_key=decoding.search == "sample",  # the words that are drawn depend on the name
+        num_captions=decoding.num_captions,
         read_only=read_only,
     )

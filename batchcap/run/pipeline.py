@@ -93,7 +93,7 @@ def _run(
             job.options,
             job.fingerprint,
             job.inputs.root,
-            job.decoding.num_captions,
+            job.decoding,
             seconds=job.operation.wait,
             say=watcher.say,
         )

@@ -169,10 +169,10 @@ class Captioner:
                 batch.release()
                 for ref, outcome in zip(batch.refs, batch.outcomes, strict=True):
                     path = ref.file if ref.pixels is None else None
-                    if isinstance(outcome, Failure):
-                        yield CaptionedImage(path, (), outcome)
-                    else:
+                    if isinstance(outcome, loader.Loaded):
                         yield self._captioned(path, outcome.damaged, next(found))
+                    elif isinstance(outcome, Failure):
+                        yield CaptionedImage(path, (), outcome)
 
     def caption_pixels(
         self, pixels: Pixels, count: int, keys: Sequence[Key] | None = None

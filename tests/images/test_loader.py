@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from batchcap.images import discovery, files, loader
+from batchcap.images.budget import Budget
 from batchcap.images.decode import decode_image
 from batchcap.images.loader import Batch, Loaded, load
 from batchcap.images.pixels import preprocess
@@ -292,7 +293,7 @@ def test_huge_images_are_decoded_one_after_the_other(tmp_path: Path, monkeypatch
 def test_closing_while_threads_wait_for_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refs = planted(tmp_path, [image_bytes(0), *[huge(9000)] * 8])
     decoding, closing = threading.Event(), threading.Event()
-    decode, close = decode_image, loader._Budget.close
+    decode, close = decode_image, Budget.close
 
     def held_up(data: bytes, dct: str) -> np.ndarray:
         if len(data) and stored_size(data) == (9000, 9000):
@@ -300,12 +301,12 @@ def test_closing_while_threads_wait_for_memory(tmp_path: Path, monkeypatch: pyte
             assert closing.wait(30)
         return decode(image_bytes(0), dct)
 
-    def announced(budget: loader._Budget) -> None:
+    def announced(budget: Budget) -> None:
         close(budget)
         closing.set()
 
     monkeypatch.setattr(loader, "decode_image", held_up)
-    monkeypatch.setattr(loader._Budget, "close", announced)
+    monkeypatch.setattr(Budget, "close", announced)
     with no_thread_left():
         batches = load(refs, SMALL, 1, 3)
         next(batches)
