@@ -85,10 +85,15 @@ def show_bug(error: Exception, verbosity: int = 0) -> None:
     if verbosity > 1:
         _show_traceback(error)
         return
+    show_error(as_bug(error))
+
+
+def as_bug(error: BaseException) -> BatchcapError:
+    """An error that batchcap did not expect, in words."""
     text = f"{type(error).__name__}: {error}".rstrip(": ")
-    unforeseen = BatchcapError(text, "Nothing that was written is lost. Run again with -vv and report what it shows.")
-    unforeseen.title = "This is a bug in batchcap"
-    show_error(unforeseen)
+    bug = BatchcapError(text, "Nothing that was written is lost. Run again with -vv and report what it shows.")
+    bug.title = "This is a bug in batchcap"
+    return bug
 
 
 def _show_traceback(error: BaseException) -> None:

@@ -6,6 +6,7 @@ import traceback
 from dataclasses import dataclass
 from typing import Literal, Self
 
+from batchcap.console.terminal import as_bug
 from batchcap.errors import BatchcapError
 from batchcap.run.figures import Summary
 from batchcap.system.interrupts import Interrupted
@@ -39,24 +40,16 @@ class Ending:
             return cls(exit_code=128 + signum, outcome="stopped", signal=signum)
         if isinstance(error, BrokenPipeError):  # the reader of the records has seen enough
             return cls(exit_code=0, outcome="stopped")
-        name = type(error).__name__
-        if isinstance(error, BatchcapError):
-            return cls(
-                exit_code=error.exit_code,
-                outcome="failed",
-                error=name,
-                title=error.title,
-                message=error.message,
-                fix=error.fix,
-            )
+        foreseen = isinstance(error, BatchcapError)
+        said = error if isinstance(error, BatchcapError) else as_bug(error)
         return cls(
-            exit_code=1,
+            exit_code=said.exit_code,
             outcome="failed",
-            error=name,
-            title="This is a bug in batchcap",
-            message=f"{name}: {error}".rstrip(": "),
-            fix="Nothing that was written is lost. Run again with -vv and report what it shows.",
-            traceback="".join(traceback.format_exception(error)),
+            error=type(error).__name__,
+            title=said.title,
+            message=said.message,
+            fix=said.fix,
+            traceback="" if foreseen else "".join(traceback.format_exception(error)),
         )
 
 

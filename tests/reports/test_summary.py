@@ -21,6 +21,9 @@ from photos import break_photo
 from typer.testing import Result
 
 import batchcap
+from batchcap.errors import OutputLockedError
+from batchcap.run import pipeline
+from batchcap.system.interrupts import Interrupted
 from batchcap.system.locks import open_locked
 
 pytestmark = pytest.mark.usefixtures("plain_environment")
@@ -197,3 +200,27 @@ def test_it_is_replaced_whole_and_keeps_its_rights(call: Call, tmp_path: Path) -
     assert (tmp_path / "run.json").stat().st_mode & 0o777 == 0o640
     assert (tmp_path / "run.json").stat().st_ino != first
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link.json", "out.jsonl", "photos", "run.json"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "outcome"),
+    [
+        (None, 0, "finished"),
+        (KeyboardInterrupt(), 130, "stopped"),
+        (Interrupted(signal.SIGTERM), 143, "stopped"),
+        (BrokenPipeError(), 0, "stopped"),
+        (OutputLockedError("held"), 75, "failed"),
+        (ZeroDivisionError("bug"), 1, "failed"),
+    ],
+)
+def test_exit_codes_are_those_of_the_command_line(
+    error: BaseException | None, code: int, outcome: str, call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def end(*_: object) -> None:
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(pipeline, "run", lambda *_, **__: end())
+    done = call("--summary", tmp_path / "run.json")
+    found = json.loads((tmp_path / "run.json").read_bytes())
+    assert (done.exit_code, found["exit_code"], found["outcome"]) == (code, code, outcome)
