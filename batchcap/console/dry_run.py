@@ -77,8 +77,11 @@ def _time(found: DryRun) -> str:
     if found.sample is None or found.seconds is None:
         return "Too few images to estimate the time."
     sample = found.sample
-    failed = f" ({sample.failed:,} failed)" if sample.failed else ""
+    parts = [f"{sample.failed:,} failed"] if sample.failed else []
+    if sample.known:
+        parts.append(f"{sample.known:,} need no caption, as their content has one")
+    notes = f" ({', '.join(parts)})" if parts else ""
     return (
         f"It takes about {duration(found.seconds)}: {speed(sample.rate)}, measured on {sample.images:,} of the "
-        f"images{failed}, and {duration(sample.loading)} to load the model."
+        f"images{notes}, and {duration(sample.loading)} to load the model."
     )

@@ -5,19 +5,19 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
-from batchcap.images.loader import load
+from batchcap.images.loader import Known, Outcome, load
 from batchcap.images.walk import Unread
 from batchcap.journal.stream import StreamJournal
 from batchcap.options.operation import OperationOptions
 from batchcap.options.run import RunOptions
-from batchcap.records import ImageRef
+from batchcap.records import Failure, ImageRef
 from batchcap.reporting import Say, no_report
 from batchcap.run.figures import Summary
 from batchcap.run.job import Job, check
@@ -41,6 +41,8 @@ class Sample:
     images: int
     failed: int
     """How many of them cannot be read or decoded."""
+    known: int
+    """How many of them need no caption: with ``checksum``, as their content has one."""
     seconds: float
     """From the reading of the first to the last caption; without loading the model, and a first batch."""
     loading: float
@@ -123,8 +125,8 @@ def dry_run(
         kept = _reservoir(_counted(output, refs, found), _sample_size(options.batch_size))
         found.captioned = output.skipped - output.skipped_failures
         found.failed = output.skipped_failures
-    now("captioning a few images")
-    found.sample = _sample(job, kept, found.to_do)
+        now("captioning a few images")
+        found.sample = _sample(job, output, kept, found.to_do)
     return found
 
 
@@ -162,23 +164,23 @@ def _counted(output: Output, refs: Iterable[ImageRef], found: DryRun) -> Iterato
 
 
 def _reservoir(refs: Iterable[ImageRef], size: int) -> list[ImageRef]:
-    """So many of the images, in order, each with the same probability (Vitter 1985, algorithm R)."""
+    """So many of the images, in any order, each with the same probability (Vitter 1985, algorithm R)."""
     draw = random.Random(0)  # noqa: S311 - the same sample every time
-    kept: list[tuple[int, ImageRef]] = []
+    kept: list[ImageRef] = []
     for number, ref in enumerate(refs):
-        place = number if number < size else draw.randrange(number + 1)
         if number < size:
-            kept.append((number, ref))
-        elif place < size:
-            kept[place] = (number, ref)
-    return [ref for _, ref in sorted(kept, key=lambda each: each[0])]
+            kept.append(ref)
+        elif (place := draw.randrange(number + 1)) < size:
+            kept[place] = ref
+    draw.shuffle(kept)
+    return kept
 
 
 def _sample_size(batch_size: int) -> int:
     return batch_size * min(1 + _SAMPLE_BATCHES, max(2, _SAMPLE_IMAGES // batch_size))
 
 
-def _sample(job: Job, refs: list[ImageRef], to_do: int) -> Sample | None:
+def _sample(job: Job, output: Output, refs: list[ImageRef], to_do: int) -> Sample | None:
     """Caption a first batch, and then some more with the clock; nothing where there is little to do."""
     size = job.options.batch_size
     batches = min(len(refs), to_do // _SAMPLE_PART) // size
@@ -186,20 +188,25 @@ def _sample(job: Job, refs: list[ImageRef], to_do: int) -> Sample | None:
         return None
     started = time.perf_counter()
     captioner = job.load_model()
-    for _ in _captioned(job, captioner, refs[:size]):
+    for _ in _outcomes(job, output, captioner, refs[:size]):
         pass
-    loading, started, images = time.perf_counter() - started, time.perf_counter(), 0
-    failed = 0
-    for count, good in _captioned(job, captioner, refs[size : batches * size]):
-        images += count
-        failed += count - good
+    loading, started = time.perf_counter() - started, time.perf_counter()
+    outcomes: list[Outcome] = []
+    for batch in _outcomes(job, output, captioner, refs[size : batches * size]):
+        outcomes += batch
         if time.perf_counter() - started > _SAMPLE_SECONDS:
             break
-    return Sample(images=images, failed=failed, seconds=time.perf_counter() - started, loading=loading)
+    return Sample(
+        images=len(outcomes),
+        failed=sum(isinstance(each, Failure) for each in outcomes),
+        known=sum(isinstance(each, Known) for each in outcomes),
+        seconds=time.perf_counter() - started,
+        loading=loading,
+    )
 
 
-def _captioned(job: Job, captioner: Captioner, refs: list[ImageRef]) -> Iterator[tuple[int, int]]:
-    """Caption images as a run does; yields of each batch how many images it has, and how many of them are good."""
+def _outcomes(job: Job, output: Output, captioner: Captioner, refs: list[ImageRef]) -> Iterator[Sequence[Outcome]]:
+    """Caption images as a run does; yields what became of those of each batch."""
     options, how = job.options, job.bundle.manifest.preprocess
     batches = load(
         refs,
@@ -207,10 +214,11 @@ def _captioned(job: Job, captioner: Captioner, refs: list[ImageRef]) -> Iterator
         options.batch_size,
         options.workers,
         accept_damaged=options.accept_damaged,
+        recall=output.recall if options.checksum else None,
         closing_seconds=LOADER_SECONDS,
     )
     with closing(batches):
         for batch in batches:
             captioner.caption_pixels(batch.pixels, batch.count, batch.good_keys)
             batch.release()
-            yield len(batch.refs), batch.count
+            yield batch.outcomes

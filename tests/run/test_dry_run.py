@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from commands import invoke, on_a_terminal, records
 from photos import break_photo, write_photos
 
+from batchcap.console.dry_run import show_dry_run
 from batchcap.errors import BatchcapError, MismatchError, NoImagesError, OutputError, RootError
 from batchcap.options.operation import OperationOptions
 from batchcap.options.run import RunOptions
@@ -235,6 +238,28 @@ def test_a_stream_has_a_dry_run_too(photos: Path, tiny_bundle: Path) -> None:
     assert done.exit_code == 0
     assert done.stdout.startswith("Nothing was written. A run into standard output with tiny@")
     assert '"path"' not in done.stdout
+
+
+def test_images_that_have_only_moved(photos: Path, output: Path, tiny_bundle: Path) -> None:
+    write_photos(photos / "many", 90)
+    for number, photo in enumerate(sorted(photos.rglob("*.jpg"))):
+        with photo.open("ab") as file:  # else some are the same
+            file.write(str(number).encode())
+    chosen = {"batch_size": 4, "checksum": True}
+    pipeline.run(options(photos, output, tiny_bundle, **chosen))
+    (photos / "many").rename(photos / "moved")
+    said, done = both(photos, output, tiny_bundle, **chosen)
+    assert (said.new, said.captioned, done.found_again) == (90, 10, 90)
+    assert said.sample is not None
+    assert (said.sample.known, said.sample.images) == (16, 16)
+    assert f"({said.sample.known} need no caption" in shown(said)
+
+
+def shown(said: DryRun) -> str:
+
+    with redirect_stdout(StringIO()) as text:
+        show_dry_run(said)
+    return text.getvalue()
 
 
 def test_of_a_run_that_watches(tmp_path: Path, output: Path, tiny_bundle: Path) -> None:
