@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import math
+import shutil
+import subprocess
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import msgspec
 import pytest
@@ -67,6 +71,27 @@ def test_no_cell_is_a_formula(tmp_path: Path, out: Path, start: str) -> None:
             if name not in ("log_prob", "score"):  # numbers, which may be negative
                 assert not cell.startswith(start), name
     assert rows(out)[0]["caption"] == f"'{evil}"
+
+
+def test_a_spreadsheet_program_runs_nothing(tmp_path: Path, out: Path) -> None:
+    """Gnumeric, without a window; the same table without apostrophes has formulas."""
+    if shutil.which("ssconvert") is None:
+        pytest.skip("Gnumeric is not installed")
+    made = [record("=1+2.jpg", "=1+2"), record("b.jpg", "+1+1"), record("c.jpg", 'two\nlines, "é"')]
+    converted(journal(tmp_path / "j", made), out)
+    plain = tmp_path / "plain.csv"
+    plain.write_bytes(out.read_bytes().replace(b"'=", b"=").replace(b"'+", b"+"))
+    cells = [cells_in_gnumeric(file) for file in (out, plain)]
+    assert [sum(formula for formula, _ in each) for each in cells] == [0, 2]
+    assert {"=1+2", "+1+1", 'two\nlines, "é"'} <= {text for _, text in cells[0]}
+
+
+def cells_in_gnumeric(file: Path) -> list[tuple[bool, str]]:
+    """Whether a cell is a formula, and its text."""
+    saved = file.with_suffix(".gnumeric")
+    subprocess.run(["ssconvert", file, saved], check=True, capture_output=True, timeout=60)
+    tree = ET.fromstring(gzip.decompress(saved.read_bytes()))
+    return [("ValueType" not in cell.attrib, cell.text or "") for cell in tree.findall(".//{*}Cell")]
 
 
 def test_numbers_and_dates_survive_a_spreadsheet(tmp_path: Path, out: Path) -> None:
