@@ -131,9 +131,12 @@ def test_datasette_finds_a_caption(tmp_path: Path, out: Path) -> None:
 # Again
 
 
-def test_ten_new_images_touch_ten_rows(tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("format", FORMATS)
+def test_ten_new_images_touch_ten_rows(
+    format: Format, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = [record(f"{n:03}.jpg", f"dog number {n}") for n in range(100)] + [failure("x.jpg")]
-    source = journal(tmp_path / "j", first)
+    source = journal(tmp_path / "j", first, format)
     converted(source, out)
     before = out.read_bytes()
     tally = converted(source, out)
@@ -143,7 +146,7 @@ def test_ten_new_images_touch_ten_rows(tmp_path: Path, out: Path, monkeypatch: p
     next(names)
     new = [record(f"new{n}.jpg", f"cat number {n}") for n in range(8)]
     new += [record("007.jpg", "a better dog"), record("x.jpg", "it works now")]
-    journal(source, first + new)
+    journal(source, first + new, format)
     # Only what is new is read.
     monkeypatch.setattr(target_sqlite.Work, "records", lambda *_: pytest.fail("all records are read"))
     tally = converted(source, out)
