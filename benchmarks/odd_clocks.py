@@ -4,7 +4,7 @@
 
 libfaketime (Debian: libfaketime) gives each run another time of day, which jumps while it runs: hours, days and years,
 back and forth. The monotonic clock stays right, as it does where a clock is set. Dates of files: before 1970, far in
-the future, and changing to and fro.
+the future, and changing to and fro; also of files that arrive where a run watches.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 import time
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from survival import (
     rows,
     running,
     start,
+    wait_for_lines,
     write,
 )
 
@@ -115,6 +117,31 @@ def dated(proof: Proof, kind: str) -> dict[str, int]:
     return {"dates": len(DATES), "captioned_again_when_earlier": len(again)}
 
 
+def watched(proof: Proof, kind: str, chance: np.random.Generator) -> dict[str, object]:
+    """Files that arrive, with odd dates and while the clock jumps, in a folder that a run watches."""
+    photos, offset = proof.folder / f"watched-{kind}", proof.folder / "offset"
+    photos.mkdir()
+    source = min(path for path in proof.photos.rglob("*") if path.is_file())
+    shutil.copyfile(source, photos / "first.jpg")
+    own = Proof(proof.model, photos, proof.folder)
+    output, first, seconds = proof.folder / f"watched.{kind}", 1 + (kind == "csv"), []
+    jump(offset, chance)
+    with running(own.command(output, "--watch", "--settle", "0.5"), **fake(offset)) as process:
+        wait_for_lines(output, first, process)
+        for number, date in enumerate(DATES):
+            jump(offset, chance)
+            shutil.copyfile(source, photos / f"{number}.jpg")
+            os.utime(photos / f"{number}.jpg", ns=(0, date * 10**9))
+            began = time.monotonic()
+            wait_for_lines(output, first + number + 1, process)
+            seconds.append(round(time.monotonic() - began, 1))
+        process.send_signal(signal.SIGTERM)
+        demand(finish(process).code == 128 + signal.SIGTERM, "the end of a watching run")
+    paths = [row["path"] for row in rows(output.read_bytes(), kind)]
+    demand(len(paths) == len(set(paths)) == 1 + len(DATES), paths)
+    return {"arrived": len(DATES), "seconds_until_written": seconds}
+
+
 def check_faked(proof: Proof) -> None:
     """Stop where the library fakes nothing, or the monotonic clock too."""
     offset = proof.folder / "offset"
@@ -135,6 +162,7 @@ def main() -> None:
     check_faked(proof)
     figures: dict[str, object] = {kind: jumping(proof, kind, arguments.times, chance) for kind in FORMATS}
     figures |= {f"{kind}, dates of files": dated(proof, kind) for kind in FORMATS}
+    figures |= {f"{kind}, --watch": watched(proof, kind, chance) for kind in FORMATS}
     write(arguments, proof, figures, times=arguments.times, offsets=OFFSETS)
 
 
