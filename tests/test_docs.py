@@ -194,6 +194,7 @@ CAUSES = {
     "2": wrong_usage,
     "3": broken_image,
     "75": output_in_use,
+    "129": stopped_by(signal.SIGHUP),
     "130": stopped_by(signal.SIGINT),
     "143": stopped_by(signal.SIGTERM),
 }
