@@ -23,6 +23,7 @@ _DIGEST: Final = "Photoshop:IPTCDigest"
 _DIGEST_NOW: Final = "File:CurrentIPTCDigest"
 _IPTC_CODES: Final = "IPTC:CodedCharacterSet"
 _HAS_EXIF: Final = "File:ExifByteOrder"
+_LONGEST_IPTC: Final = 2000
 # What cameras write as the description of every image.
 _CAMERA: Final = re.compile(
     r"([A-Z]+ )?DIGITAL CAMERA|KODAK Digital Still Camera|SONY DSC|Exif_JPEG_PICTURE|DCIM\\.*|default"
@@ -97,7 +98,7 @@ class Fields:
         return ("-q", "-E", *command, "-o", target, source)
 
     def _iptc_takes(self, caption: str) -> bool:
-        return self.iptc_holds_all or caption.isascii()
+        return len(caption.encode()) <= _LONGEST_IPTC and (self.iptc_holds_all or caption.isascii())
 
 
 def _language(name: str) -> str:

@@ -48,14 +48,14 @@ def find() -> str:
 
 
 def run(program: str, commands: Sequence[Command]) -> list[Said]:
-    """Run commands one after the other, in one process.
+    """Run commands one after the other, in one process; where it dies of one of them, each in a process of its own.
 
     Args:
         program: see `find`.
         commands: without line ends in any argument.
 
     Raises:
-        OutputError: the program does not run, or ended in the middle.
+        OutputError: the program does not run.
     """
     lines: list[str] = []
     for command in commands:
@@ -70,10 +70,18 @@ def run(program: str, commands: Sequence[Command]) -> list[Said]:
     mark = f"{_MARK}\n".encode()
     out = done.stdout.replace(b"\r\n", b"\n").split(mark)[1:]
     errors = done.stderr.replace(b"\r\n", b"\n").split(mark)[:-1]
-    if len(out) != len(commands) or len(errors) != len(commands):
+    if len(out) == len(commands) == len(errors):
+        return [Said(each, _errors(error)) for each, error in zip(out, errors, strict=True)]
+    died = f"it ended with code {done.returncode}"
+    if not out:
         last = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise OutputError(f"exiftool ended with code {done.returncode}: {''.join(last[-1:])}", "Run it again.")
-    return [Said(each, _errors(error)) for each, error in zip(out, errors, strict=True)]
+        raise OutputError(f"exiftool does not run: {died}: {''.join(last[-1:])}", "Install exiftool again.")
+    if len(commands) == 1:
+        return [Said(b"", died)]
+    for command in commands:
+        if "-o" in command:  # what it has written already is written again
+            Path(command[command.index("-o") + 1]).unlink(missing_ok=True)
+    return [run(program, [command])[0] for command in commands]
 
 
 def _errors(text: bytes) -> str:

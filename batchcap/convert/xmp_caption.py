@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from batchcap.convert.xmp_document import DC, RDF, XML, Document, Edit, Element, Name, XmpError
@@ -35,6 +36,7 @@ _NEW: Final = (
     b" </rdf:RDF>\n"
     b"</x:xmpmeta>\n"
 )
+_PLACE: Final = b"the place of the caption"
 # What XML 1.0 has no way to write.
 _UNWRITABLE: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _IN_TEXT: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"}
@@ -59,9 +61,14 @@ def writable(caption: str) -> str:
 
 def new_document(caption: str, language: str = DEFAULT_LANGUAGE) -> bytes:
     """A document that holds a caption and nothing else, UTF-8."""
-    new = with_caption(_NEW, caption, language)
-    assert new is not None
-    return new
+    return _template(language).replace(_PLACE, _escaped(writable(caption)))
+
+
+@lru_cache(maxsize=1)
+def _template(language: str) -> bytes:
+    template = with_caption(_NEW, _PLACE.decode(), language)
+    assert template is not None
+    return template
 
 
 def sidecar_extension(document: bytes) -> str | None:

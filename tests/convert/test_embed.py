@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tagged_images
 from conversions import converted, counts, journal, record
+from embeddings import CAPTION, captioned, embedded
 from journals import posix
 from PIL import Image
 from tagged_images import all_kinds, coded_pixels
@@ -22,15 +23,12 @@ from xmp_samples import lightroom
 
 from batchcap.convert import embed_jobs, places
 from batchcap.convert.packets import look_inside
-from batchcap.errors import MissingExtraError, OptionError, OutputLockedError
-from batchcap.images.files import look
+from batchcap.errors import OptionError, OutputLockedError
 from batchcap.journal.reader import JournalReader
-from batchcap.records import Record
 from batchcap.system.locks import open_locked
 
 pytestmark = pytest.mark.skipif(not shutil.which("exiftool"), reason="exiftool is not installed")
 
-CAPTION = 'two dogs & a <cat> hé, "5 $"'
 # Places of values in the file, sizes and the program that wrote the XMP: what a caption must change.
 MOVED = ("System:", "ExifTool:", "SourceFile", "File:FileSize", "File:CurrentIPTCDigest", "Photoshop:IPTCDigest")
 OFFSETS = ("Offset", "Offsets", "ImageStart", ":XMPToolkit", "HasExtendedXMP")
@@ -53,6 +51,15 @@ def tags_of(*files: Path) -> dict[str, dict[str, Any]]:
     }
 
 
+def iptc_digests(folder: Path) -> dict[str, bool]:
+    """Whether the IPTC of each image is the one that its XMP is in step with; for images that say it."""
+    command = ["exiftool", "-j", "-IPTCDigest", "-CurrentIPTCDigest", str(folder)]
+    found = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    return {
+        tags["SourceFile"]: tags["IPTCDigest"] == tags["CurrentIPTCDigest"] for tags in found if "IPTCDigest" in tags
+    }
+
+
 def pixels_of(file: Path) -> list[np.ndarray]:
     with Image.open(file) as image:
         pages = []
@@ -62,32 +69,14 @@ def pixels_of(file: Path) -> list[np.ndarray]:
         return pages
 
 
-def captioned(folder: Path, images: dict[str, bytes], caption: str = CAPTION, **fields: Any) -> list[Record]:
-    """Write images into a folder; their records."""
-    records = []
-    for name, data in images.items():
-        file = folder / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if not file.exists():
-            file.write_bytes(data)
-            os.utime(file, ns=(1_600_000_000_123_456_789, 1_500_000_000_123_456_789))
-        seen = look(str(file))
-        records.append(record(name, caption, folder, bytes=seen.size, mtime_us=seen.mtime_us, **fields))
-    return records
-
-
-def embedded(tmp_path: Path, images: dict[str, bytes], out: str = "in", caption: str = CAPTION, **options: Any) -> Any:
-    """Embed one caption into images, in place unless told otherwise; the tally."""
-    source = journal(tmp_path / "j", captioned(tmp_path / "in", images, caption))
-    return converted(source, tmp_path / out, embed=True, **options)
-
-
 def test_everything_but_the_caption_stays_and_it_is_where_programs_look(tmp_path: Path) -> None:
     """XMP always; EXIF and IPTC where the image has them."""
     images = all_kinds()
     records = captioned(tmp_path / "in", images)
     tally = converted(journal(tmp_path / "j", records), tmp_path / "out", embed=True)
     assert (tally.written, tally.refused, tally.left_out) == (len(images), {}, {})
+    in_step = iptc_digests(tmp_path / "out")
+    assert len(in_step) == 2
     before, after = (tags_of(*(tmp_path / folder / name for name in images)) for folder in ("in", "out"))
     for name, data in images.items():
         old, new = tmp_path / "in" / name, tmp_path / "out" / name
@@ -103,6 +92,7 @@ def test_everything_but_the_caption_stays_and_it_is_where_programs_look(tmp_path
         for one, other in zip(pixels_of(new), pixels_of(old), strict=True):
             np.testing.assert_array_equal(one, other)
         assert new.stat().st_mtime_ns == old.stat().st_mtime_ns
+        assert in_step.get(str(new), True)
         assert tagged_images.TRAILER in new.read_bytes() or name not in ("photo.jpg", "depth.jpg")
 
 
@@ -191,13 +181,14 @@ def test_an_edit_makes_the_caption_theirs(tmp_path: Path) -> None:
 
 def test_languages_and_odd_captions(tmp_path: Path) -> None:
     captions = ["  spaces \t and\nlines ", "-1", "1.50", "雪 🐕", "\x01 \\n $1 @x", "x" * 3000]
-    image = tagged_images.jpeg(keywords=False)
+    image = tagged_images.jpeg()
     made = [captioned(tmp_path / "in", {f"{n}.jpg": image}, text)[0] for n, text in enumerate(captions)]
     assert converted(journal(tmp_path / "j", made), tmp_path / "in", embed=True, language="en").written == 6
     tags = tags_of(*(tmp_path / "in" / each.path for each in made))
     for number, caption in enumerate(captions):
         for field in ("XMP-dc:Description", "XMP-dc:Description-en", "IFD0:ImageDescription"):
             assert tags[f"{number}.jpg"][field] == caption.replace("\x01", "\ufffd")
+        assert ("IPTC:Caption-Abstract" in tags[f"{number}.jpg"]) == (len(caption) < 2000)
     assert converted(tmp_path / "j", tmp_path / "in", embed=True, language="en").unchanged == 6
 
 
@@ -206,7 +197,13 @@ def test_what_is_left_alone(tmp_path: Path) -> None:
     image = tagged_images.jpeg()
     records = captioned(folder, dict.fromkeys(("ok.jpg", "gone.jpg", "newer.jpg", "bitten.jpg"), image))
     records += captioned(
-        folder, {"a.gif": b"GIF89a", "b.heic": b"\0\0\0\x18ftypheic", "cut.png": tagged_images.png()[:200]}
+        folder,
+        {
+            "a.gif": b"GIF89a",
+            "b.heic": b"\0\0\0\x18ftypheic",
+            "cut.png": tagged_images.png()[:200],
+            "big.tif": tagged_images.tiff(big=True),
+        },
     )
     (folder / "gone.jpg").unlink()
     os.utime(folder / "newer.jpg")
@@ -217,7 +214,7 @@ def test_what_is_left_alone(tmp_path: Path) -> None:
     assert (tally.written, tally.exit_code) == (1, 3)
     assert counts(tally.left_out) == {places.IMAGE_GONE: 1, embed_jobs.OTHER_KIND: 2, places.IN_ARCHIVE: 1}
     assert tally.refused.pop(embed_jobs.CHANGED).count == 2
-    assert [reason.startswith("exiftool: ") for reason in tally.refused] == [True]
+    assert [reason.startswith("exiftool: ") for reason in tally.refused] == [True, True]
     assert {file.name: file.read_bytes() for file in folder.iterdir() if file.name != "ok.jpg"} == before
 
 
@@ -290,12 +287,6 @@ def test_copies_never_replace_files_of_others(tmp_path: Path) -> None:
     tally = embedded(tmp_path, {"a.jpg": tagged_images.jpeg()}, "out")
     assert (counts(tally.refused), tally.exit_code) == ({embed_jobs.NOT_OURS: 1}, 3)
     assert embedded(tmp_path, {"a.jpg": b""}, "out", overwrite=True).written == 1
-
-
-def test_without_exiftool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(MissingExtraError, match="apt install libimage-exiftool-perl"):
-        embedded(tmp_path, {"a.jpg": tagged_images.jpeg()})
 
 
 def test_two_targets_are_one_too_many(tmp_path: Path) -> None:
