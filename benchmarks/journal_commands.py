@@ -37,13 +37,19 @@ def make_all(folder: Path, format: Format, count: int) -> None:
     make(whole, count * 4 // 5, format, hashed=False)
     header = len(make_codec(format).header)
     make(folder / "again", count // 5, format, hashed=False)
-    with whole.open("ab") as file:
-        file.write((folder / "again").read_bytes()[header:])
+    with whole.open("ab") as file, (folder / "again").open("rb") as again:
+        again.seek(header)
+        shutil.copyfileobj(again, file)
     (folder / "again").unlink()
-    damaged = bytearray(whole.read_bytes())
-    middle = damaged.index(b"\n", len(damaged) // 2)
-    del damaged[middle + 10 : middle + 60]
-    (folder / f"damaged.{format}").write_bytes(damaged)
+    with whole.open("rb") as source, (folder / f"damaged.{format}").open("wb") as target:
+        source.seek(whole.stat().st_size // 2)
+        source.readline()
+        middle = source.tell() + 10
+        source.seek(0)
+        while source.tell() < middle:
+            target.write(source.read(min(1 << 20, middle - source.tell())))
+        source.seek(middle + 50)
+        shutil.copyfileobj(source, target)
     codec = make_codec(format)
     for shard in range(_SHARDS):
         with (folder / f"shard{shard}.{format}").open("wb") as file:
