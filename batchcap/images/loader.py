@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from batchcap.errors import ImageError
+from batchcap.errors import ImageError, OutOfMemoryError
 from batchcap.images import files
 from batchcap.images.budget import Budget
 from batchcap.images.decode import decode_image, salvage_image
@@ -255,6 +255,9 @@ def load(
     Yields:
         Batches in the order of ``refs``. Call `Batch.release` when done with the pixels; the consumer may hold as many
         as it likes, and those not released are simply not used again. Closing the generator ends the threads.
+
+    Raises:
+        OutOfMemoryError: the batches find no memory.
     """
     workers = workers or usable_cores()
     ahead = max(_BATCHES_AHEAD, -(-2 * workers // batch_size))
@@ -280,7 +283,12 @@ def _buffer(free: deque[Pixels], shape: tuple[int, ...], how: Preprocess) -> Pix
     try:
         return free.popleft()
     except IndexError:
+        pass
+    try:
         return np.zeros(shape, np.float32) if how.pixels == "float32" else np.zeros(shape, np.uint8)
+    except MemoryError as error:
+        what = f"There is too little memory for the pixels of batches of {shape[0]:,} images ({error})."
+        raise OutOfMemoryError(what, "Use a smaller --batch-size.") from error
 
 
 def _draft(refs: Iterable[ImageRef], loader: _Loader, pixels: Pixels) -> _Draft:

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from batchcap.errors import OutOfMemoryError
 from batchcap.images import discovery, files, loader
 from batchcap.images.budget import Budget
 from batchcap.images.decode import decode_image
@@ -323,3 +324,11 @@ def test_names_that_are_not_utf8_are_opened(tmp_path: Path) -> None:
     (batch,) = load(discovery.discover([tmp_path]), SMALL, 1)
     assert batch.count == 1
     assert batch.refs[0].path_b64 == base64.b64encode(name).decode()
+
+
+def test_a_batch_that_is_too_large_for_the_memory_names_the_option(tmp_path: Path) -> None:
+    """A real allocation of 3 PiB."""
+    refs = planted(tmp_path, [image_bytes(1)])
+    with no_thread_left(), pytest.raises(OutOfMemoryError, match=r"batches of 1,048,576 images.*PiB") as caught:
+        next(load(refs, Preprocess(32_768, 32_768, 32_768, 32_768), 2**20))
+    assert "--batch-size" in caught.value.fix
