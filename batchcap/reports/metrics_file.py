@@ -12,9 +12,6 @@ from batchcap.reports.summary_file import kinds_without_caption, shown, stage_se
 from batchcap.run.figures import Summary
 from batchcap.system.replaced_file import replace_file
 
-SECONDS: Final = 15.0
-"""Between two files while a run is at work."""
-IN_USE: Final = 75
 # What is of earlier runs until this one has ended; counters besides.
 _OF_LAST_RUN: Final = (
     "last_run_timestamp_seconds",

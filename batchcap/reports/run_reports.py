@@ -13,19 +13,21 @@ from batchcap import __version__
 from batchcap.console.progress import LINE_SECONDS, progress_text, reduced_text, start_text
 from batchcap.console.summary import closing_lines
 from batchcap.console.terminal import failure_line, say
+from batchcap.errors import OutputLockedError
 from batchcap.options.reports import ReportOptions
 from batchcap.reports.ending import Ending
 from batchcap.reports.log import RunLog
-from batchcap.reports.metrics_file import IN_USE, SECONDS, MetricsFile
 from batchcap.reports.places import check_places, explained
 from batchcap.reports.summary_file import Finished, error_fields, failure_fields, image_counts, shown, write_summary
 from batchcap.run.figures import Summary
 
 if TYPE_CHECKING:
+    from batchcap.reports.metrics_file import MetricsFile
     from batchcap.run.figures import Progress, Start
 
-# Until the run holds its output.
+# Between two looks whether the run holds its output, and then between two files of metrics.
 _POLL_SECONDS: Final = 1.0
+_METRICS_SECONDS: Final = 15.0
 
 
 class RunReports:
@@ -65,9 +67,16 @@ class RunReports:
         self._problems: dict[str, str] = {}
         with explained("--log-file", options.log_file or Path()):
             self._log = RunLog(options, self._log_failed, quiet=quiet)
-        self._metrics = MetricsFile(options.metrics, summary, self._started) if options.metrics else None
+        self._metrics = self._metrics_file()
         self._over = threading.Event()
         self._writer = threading.Thread(target=self._write_now_and_then, name="batchcap-metrics", daemon=True)
+
+    def _metrics_file(self) -> MetricsFile | None:
+        if self._options.metrics is None:
+            return None
+        from batchcap.reports.metrics_file import MetricsFile
+
+        return MetricsFile(self._options.metrics, self.summary, self._started)
 
     def __enter__(self) -> Self:
         inputs = [shown(path) for path in self._inputs]
@@ -138,7 +147,7 @@ class RunReports:
 
     def _write_end(self, ending: Ending) -> None:
         ended = time.time()
-        if self._metrics is not None and ending.exit_code != IN_USE:
+        if self._metrics is not None and ending.exit_code != OutputLockedError.exit_code:
             self._write_metrics(self._metrics, ended, ending)
         if self._options.summary is not None:
             self._write_summary(self._options.summary, ended, ending)
@@ -168,7 +177,7 @@ class RunReports:
         while not self._over.wait(wait):
             if metrics.is_due:
                 self._write_metrics(metrics, time.time(), None)
-                wait = SECONDS
+                wait = _METRICS_SECONDS
 
     def _write_metrics(self, metrics: MetricsFile, now: float, ending: Ending | None) -> None:
         try:

@@ -9,9 +9,8 @@ import re
 import signal
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
@@ -157,13 +156,13 @@ def error_fields(ending: Ending) -> dict[str, str]:
 
 def stage_seconds(summary: Summary) -> dict[str, float]:
     """Stages overlap, and ``load`` is the sum over all threads."""
-    seconds = summary.seconds
-    stages = {"load": seconds.load, "encode": seconds.encode, "search": seconds.search, "write": seconds.write}
-    return {stage: round(each, 6) for stage, each in stages.items()}
+    return {stage: round(seconds, 6) for stage, seconds in asdict(summary.seconds).items()}
 
 
 def versions() -> dict[str, str]:
     """Of batchcap, Python, the system and the libraries that decide a caption; none of them is loaded for it."""
+    from importlib import metadata  # takes a while, and most runs leave no report
+
     found = {
         "batchcap": __version__,
         "python": platform.python_version(),

@@ -87,14 +87,9 @@ def test_failures_of_earlier_runs_remain(call: Call, summary: Callable[[], dict[
     call()
     call("--summary", photos.parent / "run.json")
     found = summary()
-    assert found["images"] == {
-        "captioned": 0,
-        "damaged": 0,
-        "failed": 0,
-        "failed_anew": 0,
-        "skipped": COUNT,
-        "skipped_failures": 1,
-    }
+    assert found["images"]["skipped_failures"] == 1
+    counts = {name: count for name, count in found["images"].items() if count}
+    assert counts == {"skipped": COUNT, "skipped_failures": 1}
     assert (found["exit_code"], found["failures"]["count"]) == (3, 1)
     assert found["failures"]["by_kind"] == [{"stage": "decode", "kind": "truncated", "count": 1}]
     [example] = found["failures"]["examples"]
