@@ -86,7 +86,7 @@ class MetricsFile:
         samples.set("updated_timestamp_seconds", now)
         samples.set("run_start_timestamp_seconds", self._started)
         samples.set("run_duration_seconds", seconds)
-        for state in ("captioned", "failed", "skipped"):
+        for state in ("captioned", "found_again", "failed", "skipped"):
             samples.set("run_images", getattr(summary, state), {"state": state})
         samples.set("output_records", summary.safe)
         file = summary.live or summary.output
