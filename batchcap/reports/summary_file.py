@@ -87,6 +87,7 @@ def summary_fields(run: Finished) -> dict[str, Any]:
         "images_per_second": round(summary.captioned / summary.wall, 3) if summary.wall else 0.0,
         "bytes": summary.bytes,
         "stage_seconds": stage_seconds(summary),
+        "stage_images_per_second": _stage_rates(summary),
         "notes": {
             "torn_bytes_cut": summary.cut,
             "relocated_to": summary.relocated or None,
@@ -157,6 +158,13 @@ def error_fields(ending: Ending) -> dict[str, str]:
 def stage_seconds(summary: Summary) -> dict[str, float]:
     """Stages overlap, and ``load`` is the sum over all threads."""
     return {stage: round(seconds, 6) for stage, seconds in asdict(summary.seconds).items()}
+
+
+def _stage_rates(summary: Summary) -> dict[str, float]:
+    """Images that went through each stage by its seconds; a stage without seconds is left out."""
+    loaded = summary.captioned + summary.failed
+    images = {"load": loaded, "encode": summary.captioned, "search": summary.captioned, "write": summary.done}
+    return {stage: round(images[stage] / spent, 3) for stage, spent in asdict(summary.seconds).items() if spent}
 
 
 def versions() -> dict[str, str]:

@@ -71,6 +71,9 @@ def test_it_says_what_the_run_has_done(
     assert found["not_read"] == {"by_kind": {".txt": 1}, "links": 0}
     assert found["bytes"] == sum(path.stat().st_size for path in photos.rglob("*.jpg"))
     assert all(seconds > 0 for seconds in found["stage_seconds"].values())
+    rates, seconds = found["stage_images_per_second"], found["stage_seconds"]
+    assert rates["load"] == pytest.approx(COUNT / seconds["load"], rel=0.01)
+    assert rates["search"] == pytest.approx((COUNT - 1) / seconds["search"], rel=0.01)
     assert found["images_per_second"] == pytest.approx((COUNT - 1) / found["seconds"], rel=0.1)
     assert found["versions"]["batchcap"] == batchcap.__version__
     assert {"onnxruntime", "python", "numpy"} <= set(found["versions"])
