@@ -2,7 +2,8 @@
 
 They are those of the Metadata Working Group (Guidelines for Handling Image Metadata 2.0, 5.4 Description): XMP
 ``dc:description``, which is always written, and EXIF ``ImageDescription`` and IPTC ``Caption-Abstract``, which are
-written where the file has EXIF or IPTC, so that every program reads the same.
+written where the file has EXIF or IPTC, so that every program reads the same. The guidelines would add EXIF to files
+without it, and with it a resolution and a colour space that nobody knows.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +26,7 @@ from batchcap.convert.files import KEPT, give_rights
 from batchcap.convert.sidecars import OF_ONE, sidecar_folder
 from batchcap.convert.work import Work
 from batchcap.convert.xmp_caption import DEFAULT_LANGUAGE
+from batchcap.errors import OutputError
 from batchcap.journal.updating import JournalUpdate
 from batchcap.system.output_files import explained
 
@@ -77,8 +78,8 @@ class _Batch:
         self._batch = batch
 
     def convert(self) -> None:
-        with tempfile.TemporaryDirectory(prefix="batchcap-") as folder:
-            names = {job.target: _plain_names(Path(folder), number, job) for number, job in enumerate(self._batch)}
+        with _folder_of_links() as folder:
+            names = {job.target: _plain_names(folder, number, job) for number, job in enumerate(self._batch)}
             read = exiftool.run(self._program, [reading(names[job.target][0]) for job in self._batch])
             todo = [
                 (job, fields)
@@ -162,6 +163,16 @@ class _Batch:
             with explained(Path(job.target), "written", False, KEPT):
                 raise error
         self._tally.refuse(OF_ONE[error.errno], job.target)
+
+
+@contextmanager
+def _folder_of_links() -> Iterator[Path]:
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="batchcap-")
+    except OSError as error:
+        raise OutputError(f"No temporary folder can be made: {error}.", "Name one with some space: TMPDIR.") from error
+    with folder as name:
+        yield Path(name)
 
 
 def _plain_names(folder: Path, number: int, job: Job) -> tuple[str, str]:

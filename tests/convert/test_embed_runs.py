@@ -28,7 +28,7 @@ pytestmark = [
 MANY = 150
 
 
-@pytest.mark.parametrize("options", [(), ("--num-captions", "2")])
+@pytest.mark.parametrize("options", [(), ("--num-captions", "2", "--checksum")])
 def test_a_run_after_embedding_in_place_has_nothing_to_do(
     tiny_bundle: Path, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
