@@ -163,8 +163,9 @@ def stage_seconds(summary: Summary) -> dict[str, float]:
 def _stage_rates(summary: Summary) -> dict[str, float]:
     """Images that went through each stage by its seconds; a stage without seconds is left out."""
     loaded = summary.captioned + summary.failed
-    images = {"load": loaded, "encode": summary.captioned, "search": summary.captioned, "write": summary.done}
-    return {stage: round(images[stage] / spent, 3) for stage, spent in asdict(summary.seconds).items() if spent}
+    images = {"load": loaded, "encode": summary.captioned, "search": summary.captioned}
+    spent = {stage: seconds for stage, seconds in asdict(summary.seconds).items() if seconds}
+    return {stage: round(images.get(stage, summary.done) / seconds, 3) for stage, seconds in spent.items()}
 
 
 def versions() -> dict[str, str]:
