@@ -5,6 +5,7 @@ SIGINT (Ctrl-C), SIGTERM, and SIGHUP (the terminal is closed).
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import os
 import select
@@ -23,8 +24,9 @@ _SIGNALS: Final = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "
 _ONE_SECONDS: Final = 0.5
 # So many seconds after the first signal, or after the end of the batch that it met, a program that still runs is ended:
 # it hangs in a call into the system, such as the reading of a disk that does not answer.
-_ENDING_SECONDS: Final = 1.7
+_ENDING_SECONDS: Final = 1.6
 _LOOK_SECONDS: Final = 0.05
+_FETCH_SECONDS: Final = 0.25
 _SHOW_CURSOR: Final = b"\x1b[?25h\n"
 
 
@@ -159,8 +161,9 @@ def end_on_signals() -> None:
 
     A second signal, half a second or more after the first, ends it at once; the first one ends it in time where the
     `InterruptGuard` says so. Handlers in Python wait until a call into a library or the system returns, which may be
-    never. So the signal's number goes, as it comes, through a pipe (`signal.set_wakeup_fd`) to a thread. On Windows
-    nothing is changed.
+    never. So the signal's number goes, as it comes, through a pipe (`signal.set_wakeup_fd`) to a thread. Where the main
+    thread waits for a disk that does not answer, Linux keeps the signal for it alone; the thread fetches it. On
+    Windows nothing is changed.
     """
     if os.name != "posix":
         return
@@ -177,8 +180,9 @@ def end_on_signals() -> None:
 def _end_when_due(out: int) -> None:
     first: int | None = None
     came = busy = 0.0
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     while True:
-        numbers = os.read(out, 64) if select.select([out], [], [], None if first is None else _LOOK_SECONDS)[0] else b""
+        numbers = [*_told(out, _FETCH_SECONDS if first is None else _LOOK_SECONDS), *_kept_back()]
         now = time.monotonic()
         for number in numbers:
             if number not in _SIGNALS or signal.getsignal(number) is signal.SIG_IGN:
@@ -193,6 +197,21 @@ def _end_when_due(out: int) -> None:
             busy = now
         elif now - busy >= _ENDING_SECONDS:
             _end(first)
+
+
+def _told(out: int, seconds: float) -> bytes:
+    """The numbers of signals whose handler has run in some thread; waits for one, but not longer than ``seconds``."""
+    return os.read(out, 64) if select.select([out], [], [], seconds)[0] else b""
+
+
+def _kept_back() -> Iterator[int]:
+    """Signals that no thread takes: the main thread was chosen for them, and waits in a call that none interrupts.
+
+    Their handlers run when that call returns.
+    """
+    while hasattr(signal, "sigtimedwait") and (kept := signal.sigtimedwait(_SIGNALS, 0)) is not None:
+        _thread.interrupt_main(signal.Signals(kept.si_signo))
+        yield kept.si_signo
 
 
 def _end(number: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import select
@@ -104,6 +105,68 @@ def test_a_run_that_waits_ends_at_once(
         assert said.endswith(f"Stopped: nothing was written to {output}; the same command starts again.\n")
     else:
         assert said.endswith(f"Stopped at once: what was written to {output} is safe; the same command goes on.\n")
+
+
+@contextmanager
+def dead_disk(folder: Path) -> Iterator[None]:
+    """A file system in the place of a folder that answers nothing: what looks at it cannot be interrupted."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        device = os.open("/dev/fuse", os.O_RDWR)
+    except OSError as error:
+        pytest.skip(f"no file systems in user space: {error}")
+    options = f"fd={device},rootmode=40000,user_id=0,group_id=0".encode()
+    if libc.mount(b"dead", os.fsencode(folder), b"fuse", 0, options):
+        os.close(device)
+        pytest.skip(f"may not mount: {os.strerror(ctypes.get_errno())}")
+    try:
+        yield
+    finally:
+        os.close(device)  # all calls that wait fail now
+        libc.umount2(os.fsencode(folder), 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts as Linux does")
+@pytest.mark.parametrize(("number", "code"), SIGNALS[:2])
+def test_a_disk_that_does_not_answer_does_not_hold_a_run(
+    number: signal.Signals, code: int, photos: Path, tmp_path: Path, tiny_bundle: Path
+) -> None:
+    """The main thread looks for images there, in a call that takes no signal."""
+    (photos / "zzz").mkdir()
+    output = tmp_path / "out.jsonl"
+    with dead_disk(photos / "zzz"):
+        process = subprocess.Popen(
+            command(photos, output, tiny_bundle, "--batch-size", "1"),
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        )
+        try:
+            started, waits = time.monotonic(), 0
+            while waits < 10:  # a write to a disk is such a wait too, but a short one
+                assert time.monotonic() - started < PATIENCE
+                waits = waits + 1 if _state(process.pid) == "D" else 0
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(0.03)
+            sent = time.monotonic()
+            process.send_signal(number)
+            _, said = process.communicate(timeout=PATIENCE)
+            assert process.returncode == code
+            assert time.monotonic() - sent < 2.5
+            assert said.endswith(f"Stopped at once: what was written to {output} is safe; the same command goes on.\n")
+        finally:
+            process.kill()
+            process.communicate()
+    written = records(output)
+    assert [record["path"] for record in written] == sorted(record["path"] for record in written)
+    (photos / "zzz").rmdir()
+    assert run(photos, output, tiny_bundle).exit_code == 0
+    assert len(records(output)) == 8
+
+
+def _state(pid: int) -> str:
+    """Of the main thread: D is a wait that no signal ends."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def test_the_batch_that_the_model_works_on_is_written(photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:
