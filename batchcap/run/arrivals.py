@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple, TypeAlias
 
 MOST_FILES: Final = 10_000
-"""Files that wait at the same time; of more it is only noted that there are more. About 500 bytes each."""
+"""Files that wait at the same time; of more it is only noted that there are more. About 400 bytes each."""
 
 State: TypeAlias = tuple[int, ...] | None
 """What changes when a file is written or replaced; None where there is no file."""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from watchfiles._rust_notify import RustNotify
 
 _STEP_MS: Final = 100
+# How late the library's thread may tell what happened, on a busy machine.
+_LATE_SECONDS: Final = 0.05
 _MOST_TRIES: Final = 5
 _QUEUE: Final = Path("/proc/sys/fs/inotify/max_queued_events")
 _QUEUE_USUAL: Final = 16_384
@@ -78,7 +80,7 @@ class FolderEvents:
         """
         new = _watching(folders)
         if self._notify is not None:
-            self._kept = self._take(0)
+            self._kept = self._take(_LATE_SECONDS)
             if looked_through:
                 self._kept = self._kept._replace(lost=False)
             self._notify.close()
@@ -89,14 +91,14 @@ class FolderEvents:
 
         After ``lost`` nothing is seen until `watch` is called again. A signal does not end the wait.
         """
-        events, self._kept = self._take(seconds), _NOTHING
+        events, self._kept = self._take(seconds if self._kept == _NOTHING else 0), _NOTHING
         return events
 
     def _take(self, seconds: float) -> Events:
         assert self._notify is not None  # `watch` comes first
         from watchfiles._rust_notify import WatchfilesRustInternalError
 
-        milliseconds = 1 if self._kept != _NOTHING else max(1, round(seconds * 1000))
+        milliseconds = max(1, round(seconds * 1000))
         step = min(_STEP_MS, milliseconds)
         changes: set[tuple[int, str]] | str
         try:
