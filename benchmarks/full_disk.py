@@ -35,7 +35,8 @@ from survival import (
 INSIDE = "FULL_DISK_IS_INSIDE"
 FREE_KIB = (0, 4, 8, 16, 24)
 USAGE = 2
-FULL = "No space left on device"
+# The system, and SQLite.
+FULL = ("No space left on device", "disk is full")
 Files = dict[str, bytes]
 
 
@@ -134,7 +135,7 @@ def prove(case: Case, disk: Disk, expected: Files, equal: str, undisturbed: Path
         if ended.code == 0:
             found.fitted += 1
             continue
-        demand(ended.code == 1 and FULL in ended.said, ended)
+        demand(ended.code == 1 and any(text in ended.said for text in FULL), ended)
         found.full += 1
         left = files(disk.path)
         check_left(case, left, before, expected, found)
@@ -229,7 +230,7 @@ def targets() -> list[str]:
     """The targets of this version."""
     from batchcap.convert.convert import TARGETS
 
-    return sorted(TARGETS)
+    return sorted(set(TARGETS) - {"embed"})  # which changes photos, and has no OUT
 
 
 def main() -> None:

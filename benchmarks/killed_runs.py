@@ -11,6 +11,7 @@ the beginning of a record is written behind the last line, as a power failure ca
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import TimeoutExpired
@@ -44,6 +45,7 @@ def usual(proof: Proof, kind: str, kills: int, chance: np.random.Generator) -> K
         demand(content.startswith(before), f"{output}: lines are lost")
         before = whole(content)
         if ended:
+            sys.stderr.write(f"{kind}: {killed.kills} kills\n")
             killed.difference.add(output, undisturbed)
             output.unlink()
             before = torn = b""
