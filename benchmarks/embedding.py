@@ -6,8 +6,8 @@
 caption from either program; exiftool then says which tags were lost, changed or came along, and the coded pixels are
 compared.
 ``cost``: copies of PHOTOS, captioned by their names, embedded in place, and again when nothing is left to do;
-processor seconds include those of exiftool. ``kills``: the same, killed at random moments, so often or until it is
-done.
+processor seconds include those of exiftool. ``kills``: the same, killed at random moments in which images are moved
+into place.
 """
 
 from __future__ import annotations
@@ -140,17 +140,24 @@ def same_pixels(photos: Path, folder: Path) -> int:
 
 
 def killed(journal: Path, folder: Path, kills: int) -> Iterator[dict[str, int]]:
-    """Kill conversions at random moments; after each: images that are done, and those whose record is not theirs."""
+    """Kill conversions that move images into place; after each: images that are done, or differ from their record."""
     choose = random.Random(0)  # noqa: S311
     for _ in range(kills):
+        wanted = lines_of(journal) + choose.randint(1, 64)
         process = subprocess.Popen(command(journal, folder))  # noqa: S603
-        time.sleep(choose.uniform(1, 4))
+        while process.poll() is None and lines_of(journal) < wanted:
+            time.sleep(0.001)
+        time.sleep(choose.uniform(0, 0.01))
         process.kill()
         if process.wait() == 0:  # nothing is left to do
             return
         sizes = {each.path: each.bytes for each in JournalReader(journal).last_records()}
         wrong = sum(size != (folder / path).stat().st_size for path, size in sizes.items())
         yield {"done": captioned(folder), "without_their_record": wrong}
+
+
+def lines_of(journal: Path) -> int:
+    return journal.read_bytes().count(b"\n")
 
 
 def captioned(folder: Path) -> int:

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from batchcap.convert.packets import ImageKind, look_inside
 from batchcap.convert.places import IMAGE_GONE, IN_ARCHIVE, Place, Places, relative_path
 from batchcap.convert.sidecars import placed
 from batchcap.convert.work import Work
 from batchcap.convert.xmp_caption import DEFAULT_LANGUAGE, is_ours, with_caption, writable
 from batchcap.convert.xmp_document import XmpError
+from batchcap.journal.updating import JournalUpdate
 from batchcap.records import Record
 from batchcap.roots import root_folder
 from batchcap.system.output_files import own_file
@@ -62,9 +65,16 @@ class _NoJobError(Exception):
     """Why an image gets no caption; for one image, and never seen outside."""
 
 
-def jobs(work: Work, places: Places, *, in_place: bool) -> Iterator[Job]:
-    """The images that need work. The others are counted in the tally."""
+def jobs(work: Work, places: Places, update: JournalUpdate | None) -> Iterator[Job]:
+    """The images that need work. The others are counted in the tally.
+
+    Args:
+        work: its journal and options.
+        places: the output folder.
+        update: of the journal, in place; None: copies are made.
+    """
     language = work.options.language or DEFAULT_LANGUAGE
+    in_place = update is not None
     for record, place in placed(work, places):
         try:
             job = _job(record, place, in_place=in_place)
@@ -74,6 +84,10 @@ def jobs(work: Work, places: Places, *, in_place: bool) -> Iterator[Job]:
                 yield job
         except _NoJobError as why:
             reason = str(why)
+            if reason == CHANGED and update is not None and _changed_here(record, place, language):
+                update.append(record_of(record, place.file(place.image)))
+                work.tally.unchanged += 1
+                continue
             count = work.tally.leave_out if reason in _LEFT_OUT else work.tally.refuse
             count(reason, record.path)
         except OSError as error:
@@ -110,6 +124,20 @@ def _is_as_captioned(record: Record, file: str, status: os.stat_result) -> bool:
     if (record.bytes, record.mtime_us) == (status.st_size, status.st_mtime_ns // 1000):
         return True
     return record.sha256 is not None and record.bytes == status.st_size and sha256_of(file) == record.sha256
+
+
+def _changed_here(record: Record, place: Place, language: str) -> bool:
+    """Whether a killed conversion changed the image and could not tell the journal: others change its time as well."""
+    file = place.file(place.image)
+    is_time = record.mtime_us == os.stat(file).st_mtime_ns // 1000
+    return is_time and _holds(file, writable(record.caption or ""), language)
+
+
+def record_of(record: Record, file: str) -> Record:
+    """A record that has the size, time and, where it had one, the checksum of a file as it is now."""
+    status = os.stat(file)
+    sha256 = sha256_of(file) if record.sha256 else None
+    return msgspec.structs.replace(record, bytes=status.st_size, mtime_us=status.st_mtime_ns // 1000, sha256=sha256)
 
 
 def sha256_of(file: str) -> str:

@@ -17,11 +17,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from batchcap.convert import exiftool
 from batchcap.convert.caption_fields import Fields, reading
-from batchcap.convert.embed_jobs import CHANGED, THEIRS, Job, jobs, sha256_of
+from batchcap.convert.embed_jobs import CHANGED, THEIRS, Job, jobs, record_of
 from batchcap.convert.files import KEPT, give_rights
 from batchcap.convert.sidecars import OF_ONE, sidecar_folder
 from batchcap.convert.work import Work
@@ -46,7 +44,7 @@ def convert(work: Work) -> None:
         first = next(work.all_records("looking for the root"), None)
         in_place = first is not None and places.is_beside(first)
         update = stack.enter_context(JournalUpdate(work.reader)) if in_place else None
-        for batch in _batches(jobs(work, places, in_place=in_place)):
+        for batch in _batches(jobs(work, places, update)):
             try:
                 _Batch(work, program, update, batch).convert()
             finally:
@@ -152,10 +150,7 @@ class _Batch:
             return
         self._tally.written += counted
         if self._update is not None:
-            new = os.stat(job.target)
-            sha256 = sha256_of(job.target) if job.record.sha256 else None
-            size, time = new.st_size, new.st_mtime_ns // 1000
-            self._update.append(msgspec.structs.replace(job.record, bytes=size, mtime_us=time, sha256=sha256))
+            self._update.append(record_of(job.record, job.target))
 
     def _refuse(self, job: Job, error: OSError) -> None:
         """Count an image that cannot be written; stop where the disk is full, or cannot be written at all."""

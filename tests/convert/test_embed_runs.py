@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -11,12 +12,14 @@ from pathlib import Path
 import pytest
 import tagged_images
 from commands import COUNT, invoke
-from conversions import journal, record
+from conversions import converted, counts, journal, record
+from embeddings import captioned
 from journals import posix
 from photos import write_photos
 from processes import environment
 from tagged_images import coded_pixels
 
+from batchcap.convert.embed_jobs import CHANGED
 from batchcap.convert.packets import look_inside
 from batchcap.images.files import look
 from batchcap.journal.reader import JournalReader
@@ -75,3 +78,18 @@ def test_killed_in_the_middle(tmp_path: Path) -> None:
     unknown = [name for name in looks if known[name] != (folder / name).stat().st_size]
     assert len(unknown) <= 1
     assert set(unknown) <= set(done)
+
+
+def test_a_journal_that_was_not_told_is_told_by_the_next_conversion(tmp_path: Path) -> None:
+    """A kill may fall between the image and its record. Somebody else's change has another time."""
+    source = journal(
+        tmp_path / "j", captioned(tmp_path / "in", dict.fromkeys(("a.jpg", "b.jpg"), tagged_images.jpeg()))
+    )
+    before = source.read_bytes()
+    assert converted(source, tmp_path / "in", embed=True).written == 2
+    told = source.read_bytes()
+    source.write_bytes(before)
+    os.utime(tmp_path / "in/b.jpg")
+    tally = converted(source, tmp_path / "in", embed=True)
+    assert (tally.written, tally.unchanged, counts(tally.refused)) == (0, 1, {CHANGED: 1})
+    assert source.read_bytes() == b"".join(told.splitlines(keepends=True)[:3])
