@@ -24,9 +24,9 @@ _SIGNALS: Final = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "
 _ONE_SECONDS: Final = 0.5
 # So many seconds after the first signal, or after the end of the batch that it met, a program that still runs is ended:
 # it hangs in a call into the system, such as the reading of a disk that does not answer.
-_ENDING_SECONDS: Final = 1.6
+_ENDING_SECONDS: Final = 1.5
 _LOOK_SECONDS: Final = 0.05
-_FETCH_SECONDS: Final = 0.25
+_FETCH_SECONDS: Final = 0.2
 _SHOW_CURSOR: Final = b"\x1b[?25h\n"
 
 
@@ -181,8 +181,11 @@ def _end_when_due(out: int) -> None:
     first: int | None = None
     came = busy = 0.0
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    pending: set[int] = set()
     while True:
-        numbers = [*_told(out, _FETCH_SECONDS if first is None else _LOOK_SECONDS), *_kept_back()]
+        numbers = [*_told(out, _FETCH_SECONDS if first is None else _LOOK_SECONDS)]
+        before, pending = pending, signal.sigpending() & {*_SIGNALS}
+        numbers += _fetched(before & pending)  # those that wait for more than a moment
         now = time.monotonic()
         for number in numbers:
             if number not in _SIGNALS or signal.getsignal(number) is signal.SIG_IGN:
@@ -204,14 +207,15 @@ def _told(out: int, seconds: float) -> bytes:
     return os.read(out, 64) if select.select([out], [], [], seconds)[0] else b""
 
 
-def _kept_back() -> Iterator[int]:
-    """Signals that no thread takes: the main thread was chosen for them, and waits in a call that none interrupts.
+def _fetched(numbers: set[int]) -> Iterator[int]:
+    """Take signals that no thread takes: the main thread was chosen, and waits in a call that nothing interrupts.
 
     Their handlers run when that call returns.
     """
-    while hasattr(signal, "sigtimedwait") and (kept := signal.sigtimedwait(_SIGNALS, 0)) is not None:
-        _thread.interrupt_main(signal.Signals(kept.si_signo))
-        yield kept.si_signo
+    for number in numbers:
+        if hasattr(signal, "sigtimedwait") and signal.sigtimedwait([number], 0) is not None:
+            _thread.interrupt_main(signal.Signals(number))
+            yield number
 
 
 def _end(number: int) -> None:

@@ -69,7 +69,7 @@ def test_ctrl_c_ends_the_waiting(photos: Path, output: Path, tiny_bundle: Path) 
         process.send_signal(signal.SIGINT)
         said = process.stderr.read()
         assert process.wait(PATIENCE) == 130
-        assert time.monotonic() - sent < 2.5
+        assert time.monotonic() - sent < 4, "two seconds, and a busy machine"
     assert said == f"Stopped: nothing was written to {output}; the same command starts again.\n"
 
 

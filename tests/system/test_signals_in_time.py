@@ -28,6 +28,8 @@ from batchcap.system.interrupts import InterruptGuard
 
 pytestmark = pytest.mark.usefixtures("own_handlers")
 
+IN_TIME = 4.0
+"""Seconds: two, and as much again on a busy machine. What hangs would do so for a minute."""
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 # What the process says when it is where it hangs, and how: a thread waits for a disk that does not answer, the main
 # thread waits in a call that no handler of Python interrupts, and the model works on a batch.
@@ -99,7 +101,7 @@ def test_a_run_that_waits_ends_at_once(
         process.send_signal(number)
         _, said = process.communicate(timeout=PATIENCE)
         assert process.returncode == code, said
-        assert time.monotonic() - sent < 2.5, "two seconds, and a busy machine"
+        assert time.monotonic() - sent < IN_TIME
     assert output.read_bytes() == b""
     if where == READING:
         assert said.endswith(f"Stopped: nothing was written to {output}; the same command starts again.\n")
@@ -152,7 +154,7 @@ def test_a_disk_that_does_not_answer_does_not_hold_a_run(
             process.send_signal(number)
             _, said = process.communicate(timeout=PATIENCE)
             assert process.returncode == code
-            assert time.monotonic() - sent < 2.5
+            assert time.monotonic() - sent < IN_TIME
             assert said.endswith(f"Stopped at once: what was written to {output} is safe; the same command goes on.\n")
         finally:
             process.kill()
@@ -198,7 +200,7 @@ def test_a_pipe_that_nobody_reads_does_not_hold_a_run(photos: Path, tiny_bundle:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=PATIENCE)
         assert process.returncode == 130
-        assert time.monotonic() - sent < 2.5
+        assert time.monotonic() - sent < IN_TIME
         assert said.endswith("Stopped at once: the last line on standard output may not be whole.\n")
     finally:
         process.kill()
