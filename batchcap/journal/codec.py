@@ -69,8 +69,11 @@ class Codec(Protocol):
     def scan(self, line: bytes) -> Line:
         """What resuming needs of one line that ends with LF. Raises ValueError, saying what is wrong with the line."""
 
-    def scan_all(self, lines: Sequence[bytes]) -> list[Line]:
-        """`scan` of each line, in less time. Raises ValueError for one that is none, not saying which."""
+    def scan_all(self, block: bytes) -> list[Line]:
+        """`scan` of each line of a block, in less time; each ends with LF.
+
+        Raises ValueError for a line that is none, not saying which.
+        """
 
     def with_root(self, line: bytes, root: str) -> bytes:
         """The same line with another root, which absolute paths in it become relative to.

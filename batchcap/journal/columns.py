@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,6 +28,18 @@ def digest(key: Key) -> bytes:
     except UnicodeEncodeError:  # as the formats write it
         return digest((replace_surrogates(path), None if member is None else replace_surrogates(member)))
     return hashed.digest()
+
+
+def digests(keys: Collection[Key]) -> list[bytes]:
+    """`digest` of each key, in less time where most are plain paths."""
+    hashed = hashlib.blake2b
+    try:
+        return [
+            hashed(path.encode(), digest_size=_DIGEST).digest() if member is None else digest((path, member))
+            for path, member in keys
+        ]
+    except UnicodeEncodeError:
+        return [digest(key) for key in keys]
 
 
 class Columns:

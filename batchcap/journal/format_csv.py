@@ -117,8 +117,8 @@ class Csv:
     def scan(self, line: bytes) -> Line:
         return _line(list(map(_unescape, self._whole_fields(line))))
 
-    def scan_all(self, lines: Sequence[bytes]) -> list[Line]:
-        text = b"".join(lines).decode("utf-8").removesuffix("\n")
+    def scan_all(self, block: bytes) -> list[Line]:
+        text = block[:-1].decode("utf-8")
         if "\r" in text:
             raise ValueError("there is a carriage return")
         rows = [_split(row) if '"' in row else row.split(",") for row in text.split("\n")]
@@ -203,18 +203,20 @@ def _split(text: str) -> list[str]:
 
 def _line(fields: list[str]) -> Line:
     """Of fields that are read already."""
+    path, member, path_b64 = fields[:3]
+    size, mtime_us, sha256, root, model, preprocess, decoding = fields[-7:]
     return Line(
-        fields[0],
-        fields[-3],
-        fields[-2],
-        fields[-1],
-        fields[1] or None,
-        fields[2] or None,
+        path,
+        model,
+        preprocess,
+        decoding,
+        member or None,
+        path_b64 or None,
         _error(fields) if fields[7] else None,
-        _int(fields[-7]),
-        _int(fields[-6]),
-        fields[-5] or None,
-        fields[-4] or None,
+        _int(size),
+        _int(mtime_us),
+        sha256 or None,
+        root or None,
     )
 
 

@@ -58,8 +58,12 @@ class Jsonl:
             raise ValueError(_EMPTY)
         return decoded
 
-    def scan_all(self, lines: Sequence[bytes]) -> list[Line]:
-        return list(map(self.scan, lines))
+    def scan_all(self, block: bytes) -> list[Line]:
+        decode = self._line.decode
+        lines = [decode(line) for line in block[:-1].split(b"\n")]
+        if any(line.caption is None and line.error is None for line in lines):
+            raise ValueError(_EMPTY)
+        return list[Line](lines)
 
     def with_root(self, line: bytes, root: str) -> bytes:
         record = self._any.decode(line)

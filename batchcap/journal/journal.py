@@ -16,7 +16,7 @@ from typing import Final, Self
 from msgspec import structs
 
 from batchcap.journal.codec import Codec
-from batchcap.journal.columns import digest
+from batchcap.journal.columns import digests
 from batchcap.journal.contents import Contents
 from batchcap.journal.formats import make_codec
 from batchcap.journal.live_file import LiveFile
@@ -235,7 +235,7 @@ class Journal:
     def pending(self, refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
         """The images that need work, in order, each once: counts the others in `skipped` and `repeated`."""
         for some in _blocks(refs):
-            names = [digest(ref.key) for ref in some]
+            names = digests([ref.key for ref in some])
             for ref, name, found in zip(some, names, self._index.look_up(some, names), strict=True):
                 if name in self._seen or (found.row >= 0 and self._index.mark_seen(found.row)):
                     self.repeated += 1

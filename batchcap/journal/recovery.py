@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from io import BytesIO
 from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -34,50 +35,54 @@ def recover(path: Path, codec: Codec, index: ResumeIndex) -> None:
     """
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        before = 0
-        for lines in _blocks(file, size):
-            if not (before and _take_all(lines, codec, index)):
-                for number, line in enumerate(lines, before + 1):
-                    try:
-                        _take(line, number, codec, index)
-                    except (ValueError, RecursionError) as error:
-                        if index.size + len(line) == size and codec.is_torn(line, first=number == 1):
-                            break
-                        raise line_error(path, number, line, codec, error) from None
-                    index.size += len(line)
-            before += len(lines)
+        number = 0
+        for block in _blocks(file, size):
+            if number and (count := _take_all(block, codec, index)):
+                number += count
+                continue
+            for line in BytesIO(block):
+                number += 1
+                try:
+                    _take(line, number, codec, index)
+                except (ValueError, RecursionError) as error:
+                    if index.size + len(line) == size and codec.is_torn(line, first=number == 1):
+                        break
+                    raise line_error(path, number, line, codec, error) from None
+                index.size += len(line)
     index.seal()
 
 
-def _blocks(file: BinaryIO, left: int) -> Iterator[list[bytes]]:
-    """The lines in the first ``left`` bytes, many at a time, the first one alone.
+def _blocks(file: BinaryIO, left: int) -> Iterator[bytes]:
+    """The first ``left`` bytes as whole lines, many at a time, the first one alone; a last one may have no end.
 
     A run may append to a file that is only read: what came later is left out.
     """
-    lines: list[bytes] = []
-    size = _BLOCK
-    while left and (line := file.readline(min(left, LONGEST_LINE))):
-        lines.append(line)
-        size += len(line)
-        left -= len(line)
-        if size > _BLOCK:
-            yield lines
-            lines, size = [], 0
-    if lines:
-        yield lines
+    rest = file.readline(min(left, LONGEST_LINE))
+    left -= len(rest)
+    while left and (data := file.read(min(left, _BLOCK))):
+        left -= len(data)
+        rest += data
+        if end := rest.rfind(b"\n") + 1 or (len(rest) > LONGEST_LINE and len(rest)):
+            yield rest[:end]
+            rest = rest[end:]
+    if rest:
+        yield rest
 
 
-def _take_all(lines: Sequence[bytes], codec: Codec, index: ResumeIndex) -> bool:
-    """Take whole records, none of them the first line; False, with nothing taken, where one is something else."""
-    if codec.header in lines or not lines[-1].endswith(b"\n"):
-        return False
+def _take_all(block: bytes, codec: Codec, index: ResumeIndex) -> int:
+    """Take whole records, none of them the first line, and count them; 0, with nothing taken: one is something else."""
+    if not block.endswith(b"\n"):
+        return 0
     try:
-        scanned = codec.scan_all(lines)
+        lines = codec.scan_all(block)
     except (ValueError, RecursionError):
-        return False
-    *places, index.size = accumulate(map(len, lines), initial=index.size)
-    index.add(scanned, places)
-    return True
+        return 0
+    places: list[int] = []
+    if index.contents is not None:
+        places = list(accumulate((len(line) + 1 for line in block.split(b"\n")), initial=index.size))[: len(lines)]
+    index.add(lines, places)
+    index.size += len(block)
+    return len(lines)
 
 
 def looks_like_ours(path: Path) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Collection, Sequence
-from itertools import compress
+from itertools import compress, islice
 from typing import Final, NamedTuple, get_args
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from batchcap.errors import DecodeErrorKind
 from batchcap.journal.codec import Line
-from batchcap.journal.columns import Columns, Table, digest
+from batchcap.journal.columns import Columns, Table, digest, digests
 from batchcap.journal.contents import Contents
 from batchcap.options.journal import RetryKind
 from batchcap.records import ACCEPTABLE, Failure, Fingerprint, ImageRef, Key, Record
@@ -99,6 +99,9 @@ class ResumeIndex:
         self._settled[[_CAPTIONED, _READ_ERROR]] = True, False
         # Group 0 is this run's fingerprint, the others are numbered as they come.
         self._groups = {(fingerprint.model, fingerprint.preprocess, fingerprint.decoding): 0}
+        # What most lines have in common is looked up together, and numbered as it comes; the group of each.
+        self._origins: dict[tuple[str, str, str, str | None], int] = {}
+        self._group_of: list[int] = []
         self.roots: Counter[str | None] = Counter()
         """The folders that paths are relative to, with the number of lines; None: the line does not say."""
         self.models: set[str] = set()
@@ -116,33 +119,46 @@ class ResumeIndex:
 
         Args:
             lines: what they say.
-            places: the byte at which each begins.
+            places: the byte at which each begins; only `contents` needs them.
         """
-        self._take(lines, places)
-        self.roots.update([line.root for line in lines])
-        self.models.update([line.model for line in lines])
+        counts = Counter(self._take(lines, places))
+        origins = list(self._origins)
+        for origin, count in counts.items():
+            model, _, _, root = origins[origin]
+            self.roots[root] += count
+            self.models.add(model)
         first = self._added
         self._added += len(lines)
         wanted = {*range(first, min(_SAMPLES, self._added)), *range(-first % _SAMPLED + first, self._added, _SAMPLED)}
         self.samples += [lines[number - first] for number in sorted(wanted)]
         self._latest.extend(lines[-_SAMPLES:])
 
-    def _take(self, lines: Sequence[Line | Record], places: Sequence[int]) -> None:
-        columns, groups = self._columns, self._groups
-        columns.keys += b"".join([digest(line.key) for line in lines])
-        columns.sizes.extend([_number(line.bytes) for line in lines])
-        columns.times.extend([_number(line.mtime_us) for line in lines])
-        columns.errors.extend([_error_hash(line.error) for line in lines])
-        named = [groups.setdefault((line.model, line.preprocess, line.decoding), len(groups)) for line in lines]
+    def _take(self, lines: Sequence[Line | Record], places: Sequence[int]) -> list[int]:
+        """Add to the columns; returns the number of each line's origin."""
+        columns, known = self._columns, self._origins
+        columns.keys += b"".join(digests([line.key for line in lines]))
+        # Written out here, where a call for each of a million lines takes as long as the rest.
+        columns.sizes.extend([_ABSENT if line.bytes is None else line.bytes for line in lines])
+        columns.times.extend([_ABSENT if line.mtime_us is None else line.mtime_us for line in lines])
+        columns.errors.extend([0 if line.error is None else _error_hash(line.error) for line in lines])
+        origins = [
+            known.setdefault((line.model, line.preprocess, line.decoding, line.root), len(known)) for line in lines
+        ]
+        for model, preprocess, decoding, _ in islice(known, len(self._group_of), None):
+            self._group_of.append(self._groups.setdefault((model, preprocess, decoding), len(self._groups)))
+        named = [self._group_of[origin] for origin in origins]
         columns.states.extend(
             [
-                group * _GROUP + (_HASHED if line.sha256 else 0) + _outcome(line.error)
+                group * _GROUP
+                + (_HASHED if line.sha256 else 0)
+                + (_CAPTIONED if line.error is None else _outcome(line.error))
                 for group, line in zip(named, lines, strict=True)
             ]
         )
         if self.contents is not None:
             ours = [group == 0 and line.error is None for group, line in zip(named, lines, strict=True)]
             self.contents.add(compress(lines, ours), compress(places, ours))
+        return origins
 
     def seal(self) -> None:
         """From now on the lines added, and the records noted by `finish`, are what the journal says; none is seen."""

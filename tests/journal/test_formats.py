@@ -84,7 +84,7 @@ def test_scanning_reads_the_same_as_decoding(batch: tuple[Codec, list[Record]]) 
         assert scanned.key == record.key
     lines = _lines(codec, written)
     if lines:
-        assert codec.scan_all(lines) == [codec.scan(line) for line in lines]
+        assert codec.scan_all(b"".join(lines)) == [codec.scan(line) for line in lines]
 
 
 @settings(deadline=None)
@@ -104,9 +104,9 @@ def test_lines_are_scanned_together_only_where_each_can_be_alone(
         alone = [codec.scan(line) for line in lines]
     except ValueError:
         with pytest.raises(ValueError, match=r"."):
-            codec.scan_all(lines)
+            codec.scan_all(b"".join(lines))
     else:
-        assert codec.scan_all(lines) == alone
+        assert codec.scan_all(b"".join(lines)) == alone
 
 
 def _lines(codec: Codec, written: list[Record]) -> list[bytes]:
