@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -158,7 +159,7 @@ def test_an_input_that_goes_away_and_comes_back(watched: Watched, folder: Path, 
     watched.passes._checks = 0
     folder.rename(tmp_path / "away")
     for _ in range(3):
-        watched.passes._check_inputs(watched.passes._checked + 1)
+        watched.passes._check_inputs(time.monotonic())
     assert len(watched.said) == 1
     assert watched.said[0].startswith(f"{folder} is not there any more")
     put(tmp_path / "away/new.jpg")
