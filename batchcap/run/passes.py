@@ -203,6 +203,11 @@ class Passes:
             self._say(f"{folder} is not there any more (a disk that is not mounted?): waiting until it is back.")
         for folder in after.keys() - before.keys():
             self._say(f"{folder} is back: looking through it.")
+        for folder in before.keys() & after.keys():
+            if before[folder] != after[folder]:
+                self._say(
+                    f"{folder} is another folder now (a disk that was mounted, or taken away?): looking through it."
+                )
         if any(before.get(folder) != identity for folder, identity in after.items()):
             self._next_look = now
         for file, state in self._files.items():

@@ -174,6 +174,7 @@ def test_another_folder_in_the_place_of_an_input(watched: Watched, folder: Path,
     folder.rename(tmp_path / "away")  # as a mount does
     assert watched.after(lambda: (tmp_path / "other").rename(folder)) == ["x.jpg"]
     assert watched.after(lambda: put(folder / "y.jpg")) == ["y.jpg"]
+    assert [line.partition(" (")[0] for line in watched.said] == [f"{folder} is another folder now"]
 
 
 def test_single_files(folder: Path) -> None:
