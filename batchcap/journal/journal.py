@@ -170,11 +170,8 @@ class Journal:
             path = Path(os.path.realpath(path))
             check_place(path)
             codec = make_codec(format, num_captions)
-            file = (
-                UnlockedFile(path, overwrite=overwrite)
-                if read_only
-                else LiveFile(path, codec.header, overwrite=overwrite, syncs=fsync != "never")
-            )
+            kind = UnlockedFile if read_only else LiveFile
+            file = kind(path, codec.header, overwrite=overwrite, syncs=fsync != "never")
             try:
                 return cls(file, codec, how, fingerprint, root)
             except BaseException:

@@ -12,17 +12,19 @@ from batchcap.journal.live_file import Change, LiveFile, check_replaceable, part
 class UnlockedFile(LiveFile):
     """A `LiveFile` as far as a `Journal` reads it; changes that would be made to its records are left out."""
 
-    def __init__(self, output: Path, *, overwrite: bool) -> None:
+    def __init__(self, output: Path, header: bytes, *, overwrite: bool, syncs: bool = True) -> None:
         """Look at the file that a run would go on with.
 
         Args:
             output: its path, with symbolic links resolved.
+            header, syncs: of a file that is written; this one is not.
             overwrite: look at what a stopped run with ``overwrite`` has left.
 
         Raises:
             OutputError: with ``overwrite``: the output is no journal, or something else has the new file's name.
             OSError: a run could not write there.
         """
+        del header, syncs
         self.output = output
         self.unfinished = None
         if not os.access(output if output.exists() else output.parent, os.W_OK):
