@@ -41,12 +41,12 @@ def convert(work: Work) -> None:
             name = _name(place, options.sidecar_name, beside=places.is_beside(record))
             file = place.file(name)
             try:
-                found = _read(file)
-                if found is None:
-                    write_sidecar(work, place, name, new_document(caption, language))
-                    continue
-                old, status = found
-                new = with_caption(old, caption, language, overwrite=options.overwrite)
+                old, status = _read(file) or (None, None)
+                new = (
+                    new_document(caption, language)
+                    if old is None
+                    else with_caption(old, caption, language, overwrite=options.overwrite)
+                )
             except OSError as error:
                 work.tally.refuse(_why(error), file)
                 continue
@@ -57,7 +57,7 @@ def convert(work: Work) -> None:
                 work.tally.leave_out(THEIRS, file)
             elif new == old:
                 work.tally.unchanged += 1
-            elif not status.st_mode & 0o222:
+            elif status is not None and not status.st_mode & 0o222:
                 work.tally.refuse(READ_ONLY, file)
             else:
                 write_sidecar(work, place, name, new, status)

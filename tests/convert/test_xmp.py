@@ -14,8 +14,9 @@ from conversions import converted, counts, journal, record
 from journals import posix
 from xmp_samples import PROGRAMS, darktable, digikam, lightroom
 
+from batchcap.convert import files as writing
 from batchcap.convert.target_xmp import LINK, READ_ONLY, THEIRS
-from batchcap.errors import DuplicateKeyError, OptionError
+from batchcap.errors import DuplicateKeyError, OptionError, OutputError
 
 needs_exiftool = pytest.mark.skipif(not shutil.which("exiftool"), reason="exiftool is not installed")
 
@@ -177,3 +178,14 @@ def test_a_language_that_is_none(tmp_path: Path, language: str) -> None:
 def test_the_language_says_nothing_to_other_targets(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="says nothing to the target txt"):
         converted(tmp_path / "j", tmp_path / "out", "txt", language="en")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_stops_a_conversion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = os.open
+    monkeypatch.setattr(
+        writing.os, "open", lambda name, *rest: opened("/dev/full" if str(name).endswith(".new") else name, *rest)
+    )
+    source = journal(tmp_path / "j", [record("a.jpg"), record("b.jpg")])
+    with pytest.raises(OutputError, match=r"a\.jpg\.xmp cannot be written: No space left on device.*Free some space"):
+        converted(source, tmp_path / "out", "xmp")
