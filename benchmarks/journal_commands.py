@@ -74,7 +74,7 @@ def run(*arguments: str) -> dict[str, Any]:
         "CPU seconds": round(usage.ru_utime + usage.ru_stime, 2),
         "seconds": round(time.perf_counter() - started, 2),
         "memory, MB": round(usage.ru_maxrss / 1024, 1),
-        "said": next(line for line in said.splitlines() if line.strip()),
+        "said": next(line.strip() for line in said.splitlines() if line.strip()),
     }
 
 

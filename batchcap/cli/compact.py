@@ -7,6 +7,7 @@ from typing import Annotated
 from batchcap.cli.command import OUTPUTS, Command
 from batchcap.cli.shared import DryRun, Journal, Verbose
 from batchcap.options.field import Option
+from batchcap.system.interrupts import InterruptGuard
 
 
 def compact(
@@ -29,7 +30,9 @@ def compact(
     from batchcap.journal import compact as compacting
 
     do = compacting.plan if dry_run else compacting.compact
-    show_compacted(do(journal, prune=prune, force=force), dry_run=dry_run)
+    with InterruptGuard():
+        done = do(journal, prune=prune, force=force)
+    show_compacted(done, dry_run=dry_run)
 
 
 COMMAND = Command(compact, panel=OUTPUTS)

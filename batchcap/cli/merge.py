@@ -13,6 +13,7 @@ from batchcap.cli.shared import DryRun, Verbose
 from batchcap.errors import OptionError
 from batchcap.options.field import Option
 from batchcap.options.output import parse_output
+from batchcap.system.interrupts import InterruptGuard
 
 
 def merge(
@@ -52,10 +53,11 @@ def merge(
     if path is None:
         raise OptionError("-o -: a merge writes a file, not standard output.", "Name a .jsonl or .csv file.")
     folder = None if root is None else os.path.abspath(root)  # noqa: PTH100 - links stay as they are
-    if dry_run:
-        merged = merging.plan(inputs, path, output_format, root=folder)
-    else:
-        merged = merging.merge(inputs, path, output_format, root=folder, overwrite=overwrite)
+    with InterruptGuard():
+        if dry_run:
+            merged = merging.plan(inputs, path, output_format, root=folder)
+        else:
+            merged = merging.merge(inputs, path, output_format, root=folder, overwrite=overwrite)
     show_merged(merged, dry_run=dry_run)
     if merged.conflicts:
         raise typer.Exit(3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from batchcap.cli.command import OUTPUTS, Command
 from batchcap.cli.shared import DryRun, Journal, Verbose
+from batchcap.system.interrupts import InterruptGuard
 
 
 def repair(journal: Journal, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
@@ -19,7 +20,8 @@ def repair(journal: Journal, dry_run: DryRun = False, verbose: Verbose = 0) -> N
     from batchcap.console.journals import show_damage
     from batchcap.journal import repair as repairing
 
-    damage = repairing.examine(journal) if dry_run else repairing.repair(journal)
+    with InterruptGuard():
+        damage = repairing.examine(journal) if dry_run else repairing.repair(journal)
     show_damage(damage, dry_run=dry_run)
 
 

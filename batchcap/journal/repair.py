@@ -45,6 +45,8 @@ def repair(path: Path) -> Damage:
 
 
 def _repair(path: Path, live: LiveFile) -> Damage:
+    with suppress(OSError):  # what a repair has left that was killed
+        own_file(path, "backup").unlink()
     found = Examination(path)
     damage = found.damage
     if damage.is_sound:

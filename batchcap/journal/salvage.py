@@ -35,8 +35,7 @@ def wrong_with(line: bytes, codec: Codec) -> str:
         return TWO_HEADERS
     try:
         codec.scan(line)
-        if "\0" in codec.decode(line).path:  # CSV takes zeros for text
-            return "its path holds zeros"
+        codec.decode(line)
     except (ValueError, RecursionError) as error:
         return str(error)
     return ""

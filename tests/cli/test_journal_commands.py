@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -140,3 +142,23 @@ def test_merge_tells_conflicts_by_its_exit_code(journal: Path, tmp_path: Path) -
     assert invoke("merge", journal, "-o", out).exit_code == 1
     with locks.open_locked(out)[0]:
         assert invoke("merge", journal, "-o", out, "--overwrite").exit_code == 75
+
+
+def test_a_signal_in_the_middle_leaves_the_old_output_and_nothing_else(journal: Path, tmp_path: Path) -> None:
+    journal.write_bytes(journal.read_bytes() * 2)
+    before = journal.read_bytes()
+    code = """
+import os, signal, sys
+from batchcap.journal import live_file
+whole = live_file._write
+def stopped(target, lines):
+    whole(target, lines)
+    os.kill(os.getpid(), signal.SIGTERM)
+live_file._write = stopped
+from batchcap.__main__ import main
+main()
+"""
+    command = [sys.executable, "-c", code, "compact", str(journal)]
+    assert subprocess.run(command, check=False).returncode == 143
+    assert journal.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []

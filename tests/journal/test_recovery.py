@@ -194,6 +194,17 @@ def test_zeros_at_the_end_after_a_power_failure_are_cut(tmp_path: Path, format: 
         assert journal.done == 2
 
 
+@both
+def test_zeros_before_a_record_are_no_part_of_its_path(tmp_path: Path, format: Format) -> None:
+    """A power failure left them, and another program wrote on."""
+    out = tmp_path / "out"
+    write(out, AWKWARD, format)
+    record = make_codec(format).encode([captioned(ref("d"))])
+    out.write_bytes(out.read_bytes() + bytes(40) + record * 2)
+    with pytest.raises(OutputError, match=f"line {4 + (format == 'csv')}: "):
+        Journal.open(out, format, FIRST)
+
+
 # --- What is not ours stays as it is
 
 
