@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from batchcap.cli.command import Command
+from batchcap.cli.command import OUTPUTS, Command
 from batchcap.cli.shared import Verbose
 from batchcap.options.convert import ConvertOptions
 from batchcap.options.terminal import TerminalOptions
@@ -44,4 +44,4 @@ def convert(options: ConvertOptions, terminal: TerminalOptions, verbose: Verbose
     raise typer.Exit(tally.exit_code)
 
 
-COMMAND = Command(convert)
+COMMAND = Command(convert, panel=OUTPUTS)
