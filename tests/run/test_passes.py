@@ -155,6 +155,19 @@ def test_names_that_are_not_utf8(watched: Watched, folder: Path) -> None:
     assert watched.after(lambda: put(folder / "c.jpg")) == ["c.jpg"]  # it goes on
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_listed_hides_no_other(folder: Path) -> None:
+    for name in ("k", "lost+found", "z"):
+        (folder / name).mkdir()
+    (folder / "lost+found").chmod(0)
+    watched = Watched(folder)
+    with watched.passes:
+        assert watched.until_idle() == ["a.jpg", "lost+found", "sub/b.jpg"]
+        for name in ("k", "z", "sub"):
+            assert watched.after(lambda name=name: put(folder / name / "c.jpg")) == [f"{name}/c.jpg"]
+    (folder / "lost+found").chmod(0o700)
+
+
 def test_an_input_that_goes_away_and_comes_back(watched: Watched, folder: Path, tmp_path: Path) -> None:
     watched.passes._checks = 0
     folder.rename(tmp_path / "away")
