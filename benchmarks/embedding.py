@@ -151,9 +151,13 @@ def killed(journal: Path, folder: Path, kills: int) -> Iterator[dict[str, int]]:
         process.kill()
         if process.wait() == 0:  # nothing is left to do
             return
-        sizes = {each.path: each.bytes for each in JournalReader(journal).last_records()}
-        wrong = sum(size != (folder / path).stat().st_size for path, size in sizes.items())
-        yield {"done": captioned(folder), "without_their_record": wrong}
+        yield {"done": captioned(folder), "without_their_record": unknown(journal, folder)}
+
+
+def unknown(journal: Path, folder: Path) -> int:
+    """How many images have another size than their record says: the next run would caption them again."""
+    sizes = {each.path: each.bytes for each in JournalReader(journal).last_records()}
+    return sum(size != (folder / path).stat().st_size for path, size in sizes.items())
 
 
 def lines_of(journal: Path) -> int:
@@ -191,6 +195,7 @@ def main() -> None:
             else:
                 report[name] = {"new": cost(journal, folder), "again": cost(journal, folder)}
             report[name] |= {"captioned": captioned(folder), "same_pixels": same_pixels(options.photos, folder)}
+            report[name] |= {"without_their_record": unknown(journal, folder)}
     text = json.dumps(report, indent=1) + "\n"
     if options.output:
         options.output.write_text(text)
