@@ -64,12 +64,12 @@ class Contents:
         return None
 
     def _of_content(self, sha256: str, key: Key) -> bytes:
-        return _digest("content", sha256, *(key if self._by_key else ()))
+        return _digest(f"{sha256}\0{key}" if self._by_key else sha256)
 
 
 def _of_file(key: Key, size: int | None, mtime_us: int | None) -> bytes:
-    return _digest("file", *key, size, mtime_us)
+    return _digest(f"{key}\0{size}\0{mtime_us}")
 
 
-def _digest(*parts: object) -> bytes:
-    return hashlib.blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=_DIGEST).digest()
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST).digest()
