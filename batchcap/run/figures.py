@@ -152,11 +152,12 @@ class Summary:
         self.relocated = (output.root or "") if output.relocated else ""
         self.note_output(output)
 
-    def note_output(self, output: Output) -> None:
-        """Take over what the output holds, and what it has left out so far."""
+    def note_output(self, output: Output, *, is_first_pass: bool = True) -> None:
+        """Take over what the output holds, and what the first pass has left out: later ones skip what this run did."""
         self.safe = output.done
-        self.skipped = output.skipped + output.repeated
-        self.skipped_kinds, self.skipped_examples = output.skipped_kinds, tuple(output.skipped_examples)
+        if is_first_pass:
+            self.skipped = output.skipped + output.repeated
+            self.skipped_kinds, self.skipped_examples = output.skipped_kinds, tuple(output.skipped_examples)
 
     def add(self, records: Sequence[Record], seconds: StageSeconds, found_again: int = 0) -> None:
         """Count a batch that is written; the seconds are those of this batch, and ``found_again`` images are in it."""

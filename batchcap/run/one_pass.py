@@ -85,15 +85,20 @@ class Session:
         self.summary.failed_anew += sum(not self.output.failed_alike(record) for record in failed)
         self.output.append(records)
         self.large.settle(records)
-        self.summary.note_output(self.output)
+        self.summary.note_output(self.output, is_first_pass=not self.repeats)
         found_again = sum(record.key in known for record in records)
         self.summary.add(counted, seconds + StageSeconds(write=time.perf_counter() - started), found_again)
+
+    def forget_unseen(self) -> None:
+        """All images were seen: a large one that was noted and not seen is gone, or it is in another shard."""
+        if self.job.operation.part is None:
+            self.large.finish()
 
     def commit(self, complete: bool) -> None:
         """End the output; ``complete``: nothing was left out."""
         with self.guard.shielded():
-            if complete and self.job.operation.part is None:  # other shards may have seen the other images
-                self.large.finish()
+            if complete:
+                self.forget_unseen()
             complete = complete and not _would_lose_captions(self.output, self.summary)
             self.output.commit(complete=complete)
             self.summary.committed = complete
@@ -130,7 +135,7 @@ def caption_new(session: Session, found: Iterator[ImageRef]) -> bool:
                 session.tick()
                 session.watcher.report(session.summary)
                 limit.check()
-    session.summary.note_output(session.output)
+    session.summary.note_output(session.output, is_first_pass=not session.repeats)
     session.summary.limited = not pending.reached_end
     return pending.reached_end
 

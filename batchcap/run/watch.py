@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import count
-
 from batchcap.journal.journal import Journal
 from batchcap.options.watch import WatchOptions
 from batchcap.run.folder_events import check_installed
@@ -39,19 +37,16 @@ def go_on(session: Session, passes: Passes, status: ServiceStatus) -> None:
     assert isinstance(output, Journal)  # the options are checked
     session.model()
     status.begin()
-    for number, images in zip(count(), passes):
+    for images in passes:
         if images is None:
             status.wait()
             session.watcher.wait(summary)
             continue
-        if number:
+        if session.repeats:
             output.next_pass()
-            session.repeats = True
         status.go_on()
-        before = summary.skipped, summary.skipped_kinds, summary.skipped_examples
         caption_new(session, images)
         summary.unread = passes.unread
-        if number:  # what the output had when the run began
-            summary.skipped, summary.skipped_kinds, summary.skipped_examples = before
-        else:
-            session.large.finish()
+        if not session.repeats:
+            session.repeats = True
+            session.forget_unseen()

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +27,7 @@ from batchcap.options.watch import WatchOptions
 from batchcap.records import ImageRef
 from batchcap.run import pipeline
 from batchcap.run.figures import Progress
+from batchcap.system.interrupts import InterruptGuard
 
 SECONDS = 60
 
@@ -187,6 +189,35 @@ def test_a_failure_that_lasts_counts_once(
     assert (summary.captioned, summary.failed, summary.failed_anew, summary.skipped) == (9, 2, 2, 0)
     assert [(each.done, each.failed) for each in seen if each.waiting] == [(11, 2)] * 4
     assert len(output.read_bytes().splitlines()) == 11
+
+
+def test_what_was_there_before_is_counted_once(
+    photos: Path, output: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Later passes skip what this run has written: those are not images that the output had."""
+    break_photo(photos / "0000.jpg")
+    options = RunOptions(inputs=(photos,), output=output, model=str(tiny_bundle), device="cpu")
+    pipeline.run(replace(options, limit=4))
+
+    class Growing(Finite):
+        def __iter__(self) -> Iterator[Iterator[ImageRef] | None]:
+            for number, images in enumerate(super().__iter__()):
+                yield images
+                write_photos(photos / str(number), 1)
+
+    seen: list[Progress] = []
+
+    def report(progress: Progress) -> None:
+        seen.append(progress)
+        if progress.done == 8:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(pipeline, "passes_of", lambda job, *_: Growing(job.inputs, 4))
+    with InterruptGuard() as guard:
+        summary = pipeline.run(options, {}, report, watch=WatchOptions(watch=True), guard=guard)
+    assert [(each.done, each.skipped) for each in seen] == [(6, 4), (6, 4), (8, 4)]
+    assert (summary.interrupted, summary.skipped, summary.skipped_failures) == (signal.SIGTERM, 4, 1)
+    assert (summary.captioned, summary.failed, summary.without_caption) == (8, 0, 1)
 
 
 def test_an_image_that_vanishes_while_it_is_captioned_is_no_failure(
