@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn
 from rich.progress import Progress as Bar
 
-from batchcap.console.terminal import duration, err, failure_line, images, print_line, say, several, speed
+from batchcap.console.pace import LINE_SECONDS, Pace
+from batchcap.console.terminal import duration, err, failure_line, images, print_line, say, speed
 
 if TYPE_CHECKING:
     from batchcap.run.figures import Progress, Start
 
-LINE_SECONDS: Final = 30.0
 # Words in the terms of models whose use is restricted.
 _LIMITED_USE: Final = re.compile(r"non.?commercial|\bresearch\b|\bNC\b", re.IGNORECASE)
 
@@ -42,16 +42,12 @@ class Display:
         self._console = err()
         self._quiet = quiet
         self._verbosity = verbosity
-        self._clock = clock
-        self._started = self._spoke = clock()
+        self._pace = Pace(clock)
         # A terminal that cannot move its cursor (TERM=dumb) gets lines as well.
         described = not _is_narrow(self._console)
         self._bar = _bar(self._console, described) if shown and self._console.is_interactive else None
         self._task = self._bar.add_task("starting", total=None, note="") if self._bar else None
         self._lines = shown and self._bar is None
-        self._reduced: int | None = None
-        self._waited = False
-        self._done_before_wait = -1
 
     @property
     def counts(self) -> bool:
@@ -69,7 +65,7 @@ class Display:
 
     def begin(self, start: Start) -> None:
         """Before the first report: show the model's terms for a new output and, without a bar, what is captioned."""
-        self._started = self._spoke = self._clock()
+        self._pace.begin()
         if self._lines:
             print_line(self._console, start_text(start))
         if start.fresh and not self._quiet and _LIMITED_USE.search(start.terms):
@@ -85,15 +81,11 @@ class Display:
         if self._verbosity and not self._quiet:
             for record in progress.failures:
                 print_line(self._console, failure_line(record), "yellow")
-        if progress.reduced_batch is not None and progress.reduced_batch != self._reduced and not self._quiet:
-            self._reduced = progress.reduced_batch
-            print_line(self._console, reduced_text(self._reduced), "yellow")
-        self._waited |= progress.waiting
-        now = self._clock()
-        # Images that arrive one by one have no speed.
-        elapsed = None if self._waited else now - self._started
+        if self._pace.is_reduced(progress) and not self._quiet:
+            print_line(self._console, reduced_text(progress), "yellow")
+        is_due = self._pace.is_due(progress)
         if self._bar is not None and self._task is not None:
-            text = progress_text(progress, elapsed, short=_is_narrow(self._console))
+            text = progress_text(progress, self._pace.elapsed, short=_is_narrow(self._console))
             self._bar.update(
                 self._task,
                 description="waiting" if progress.waiting else "captioning",
@@ -101,18 +93,13 @@ class Display:
                 total=progress.total,
                 note=text,
             )
-        elif self._lines and progress.waiting:
-            if progress.done != self._done_before_wait:
-                self._spoke, self._done_before_wait = now, progress.done
-                print_line(self._console, progress_text(progress, elapsed))
-        elif self._lines and now - self._spoke >= LINE_SECONDS:
-            self._spoke = now
-            print_line(self._console, progress_text(progress, elapsed))
+        elif self._lines and is_due:
+            print_line(self._console, progress_text(progress, self._pace.elapsed))
 
 
-def reduced_text(reduced_batch: int) -> str:
+def reduced_text(progress: Progress) -> str:
     """Said when memory has run out."""
-    return f"Memory ran out: from here on at most {several(reduced_batch, 'image')} at a time."
+    return f"Memory ran out: from here on at most {images(progress.reduced_batch or 0)} at a time."
 
 
 def start_text(start: Start) -> str:

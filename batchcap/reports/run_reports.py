@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from batchcap import __version__
-from batchcap.console.progress import LINE_SECONDS, progress_text, reduced_text, start_text
+from batchcap.console.pace import Pace
+from batchcap.console.progress import progress_text, reduced_text, start_text
 from batchcap.console.summary import closing_lines
 from batchcap.console.terminal import failure_line, say
 from batchcap.errors import OutputLockedError
@@ -40,7 +41,13 @@ class RunReports:
     """
 
     def __init__(
-        self, options: ReportOptions, summary: Summary, inputs: Sequence[Path], *, quiet: bool = False
+        self,
+        options: ReportOptions,
+        summary: Summary,
+        inputs: Sequence[Path],
+        *,
+        quiet: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Check that every report can be written, and open the log.
 
@@ -49,6 +56,7 @@ class RunReports:
             summary: that the run counts into.
             inputs: of the run.
             quiet: a log on standard error has errors alone.
+            clock: seconds, monotonic.
 
         Raises:
             OutputError: a report cannot be written, is the output or another report, or holds something else.
@@ -59,11 +67,9 @@ class RunReports:
         self._options = options
         self.summary = summary
         self._inputs = tuple(inputs)
-        self._started, self._clock = time.time(), time.monotonic()
-        self._spoke = self._clock
-        self._waited = False
-        self._done = -1
-        self._reduced: int | None = None
+        self._clock, self._began = clock, clock()
+        self._started = time.time()
+        self._pace = Pace(clock)
         self._problems: dict[str, str] = {}
         with explained("--log-file", options.log_file or Path()):
             self._log = RunLog(options, self._log_failed, quiet=quiet)
@@ -88,7 +94,7 @@ class RunReports:
 
     def begin(self, start: Start) -> None:
         """There is an image to caption."""
-        self._spoke = time.monotonic()
+        self._pace.begin()
         self._log.info("captioning", start_text(start), model=start.model, device=start.device, terms=start.terms)
 
     def say(self, line: str) -> None:
@@ -101,22 +107,17 @@ class RunReports:
             failure = failure_fields(record)
             failure["reason"] = failure.pop("message")
             self._log.warning("image_failed", failure_line(record), **failure)
-        if progress.reduced_batch is not None and progress.reduced_batch != self._reduced:
-            self._reduced = progress.reduced_batch
-            self._log.warning("memory", reduced_text(self._reduced), reduced_batch=self._reduced)
-        now = time.monotonic()
-        self._waited |= progress.waiting
-        if (progress.waiting and progress.done != self._done) or now - self._spoke >= LINE_SECONDS:
-            self._spoke, self._done = now, progress.done
+        if self._pace.is_reduced(progress):
+            self._log.warning("memory", reduced_text(progress), reduced_batch=progress.reduced_batch)
+        if self._pace.is_due(progress):
             self._log.info(
                 "waiting" if progress.waiting else "progress",
-                # Images that arrive one by one have no speed.
-                progress_text(progress, None if self._waited else now - self._clock),
+                progress_text(progress, self._pace.elapsed),
                 done=progress.done,
                 failed=progress.failed,
                 skipped=progress.skipped,
                 total=progress.total,
-                seconds=round(now - self._clock, 3),
+                seconds=round(self._clock() - self._began, 3),
             )
 
     def __exit__(
@@ -181,7 +182,7 @@ class RunReports:
 
     def _write_metrics(self, metrics: MetricsFile, now: float, ending: Ending | None) -> None:
         try:
-            metrics.write(now, time.monotonic() - self._clock, ending)
+            metrics.write(now, self._clock() - self._began, ending)
         except OSError as error:
             self._problem(f"--metrics {self._options.metrics}", error)
 

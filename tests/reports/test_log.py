@@ -15,10 +15,12 @@ from commands import COUNT
 from photos import break_photo
 from typer.testing import Result
 
+from batchcap.console import pace
 from batchcap.options.reports import ReportOptions
-from batchcap.reports import run_reports
 from batchcap.reports.log import RunLog
+from batchcap.reports.run_reports import RunReports
 from batchcap.run import job
+from batchcap.run.figures import Progress, StageSeconds, Start, Summary
 
 pytestmark = pytest.mark.usefixtures("plain_environment")
 
@@ -124,11 +126,33 @@ def test_a_bug_is_logged_with_its_traceback(call: Call, tmp_path: Path, monkeypa
 
 
 def test_progress_is_logged_now_and_then(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_reports, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(pace, "LINE_SECONDS", 0.0)
     call("--log-file", tmp_path / "log", "--log-format", "json", "--batch-size", "2")
     found = [each for each in objects((tmp_path / "log").read_text("utf-8")) if each["event"] == "progress"]
     assert [each["done"] for each in found] == [2, 4, 6]
     assert all(each["message"].startswith(f"{each['done']} ") for each in found)
+
+
+def test_the_lines_of_a_run_that_waits(tmp_path: Path) -> None:
+    """First for another run, which is not in its speed; then for images, once for each time, however soon."""
+    options = ReportOptions(log_file=tmp_path / "log", log_format="json")
+    now = 0.0
+    with RunReports(options, Summary(output=None, overwrite=False), (tmp_path,), clock=lambda: now) as told:
+        now = 1000.0
+        told.begin(Start(inputs=(tmp_path,), output=None, model="m@1", terms="", device="CPU", fresh=True))
+        for seconds, waiting, done in ((1031, False, 62), (1032, True, 62), (1033, True, 62), (1034, True, 63)):
+            now = seconds
+            told(
+                Progress(
+                    done=done, failed=0, skipped=0, total=None, seconds=StageSeconds(), failures=(), waiting=waiting
+                )
+            )
+    said = [(each["event"], each["message"]) for each in objects((tmp_path / "log").read_text("utf-8"))[2:-1]]
+    assert said == [
+        ("progress", "62 images, 2.0 images/s"),
+        ("waiting", "62 images, waiting for more"),
+        ("waiting", "63 images, waiting for more"),
+    ]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")
