@@ -87,7 +87,7 @@ def summary_fields(run: Finished) -> dict[str, Any]:
         "images_per_second": round(summary.captioned / summary.wall, 3) if summary.wall else 0.0,
         "bytes": summary.bytes,
         "stage_seconds": stage_seconds(summary),
-        "stage_images_per_second": _stage_rates(summary),
+        "stage_images_per_second": stage_rates(summary),
         "notes": {
             "torn_bytes_cut": summary.cut,
             "relocated_to": summary.relocated or None,
@@ -160,10 +160,9 @@ def stage_seconds(summary: Summary) -> dict[str, float]:
     return {stage: round(seconds, 6) for stage, seconds in asdict(summary.seconds).items()}
 
 
-def _stage_rates(summary: Summary) -> dict[str, float]:
+def stage_rates(summary: Summary) -> dict[str, float]:
     """Images that went through each stage by its seconds; a stage without seconds is left out."""
-    loaded = summary.captioned + summary.failed
-    images = {"load": loaded, "encode": summary.captioned, "search": summary.captioned}
+    images = {"encode": summary.captioned, "search": summary.captioned}
     spent = {stage: seconds for stage, seconds in asdict(summary.seconds).items() if seconds}
     return {stage: round(images.get(stage, summary.done) / seconds, 3) for stage, seconds in spent.items()}
 

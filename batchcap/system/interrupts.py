@@ -89,8 +89,8 @@ class InterruptGuard:
         try:
             yield
         finally:
+            self._at_work -= not hurried  # first: after the other a signal may be raised at once
             self._shields -= 1
-            self._at_work -= not hurried
         if self._shields == 0 and self._waiting is not None:
             raise Interrupted(self._waiting)
 

@@ -14,6 +14,7 @@ from photos import break_photo, write_photos
 from batchcap.journal.formats import make_codec
 from batchcap.options.run import RunOptions
 from batchcap.records import Record
+from batchcap.reports.summary_file import stage_rates
 from batchcap.run import pipeline
 from batchcap.run.figures import Summary
 from batchcap.runtime.captioner import Captioner
@@ -116,6 +117,18 @@ def test_moved_and_copied_and_restored_images_keep_their_captions(
         assert says(after[new]) == says(before[old])
         status = (photos / new).stat()
         assert (after[new].bytes, after[new].mtime_us) == (status.st_size, status.st_mtime_ns // 1000)
+
+
+def test_what_was_found_again_went_through_the_loading_alone(photos: Path, output: Path, tiny_bundle: Path) -> None:
+    run(photos, output, tiny_bundle)
+    (photos / "0000.jpg").rename(photos / "moved.jpg")
+    (photos / "0001.jpg").rename(photos / "moved too.jpg")
+    write_photos(photos / "new", 1, (40, 30))
+    summary = run(photos, output, tiny_bundle)
+    assert figures(summary) == (1, 2, COUNT - 2)
+    seconds, rates = summary.seconds, stage_rates(summary)
+    assert rates["load"] == pytest.approx(3 / seconds.load, rel=0.01)
+    assert rates["encode"] == pytest.approx(1 / seconds.encode, rel=0.01)
 
 
 def test_other_content_is_captioned(photos: Path, output: Path, tiny_bundle: Path) -> None:

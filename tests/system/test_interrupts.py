@@ -11,6 +11,8 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 from bundles import build_bundle, looping, rewrite
@@ -43,6 +45,30 @@ def test_a_shielded_block_runs_to_its_end() -> None:
             steps.append("outer")
         steps.append("after")
     assert steps == ["inner", "outer"]
+
+
+def test_a_signal_at_any_moment_of_a_shield_leaves_nobody_at_work() -> None:
+    """Else the process would not be ended in time any more. Python runs handlers between any two lines."""
+    body = InterruptGuard.shielded.__wrapped__.__code__  # type: ignore[attr-defined]
+    lines = {line for _, _, line in body.co_lines() if line is not None and line > body.co_firstlineno + 1}
+    before = sys.gettrace()
+    for line in sorted(lines):
+        guard = InterruptGuard()
+
+        def trace(frame: FrameType, event: str, _: Any, line: int = line) -> Any:
+            if frame.f_code is not body:
+                return None
+            if event == "line" and frame.f_lineno == line:
+                sys.settrace(before)
+                signal.raise_signal(signal.SIGTERM)
+            return trace
+
+        with suppress(Interrupted), guard:
+            sys.settrace(trace)
+            with guard.shielded():
+                pass
+        sys.settrace(before)
+        assert not guard.is_at_work, f"line {line}"
 
 
 def test_the_second_signal_meets_the_usual_handler() -> None:
