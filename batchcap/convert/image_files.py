@@ -1,6 +1,6 @@
 """The images themselves, for targets that are of no use without them."""
 
-# ruff: noqa: PTH112, PTH116
+# ruff: noqa: PTH116
 from __future__ import annotations
 
 import os
@@ -10,7 +10,8 @@ from typing import Final
 from batchcap.convert.places import IMAGE_GONE, IN_ARCHIVE
 from batchcap.errors import InputNotFoundError
 from batchcap.records import Record
-from batchcap.roots import file_of, root_folder
+from batchcap.roots import file_of, is_absolute, root_folder
+from batchcap.system.disks import Disks
 
 NO_ROOT: Final = "the record does not say where the image is"
 CHANGED: Final = "the image changed since it was captioned"
@@ -20,18 +21,18 @@ class ImageFiles:
     """Finds the images of records."""
 
     def __init__(self) -> None:
-        self._roots: set[str | None] = {None}
+        self._disks = Disks()
 
     def of(self, record: Record) -> tuple[str, os.stat_result] | str:
         """The file of an image as the operating system spells it, and its state; or the reason why there is none.
 
         Raises:
-            InputNotFoundError: the root of the records is no folder: a disk may be away, and all images with it.
+            InputNotFoundError: the root is not there or empty: a disk may be away, and all images with it.
         """
         if record.member is not None:
             return IN_ARCHIVE
-        if record.root not in self._roots:
-            self._check_root(record.root or "")
+        if record.root is not None and not is_absolute(record.path):
+            self._check_root(record.root)
         file = file_of(record)
         if file is None:
             return NO_ROOT
@@ -43,12 +44,11 @@ class ImageFiles:
 
     def _check_root(self, root: str) -> None:
         folder = root_folder(root)
-        if not os.path.isdir(folder):
+        if self._disks.folder(folder).state != "there":
             raise InputNotFoundError(
-                f"There is no folder {folder}, which the images of this journal lie in.",
+                f"There is no folder {folder}, which the images of this journal lie in, or it is empty.",
                 "This target needs the images. Is a disk away? If they have moved: `batchcap run --relocate`.",
             )
-        self._roots.add(root)
 
 
 def is_unchanged(record: Record, state: os.stat_result) -> bool:

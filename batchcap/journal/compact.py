@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Final
@@ -16,13 +13,11 @@ from batchcap.journal.codec import Line
 from batchcap.journal.live_file import LiveFile
 from batchcap.journal.reader import JournalReader, reading
 from batchcap.roots import file_of, is_absolute, root_folder
+from batchcap.system.disks import Disks, Found
 from batchcap.system.output_files import check_place, explained
 
 _SHOWN: Final = 10
 _NEARLY_ALL: Final = 0.9
-_THERE: Final = 0
-_GONE: Final = 1
-_AWAY: Final = 2
 
 
 @dataclass(slots=True)
@@ -97,7 +92,7 @@ class _Plan:
         self.result = Compacted(path)
         self._reader = JournalReader(path)
         self.size = self._reader.size
-        self._disk = _Disk(path)
+        self._disks = Disks()
         self._leaves_out = bytearray()
         """For each of the last lines whether it is left out; shorter where the rest stays."""
         images = 0
@@ -119,21 +114,30 @@ class _Plan:
 
     def _look_for(self, line: Line, size: int) -> None:
         if line.root is not None and not is_absolute(line.path):
-            self._disk.check_root(line.root)
+            self._check_root(line.root)
         try:
             file = file_of(line)
         except ValueError:  # no base64: where it is cannot be found out
             file = None
-        state, folder = (_THERE, "") if file is None else self._disk.look(file)
-        self._leaves_out.append(state == _GONE)
-        if state == _GONE:
+        found = Found("there") if file is None else self._disks.file(file)
+        self._leaves_out.append(found.state == "gone")
+        if found.state == "gone":
             self.result.pruned += 1
             self.result.bytes_after -= size
             if len(self.result.examples) < _SHOWN:
                 self.result.examples.append(line.path)
-        elif state == _AWAY:
+        elif found.state == "away":
             self.result.away += 1
-            self.result.away_folder = self.result.away_folder or folder
+            self.result.away_folder = self.result.away_folder or found.empty
+
+    def _check_root(self, root: str) -> None:
+        """Raise OutputError where the folder of all images is away: as a rule its disk is not mounted."""
+        if self._disks.folder(root_folder(root)).state != "there":
+            raise OutputError(
+                f"{self.result.path}: the folder of its images, {root}, is not there or empty, so nothing was left "
+                "out.",
+                "Mount its disk. If the images have moved, give `batchcap run` the new folder and --relocate first.",
+            )
 
     def lines(self) -> Iterator[bytes]:
         yield self._reader.codec.header
@@ -141,49 +145,3 @@ class _Plan:
         yield from (
             line for (_, line), left_out in zip(self._reader.last_lines(), leaves_out, strict=False) if not left_out
         )
-
-
-class _Disk:
-    """Whether files are there, gone, or away because their disk is."""
-
-    def __init__(self, journal: Path) -> None:
-        self._journal = journal
-        self.check_root = lru_cache(self._check_root)
-        self._state_of = lru_cache(maxsize=4096)(self._look_at)
-
-    def _check_root(self, root: str) -> None:
-        """Raise OutputError where the folder of all images is away: as a rule its disk is not mounted."""
-        if self._state_of(root_folder(root))[0] != _THERE:
-            raise OutputError(
-                f"{self._journal}: the folder of its images, {root}, is not there or empty, so nothing was left out.",
-                "Mount its disk. If the images have moved, give `batchcap run` the new folder and --relocate first.",
-            )
-
-    def look(self, file: str) -> tuple[int, str]:
-        """The state of a file, and the folder that may be the place of its disk where it is away."""
-        try:
-            os.stat(file)  # noqa: PTH116 - a Path object for each of a million images
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
-                return _THERE, ""  # no permission, no answer: it may well be there
-            state, away = self._state_of(os.path.dirname(file))  # noqa: PTH120
-            return (_AWAY, away) if state == _AWAY else (_GONE, "")
-        except ValueError:  # a NUL in its name
-            return _GONE, ""
-        return _THERE, ""
-
-    def _look_at(self, folder: str) -> tuple[int, str]:
-        """As `look`: a disk that is not mounted leaves an empty folder behind, or a link to nowhere."""
-        try:
-            with os.scandir(folder) as entries:
-                return (_THERE, "") if next(entries, None) is not None else (_AWAY, folder)
-        except FileNotFoundError:
-            above = os.path.dirname(folder)  # noqa: PTH120
-            if os.path.islink(folder) or above == folder:  # noqa: PTH114
-                return _AWAY, folder
-            state, away = self._state_of(above)
-            return (_AWAY, away) if state == _AWAY else (_GONE, "")
-        except NotADirectoryError:
-            return _GONE, ""
-        except OSError:
-            return _AWAY, folder

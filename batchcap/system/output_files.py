@@ -13,6 +13,8 @@ from typing import BinaryIO, Final
 
 from batchcap.errors import BatchcapError, OutputError
 
+OWN: Final = ".batchcap-"
+"""How the names of batchcap's own files begin: see `own_file`."""
 _KEPT: Final = "every record written so far is kept"
 _PARTIAL: Final = "the old file is untouched, and the new one goes on"
 _FIXES: Final = {
@@ -67,7 +69,7 @@ def own_file(path: Path, purpose: str) -> Path:
     It is short whatever the output is called, so that every name that an output can have will do.
     """
     name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
-    return path.with_name(f".batchcap-{name}.{purpose}")
+    return path.with_name(f"{OWN}{name}.{purpose}")
 
 
 def take_over(old: BinaryIO, new: BinaryIO) -> None:

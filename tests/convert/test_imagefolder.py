@@ -137,3 +137,7 @@ def test_wrong_places(tmp_path: Path, photos: Path) -> None:
     (tmp_path / "new").mkdir()
     with pytest.raises(InputNotFoundError, match="Is a disk away"):
         converted(source, tmp_path / "new", "imagefolder")
+    photos.mkdir()  # the place of a disk that is not mounted
+    with pytest.raises(InputNotFoundError, match="Is a disk away"):
+        converted(source, photos, "imagefolder")
+    assert [*photos.iterdir()] == []
