@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 from batchcap.errors import OutputError, OutputLockedError
+from batchcap.journal.formats import guess_format
 from batchcap.system.locks import locked_folder, open_locked
 from batchcap.system.output_files import check_place, explained, own_file, sync_folder, take_over
 
@@ -75,7 +76,7 @@ def new_file(output: Path, overwrite: bool, ours: re.Pattern[bytes] | None = Non
 
     Args:
         output: nothing, or a regular file; a link to one is followed.
-        overwrite: replace any file.
+        overwrite: replace any file but an output of `batchcap run`.
         ours: matches the beginning (64 KiB) of files of this target; without ``overwrite`` only these are replaced.
 
     Raises:
@@ -85,7 +86,7 @@ def new_file(output: Path, overwrite: bool, ours: re.Pattern[bytes] | None = Non
     output = output.resolve() if output.is_symlink() else output
     check_place(output)
     with explained(output, "written", False, KEPT):
-        _check_ours(output, overwrite, ours)
+        check_ours(output, overwrite, ours)
         temporary = own_file(output, "new")
         file = _open_temporary(temporary, output)
         buffered = io.BufferedWriter(cast("io.RawIOBase", file), _BUFFER)
@@ -124,12 +125,21 @@ def _open_temporary(temporary: Path, output: Path) -> BinaryIO:
         raise OutputLockedError(f"Another conversion writes {output}.", "Wait until it ends.") from None
 
 
-def _check_ours(output: Path, overwrite: bool, ours: re.Pattern[bytes] | None) -> None:
-    if overwrite or not output.exists() or output.stat().st_size == 0:
+def check_ours(output: Path, overwrite: bool, ours: re.Pattern[bytes] | None = None) -> None:
+    """Raise OutputError where there is a file that may not be replaced; the arguments are those of `new_file`.
+
+    An output of `batchcap run` is not replaced with ``overwrite`` either: nothing else may hold its captions.
+    """
+    if not output.exists() or output.stat().st_size == 0:
         return
     with output.open("rb") as file:
         start = file.read(_LOOKED_AT)
-    if ours is None or not ours.match(start):
+    if guess_format(start) is not None:
+        raise OutputError(
+            f"{output} is an output of `batchcap run`, and a conversion would lose it.",
+            "Name another file, or remove this one yourself.",
+        )
+    if not overwrite and (ours is None or not ours.match(start)):
         raise OutputError(
             f"{output} is there already, and batchcap convert did not write it.",
             "Name another file, or add --overwrite to replace it.",

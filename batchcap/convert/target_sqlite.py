@@ -20,7 +20,7 @@ from typing import Final
 import numpy as np
 
 from batchcap import __version__
-from batchcap.convert.files import new_file
+from batchcap.convert.files import check_ours, new_file
 from batchcap.convert.journal_mark import JournalMark, mark
 from batchcap.convert.sqlite_schema import FORMAT_VERSION, INDEXES, INSERT, TABLES, UPSERT, row
 from batchcap.convert.work import Work
@@ -45,11 +45,7 @@ def convert(work: Work) -> None:
         if _is_ours(output):
             _update(work, output, now)
             return
-        if output.exists() and output.stat().st_size and not work.options.overwrite:
-            raise OutputError(
-                f"{output} is there already, and batchcap convert did not write it.",
-                "Name another file, or add --overwrite to replace it.",
-            )
+        check_ours(output, work.options.overwrite)
         for ending in _BESIDE:
             left = output.with_name(output.name + ending)
             if left.exists():  # SQLite would take it for a part of the new database

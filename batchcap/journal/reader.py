@@ -91,7 +91,7 @@ class JournalReader:
             try:
                 digests += digest(self.codec.scan(line).key)
             except (ValueError, RecursionError) as error:
-                raise line_error(self.path, number, line, self.codec, error) from None
+                raise line_error(self.path, number, line, self.codec, error, _NAME_ONE) from None
         return digests
 
     def decoded(self, number: int, line: bytes) -> Record:
@@ -99,7 +99,7 @@ class JournalReader:
         try:
             return self.codec.decode(line)
         except (ValueError, RecursionError) as error:
-            raise line_error(self.path, number, line, self.codec, error) from None
+            raise line_error(self.path, number, line, self.codec, error, _NAME_ONE) from None
 
     def lines(self, file: BinaryIO, number: int = 0, offset: int = 0) -> Iterator[tuple[int, bytes]]:
         """The lines of records with their numbers and LF; a torn one at the end is left out.
@@ -129,7 +129,7 @@ class JournalReader:
                 if left == 0 and self.codec.is_torn(line, first=number == 1):
                     self.torn = len(line)
                     return
-                raise line_error(self.path, number, line, self.codec, error) from None
+                raise line_error(self.path, number, line, self.codec, error, _NAME_ONE) from None
 
     def _check_header(self, line: bytes) -> None:
         if line != self.codec.header:

@@ -24,6 +24,8 @@ TWO_HEADERS: Final = "it is the header once more (were two files joined?)"
 _NEW_NAME: Final = "Name another output file, or remove this one yourself."
 BOM: Final = b"\xef\xbb\xbf"
 # The header of a CSV as spreadsheet programs save it.
+_TABLE: Final = b"path,caption,probability,"
+"""How the table of ``batchcap convert --to csv`` begins, behind its byte-order mark."""
 _SAVED: Final = (b"path;member;", b"path\tmember\t", b'"path","member",', b'"path";"member";')
 
 
@@ -113,8 +115,14 @@ def _take(line: bytes, number: int, codec: Codec, index: ResumeIndex) -> None:
         index.lacks_end = True
 
 
-def line_error(path: Path, number: int, line: bytes, codec: Codec, error: Exception) -> OutputError:
-    """What is wrong with a line that is no record, or with a file whose first line is none."""
+def line_error(
+    path: Path, number: int, line: bytes, codec: Codec, error: Exception, fix_of_first: str = _NEW_NAME
+) -> OutputError:
+    """What is wrong with a line that is no record, or with a file whose first line is none.
+
+    Args:
+        fix_of_first: what to do where the file is no journal at all.
+    """
     name = codec.name.upper()
     if number > 1:
         fix = f"{_repair(path)} moves such lines aside; their images are captioned again by the next run."
@@ -122,6 +130,8 @@ def line_error(path: Path, number: int, line: bytes, codec: Codec, error: Except
     saved = _saved_elsewhere(path, line)
     if saved is not None:
         return saved
+    if line.removeprefix(BOM).startswith(_TABLE):
+        return OutputError(f"{path} is a table of `batchcap convert`, not an output of `batchcap run`.", fix_of_first)
     guess = guess_format(line)
     if guess is not None and guess.upper() != name:
         return OutputError(f"{path} holds {guess.upper()}, not {name}.", f"Use --format {guess}, or another output.")
@@ -130,7 +140,7 @@ def line_error(path: Path, number: int, line: bytes, codec: Codec, error: Except
         return OutputError(f"{path} cannot be continued: {error}.", fix)
     return OutputError(
         f"{path} is not a {name} output of batchcap: line 1: {error}.",
-        f"{_NEW_NAME} If it was one and is damaged: {_repair(path)}",
+        f"{fix_of_first} If it was one and is damaged: {_repair(path)}",
     )
 
 

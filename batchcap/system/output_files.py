@@ -58,7 +58,7 @@ def check_place(path: Path) -> None:
     if not folder.is_dir():
         raise OutputError(f"{path}: {folder} is a file, not a folder.", "Name another output.")
     if path.is_dir():
-        raise OutputError(f"{path} is a folder.", f"Name a file in it, such as {path / 'captions.jsonl'}.")
+        raise OutputError(f"{path} is a folder.", "Name a file in it.")
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):
         raise OutputError(f"{path} is not a regular file.", "Use -o - to write to standard output.")
 

@@ -57,7 +57,18 @@ def test_status_of_what_is_no_output(tmp_path: Path) -> None:
     assert (missing.exit_code, foreign.exit_code) == (1, 1)
     assert "There is no journal" in missing.stderr
     assert "is not a JSONL output of batchcap: line 1" in foreign.stderr
+    assert "Name a file that `batchcap run` has written" in foreign.stderr
+    assert "remove this one" not in foreign.stderr
     assert invoke("status").exit_code == 2
+
+
+def test_a_table_of_convert_is_told_from_an_output(journal: Path, tmp_path: Path, photos: Path) -> None:
+    table = tmp_path / "table.csv"
+    assert invoke("convert", journal, table).exit_code == 0
+    for arguments in (("status", table), ("compact", table), ("run", photos, "-o", table)):
+        done = invoke(*arguments)
+        assert done.exit_code == 1
+        assert "table.csv is a table of `batchcap convert`, not an output of `batchcap run`" in done.stderr
 
 
 def test_repair_says_what_it_did_and_run_goes_on(journal: Path, photos: Path, tiny_bundle: Path) -> None:

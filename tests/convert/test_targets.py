@@ -12,7 +12,7 @@ from journals import FORMATS
 from paths import ROOT
 
 from batchcap.convert.convert import TARGETS
-from batchcap.errors import BatchcapError, MissingExtraError
+from batchcap.errors import BatchcapError, MissingExtraError, OutputError
 from batchcap.options.convert import TargetName
 from batchcap.options.output import Format
 
@@ -64,6 +64,22 @@ def test_again_is_unchanged_and_more_is_added(tmp_path: Path, photos: Path, targ
     assert not [path for path in tmp_path.rglob(".*") if path.is_file()]
 
 
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("target", [name for name in NAMES if name not in ("txt", "xmp", "webdataset")])
+def test_a_journal_is_never_replaced(tmp_path: Path, photos: Path, target: TargetName, format: Format) -> None:
+    """``captions.csv`` may be the table of a conversion, or the output of a run that nothing else holds."""
+    source = journal(tmp_path / "j", pictured(photos, "1.jpg"))
+    other = journal(photos / "metadata.jsonl", pictured(photos, "1.jpg", "2.jpg"), format)
+    before = other.read_bytes()
+    for overwrite in (False, True):
+        try:
+            with pytest.raises(OutputError, match=r"metadata\.jsonl is an output of `batchcap run`"):
+                converted(source, other, target, overwrite=overwrite)
+        except MissingExtraError as missing:
+            pytest.skip(missing.message)
+    assert other.read_bytes() == before
+
+
 @pytest.mark.parametrize("target", NAMES)
 def test_something_else_in_the_place_is_no_bug(tmp_path: Path, photos: Path, target: TargetName) -> None:
     """A folder where a file should be, and the other way round."""
@@ -73,8 +89,9 @@ def test_something_else_in_the_place_is_no_bug(tmp_path: Path, photos: Path, tar
         out.write_text("theirs")
     else:
         out.mkdir()
-    with pytest.raises(BatchcapError):
+    with pytest.raises(BatchcapError) as error:
         converted(source, out, target, overwrite=True)
+    assert "captions.jsonl" not in error.value.fix  # the name of a journal
     assert files(tmp_path / "out") == {} if out.is_dir() else out.read_text() == "theirs"
 
 
