@@ -8,7 +8,6 @@ import filecmp
 import io
 import os
 import re
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import BinaryIO, Final, cast
 from batchcap.errors import OutputError, OutputLockedError
 from batchcap.journal.formats import guess_format
 from batchcap.system.locks import locked_folder, open_locked
-from batchcap.system.output_files import check_place, explained, own_file, sync_folder, take_over
+from batchcap.system.output_files import check_place, explained, give_rights, own_file, sync_folder, take_over
 
 KEPT: Final = "what was written is whole, and the rest as it was"
 _LOOKED_AT: Final = 1 << 16
@@ -174,12 +173,3 @@ def write_whole(name: str, data: bytes, temporary: str, old: os.stat_result | No
         with suppress(OSError):
             os.unlink(temporary)
         raise
-
-
-def give_rights(descriptor: int, old: os.stat_result) -> None:
-    """Give an open file the rights and, where that is allowed, the owner of another one."""
-    if os.name == "nt":
-        return
-    with suppress(PermissionError):
-        os.fchown(descriptor, old.st_uid, old.st_gid)
-    os.fchmod(descriptor, stat.S_IMODE(old.st_mode))

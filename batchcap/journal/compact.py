@@ -10,11 +10,10 @@ from typing import Final
 
 from batchcap.errors import OptionError, OutputError
 from batchcap.journal.codec import Line
-from batchcap.journal.live_file import LiveFile
-from batchcap.journal.reader import JournalReader, reading
+from batchcap.journal.reader import JournalReader
+from batchcap.journal.updating import locked
 from batchcap.roots import file_of, is_absolute, root_folder
 from batchcap.system.disks import Disks, Found
-from batchcap.system.output_files import check_place, explained
 
 _SHOWN: Final = 10
 _NEARLY_ALL: Final = 0.9
@@ -67,20 +66,13 @@ def compact(path: Path, *, prune: bool = False, force: bool = False) -> Compacte
         InputNotFoundError, OutputError: as `JournalReader`; or its images seem to be on a disk that is not there, or
             the new file cannot be written. The journal is left as it was.
     """
-    with reading(path):
-        path = path.resolve(strict=True)
-    check_place(path)
-    with explained(path, "compacted", overwrite=False):
-        live = LiveFile(path, b"", overwrite=False)
-        try:
-            found = _Plan(path, prune=prune, force=force)
-            if found.result.is_needed:
-                live.begin(found.size, lacks_end=False)
-                live.put(found.lines())
-                found.result.bytes_after = path.stat().st_size
-            return found.result
-        finally:
-            live.close()
+    with locked(path, "compacted") as live:
+        found = _Plan(live.path, prune=prune, force=force)
+        if found.result.is_needed:
+            live.begin(found.size, lacks_end=False)
+            live.put(found.lines())
+            found.result.bytes_after = live.size
+        return found.result
 
 
 class _Plan:

@@ -273,13 +273,18 @@ def partial_of(output: Path) -> Path:
 
 def check_replaceable(output: Path, partial: Path) -> None:
     """Raise OutputError unless ``overwrite`` may replace the output, if there is one, by way of ``partial``."""
+    check_ours(output)
+    if partial.is_symlink() or (partial.exists() and not partial.is_file()):
+        raise OutputError(f"{partial} is in the way: it is no regular file.", "Move it, and run again.")
+
+
+def check_ours(output: Path) -> None:
+    """Raise OutputError where an output of this name is there that batchcap did not write."""
     if output.exists() and not looks_like_ours(output):
         raise OutputError(
             f"{output} is no output of batchcap, and --overwrite replaces only those.",
             "Name another output file, or remove this one yourself.",
         )
-    if partial.is_symlink() or (partial.exists() and not partial.is_file()):
-        raise OutputError(f"{partial} is in the way: it is no regular file.", "Move it, and run again.")
 
 
 def _close(file: BinaryIO) -> None:

@@ -6,6 +6,7 @@ import os
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -16,11 +17,10 @@ from batchcap.errors import OutputError
 from batchcap.journal.codec import Codec
 from batchcap.journal.columns import digest
 from batchcap.journal.formats import make_codec
-from batchcap.journal.live_file import LiveFile
+from batchcap.journal.live_file import LiveFile, check_ours
 from batchcap.journal.merged_roots import OneRoot
 from batchcap.journal.merged_rows import Rows
 from batchcap.journal.reader import JournalReader, last_of_each
-from batchcap.journal.recovery import looks_like_ours
 from batchcap.options.output import Format
 from batchcap.records import Record
 from batchcap.system.locks import is_locked
@@ -110,29 +110,20 @@ def merge(
         output = Path(os.path.realpath(output))
         check_place(output)
         _check_output(output, overwrite=overwrite)
-        live = LiveFile(output, b"", overwrite=False)
-        try:
+        with closing(LiveFile(output, b"", overwrite=False)) as live:
             # What it reads may be the output itself, which changes no more now.
             job = _Merge(inputs, output, format, root)
             merged = job.count(in_use)
             live.begin(output.stat().st_size, lacks_end=False)
             live.put(job.lines())
             live.commit(complete=True, keep=None)
-        finally:
-            live.close()
     return merged
 
 
 def _check_output(output: Path, *, overwrite: bool) -> None:
-    if not output.exists():
-        return
-    if output.stat().st_size and not overwrite:
+    if not overwrite and output.exists() and output.stat().st_size:
         raise OutputError(f"{output} is there already.", "Name another output, or add --overwrite.")
-    if not looks_like_ours(output):
-        raise OutputError(
-            f"{output} is no output of batchcap, and --overwrite replaces only those.",
-            "Name another output file, or remove this one yourself.",
-        )
+    check_ours(output)
 
 
 class _Merge:

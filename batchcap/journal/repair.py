@@ -10,7 +10,8 @@ from pathlib import Path
 from batchcap.journal.damage import Damage, Examination
 from batchcap.journal.live_file import LiveFile
 from batchcap.journal.reader import reading
-from batchcap.system.output_files import check_place, explained, own_file, take_over
+from batchcap.journal.updating import locked
+from batchcap.system.output_files import own_file, take_over
 
 
 def examine(path: Path) -> Damage:
@@ -33,15 +34,8 @@ def repair(path: Path) -> Damage:
         OutputLockedError: a run holds the journal.
         InputNotFoundError, OutputError: as `examine`, or a file cannot be written; the journal is left as it was.
     """
-    with reading(path):
-        path = path.resolve(strict=True)
-    check_place(path)
-    with explained(path, "repaired", overwrite=False):
-        live = LiveFile(path, b"", overwrite=False)
-        try:
-            return _repair(path, live)
-        finally:
-            live.close()
+    with locked(path, "repaired") as live:
+        return _repair(live.path, live)
 
 
 def _repair(path: Path, live: LiveFile) -> Damage:

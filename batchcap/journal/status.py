@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from batchcap.journal.live_file import partial_of
 from batchcap.journal.reader import JournalReader, reading
 from batchcap.options.output import Format
 from batchcap.records import Fingerprint, Record
@@ -169,7 +170,7 @@ def _written(path: Path) -> datetime:
 
 
 def _unfinished(path: Path) -> Unfinished | None:
-    partial = path.with_name(path.name + ".partial")
+    partial = partial_of(path)
     if not partial.is_file():
         return None
     return Unfinished(str(partial), partial.stat().st_size, _written(partial))

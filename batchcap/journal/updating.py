@@ -1,14 +1,36 @@
-"""New records for a journal from another command than ``run``: locked, appended, each on the disk at once."""
+"""A journal that another command than ``run`` changes, under the lock that a run would hold."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Self
 
 from batchcap.errors import OutputLockedError
 from batchcap.journal.live_file import LiveFile
-from batchcap.journal.reader import JournalReader
+from batchcap.journal.reader import JournalReader, reading
 from batchcap.records import Record
+from batchcap.system.output_files import check_place, explained
+
+
+@contextmanager
+def locked(path: Path, done: str) -> Iterator[LiveFile]:
+    """Within, a journal that may be replaced by a new one; its ``path`` has no symbolic links.
+
+    Args:
+        path: the journal.
+        done: what becomes of it, for errors: "compacted".
+
+    Raises:
+        InputNotFoundError, OutputError: it is not there, or cannot be written.
+        OutputLockedError: a run holds it.
+    """
+    with reading(path):
+        path = path.resolve(strict=True)
+    check_place(path)
+    with explained(path, done, overwrite=False), closing(LiveFile(path, b"", overwrite=False)) as live:
+        yield live
 
 
 class JournalUpdate:

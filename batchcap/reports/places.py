@@ -11,6 +11,7 @@ from typing import Final
 
 from batchcap.errors import OutputError
 from batchcap.journal.formats import guess_format
+from batchcap.journal.live_file import partial_of
 from batchcap.options.reports import ReportOptions
 from batchcap.reports.metrics_text import is_metrics
 from batchcap.reports.summary_file import is_summary
@@ -66,7 +67,7 @@ def _check_apart(options: ReportOptions, output: Path | None) -> None:
     names = {"the output": output, "--summary": options.summary, "--metrics": options.metrics}
     names["--log-file"] = options.log_file
     if output is not None:
-        names["the new output of --overwrite"] = output.with_name(f"{output.name}.partial")
+        names["the new output of --overwrite"] = partial_of(output)
     seen: dict[object, str] = {}
     for what, path in names.items():
         if path is None:

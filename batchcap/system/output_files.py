@@ -74,12 +74,16 @@ def own_file(path: Path, purpose: str) -> Path:
 
 def take_over(old: BinaryIO, new: BinaryIO) -> None:
     """Give a new file the rights and, where that is allowed, the owner of the old one."""
+    give_rights(new.fileno(), os.fstat(old.fileno()))
+
+
+def give_rights(descriptor: int, old: os.stat_result) -> None:
+    """As `take_over`, for an open file and what the system says of the old one."""
     if os.name == "nt":
         return
-    info = os.fstat(old.fileno())
-    os.fchmod(new.fileno(), stat.S_IMODE(info.st_mode))
     with suppress(PermissionError):
-        os.fchown(new.fileno(), info.st_uid, info.st_gid)
+        os.fchown(descriptor, old.st_uid, old.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
 
 
 def sync_folder(folder: Path) -> None:
