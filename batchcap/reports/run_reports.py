@@ -75,6 +75,8 @@ class RunReports:
             self._log = RunLog(options, self._log_failed, quiet=quiet)
         self._metrics = self._metrics_file()
         self._over = threading.Event()
+        self._writing = threading.Lock()
+        """Held while metrics or the summary are written: by the run, the thread, or what ends a run that hangs."""
         self._writer = threading.Thread(target=self._write_now_and_then, name="batchcap-metrics", daemon=True)
 
     def _metrics_file(self) -> MetricsFile | None:
@@ -148,10 +150,11 @@ class RunReports:
 
     def _write_end(self, ending: Ending) -> None:
         ended = time.time()
-        if self._metrics is not None and ending.exit_code != OutputLockedError.exit_code:
-            self._write_metrics(self._metrics, ended, ending)
-        if self._options.summary is not None:
-            self._write_summary(self._options.summary, ended, ending)
+        with self._writing:
+            if self._metrics is not None and ending.exit_code != OutputLockedError.exit_code:
+                self._write_metrics(self._metrics, ended, ending)
+            if self._options.summary is not None:
+                self._write_summary(self._options.summary, ended, ending)
 
     def _log_end(self, ending: Ending) -> None:
         if ending.error:
@@ -176,9 +179,10 @@ class RunReports:
         assert metrics is not None
         wait = _POLL_SECONDS
         while not self._over.wait(wait):
-            if metrics.is_due:
-                self._write_metrics(metrics, time.time(), None)
-                wait = _METRICS_SECONDS
+            with self._writing:
+                if metrics.is_due and not self._over.is_set():
+                    self._write_metrics(metrics, time.time(), None)
+                    wait = _METRICS_SECONDS
 
     def _write_metrics(self, metrics: MetricsFile, now: float, ending: Ending | None) -> None:
         try:

@@ -89,7 +89,8 @@ class FolderEvents:
     def wait(self, seconds: float) -> Events:
         """What has happened since the last call; where that is nothing, what happens next, if it does in that time.
 
-        After ``lost`` nothing is seen until `watch` is called again. A signal does not end the wait.
+        After ``lost`` nothing is seen until `watch` is called again. A signal whose handler raises nothing does not end
+        the wait; any other exception of a handler comes out as KeyboardInterrupt.
         """
         events, self._kept = self._take(seconds if self._kept == _NOTHING else 0), _NOTHING
         return events
@@ -105,6 +106,8 @@ class FolderEvents:
             changes = self._notify.watch(step, step, milliseconds, None)
         except WatchfilesRustInternalError:  # of a name that is not UTF-8, for instance; it is raised again for ever
             return Events(self._kept.names, self._kept.new, lost=True)
+        if changes == "signal":  # its handler has raised, and the library has taken the exception for itself
+            raise KeyboardInterrupt
         if isinstance(changes, str):
             return self._kept
         names = self._kept.names | {name for _, name in changes}

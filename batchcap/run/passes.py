@@ -147,7 +147,7 @@ class Passes:
     def _listen(self, seconds: float) -> None:
         """Note what has happened, or what happens in so many seconds."""
         self._tick()
-        with self._guard.shielded():  # the library would swallow the exception of a signal
+        with self._guard.shielded():  # the library makes a KeyboardInterrupt of all that a handler raises
             events = self._events.wait(seconds)
         now = self._listened = time.monotonic()
         if events.lost or self._arrivals.overflowed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,12 +18,13 @@ from typer.testing import Result
 from batchcap.errors import DeviceError, OutputLockedError
 from batchcap.options.reports import ReportOptions
 from batchcap.records import Fingerprint
-from batchcap.reports import run_reports
+from batchcap.reports import metrics_file, run_reports
 from batchcap.reports.ending import Ending
 from batchcap.reports.metrics_file import MetricsFile
 from batchcap.reports.metrics_text import METRICS, Samples, read_samples
 from batchcap.run.figures import Summary
 from batchcap.system.locks import open_locked
+from batchcap.system.replaced_file import replace_file
 
 pytestmark = pytest.mark.usefixtures("plain_environment")
 
@@ -123,6 +125,34 @@ def test_the_present_run_shows_while_it_works(monkeypatch: pytest.MonkeyPatch, p
     assert value(file, "running") == 0
     assert value(file, "images_captioned_total") == 12
     assert "batchcap_images_without_caption" not in families(file)
+
+
+def test_a_run_that_is_ended_at_once_has_the_last_word(
+    monkeypatch: pytest.MonkeyPatch, photos: Path, tmp_path: Path
+) -> None:
+    """The thread that writes now and then may be in the middle of it."""
+    file, output = tmp_path / "batchcap.prom", tmp_path / "out.jsonl"
+    under_way, go_on = threading.Event(), threading.Event()
+
+    def slow(path: Path, data: bytes) -> None:
+        if threading.current_thread().name == "batchcap-metrics":
+            under_way.set()
+            go_on.wait(60)
+        replace_file(path, data)
+
+    monkeypatch.setattr(metrics_file, "replace_file", slow)
+    monkeypatch.setattr(run_reports, "_POLL_SECONDS", 0.001)
+    summary = Summary(output=output, overwrite=False, live=output)
+    with run_reports.RunReports(ReportOptions(metrics=file), summary, (photos,)) as told:
+        assert under_way.wait(60)
+        ends = threading.Thread(target=told.end_at_once, args=(15,))
+        ends.start()
+        ends.join(0.2)  # it must not write meanwhile
+        go_on.set()
+        ends.join()
+        told._writer.join()
+        assert (value(file, "running"), value(file, "last_run_exit_code")) == (0, 143)
+        assert value(file, "runs_total", exit_code="143") == 1
 
 
 def _write(file: Path, output: Path, *, succeeded: bool) -> None:

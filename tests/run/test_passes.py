@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -200,6 +202,17 @@ def test_single_files(folder: Path) -> None:
         (folder / "a.jpg").unlink()
         assert watched.after(lambda: put(folder / "sub/b.jpg", b"22")) == ["sub/b.jpg"]
         assert watched.said == []
+
+
+@pytest.mark.usefixtures("own_handlers")
+def test_ctrl_c_ends_a_wait(folder: Path) -> None:
+    """Where no guard takes the signal, as in a program of someone else."""
+    watched = Watched(folder)
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    with watched.passes, pytest.raises(KeyboardInterrupt):
+        assert watched.until_idle() == ["a.jpg", "sub/b.jpg"]
+        timer.start()
+        watched.next()
 
 
 def test_everything_again_now_and_then(folder: Path) -> None:
