@@ -16,7 +16,6 @@ from functools import lru_cache
 from types import FunctionType
 from typing import Any, Final
 
-import simplejpeg
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
@@ -36,6 +35,7 @@ from PIL import (
 
 from batchcap.errors import ImageError
 from batchcap.images.formats import metadata
+from batchcap.images.formats.jpeg import size_in_header
 from batchcap.system import process
 
 # libtiff prints what it finds wrong on standard error, and Pillow raises it as well. `dlsym` finds the libtiff that
@@ -197,7 +197,7 @@ def _check_memory(width: int, height: int, form: str, needed: int) -> None:
 def peek_cost(data: bytes | memoryview) -> int:
     """Bytes that `decode_image` takes at its peak; 0 where it will refuse the image without decoding."""
     try:  # most images are small JPEGs: their exact cost does not matter
-        height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+        height, width = size_in_header(data)
         if height * width <= _SMALL:
             return int(height * width * _PROGRESSIVE)
     except (ValueError, KeyError):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -36,6 +37,8 @@ _EXTRANEOUS: Final = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-
 _CUT_SHORT: Final = "Premature end of JPEG file"
 # Warnings about the header. The decoder reports the last warning only, so all after it was in order.
 _HARMLESS: Final = ("Unknown Adobe color transform", "Warning: unknown JFIF revision", "Invalid SOS parameters")
+# What libjpeg says where the system gives it none.
+_NO_MEMORY: Final = "Insufficient memory"
 _MOST_MENDS: Final = 8
 
 
@@ -58,7 +61,7 @@ def decode_strictly(data: Bytes, colours: str, *, fast: bool) -> tuple[NDArray[n
     whole, repaired_end = data, False
     for _ in range(_MOST_MENDS):
         try:
-            decoded = simplejpeg.decode_jpeg(whole, colours, fastdct=fast, strict=True)
+            decoded = _decode(whole, colours, fast=fast, strict=True)
         except KeyError as error:  # a subsampling without a name
             raise NotReadableError from error
         except ValueError as error:
@@ -82,10 +85,35 @@ def decode_strictly(data: Bytes, colours: str, *, fast: bool) -> tuple[NDArray[n
 def decode_leniently(data: bytes | memoryview, colours: str, *, fast: bool) -> NDArray[np.uint8]:
     """What can be decoded; the rest is grey or wrong. Raises NotReadableError where that is nothing."""
     try:
-        decoded: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colours, fastdct=fast, strict=False)
+        return _decode(data, colours, fast=fast, strict=False)
     except (ValueError, KeyError) as error:
         raise NotReadableError(_in_words(str(error))) from error
+
+
+def size_in_header(data: Bytes) -> tuple[int, int]:
+    """Height and width; raises ValueError or KeyError where the decoder cannot tell."""
+    with _memory_told_apart():
+        height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+    return height, width
+
+
+def _decode(data: Bytes, colours: str, *, fast: bool, strict: bool) -> NDArray[np.uint8]:
+    with _memory_told_apart():
+        decoded: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colours, fastdct=fast, strict=strict)
     return decoded
+
+
+@contextmanager
+def _memory_told_apart() -> Iterator[None]:
+    """Within, the decoder's errors of too little memory are MemoryError: they are no fault of the image."""
+    try:
+        yield
+    except RuntimeError as error:  # it has no other: "could not create JPEG decoder"
+        raise MemoryError(str(error)) from error
+    except ValueError as error:
+        if _NO_MEMORY in str(error):
+            raise MemoryError(str(error)) from error
+        raise
 
 
 def _in_words(warning: str) -> str:
