@@ -135,8 +135,8 @@ app: Final = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Captions for folders of photos: offline, in batches, restartable.",
-    epilog="Every option of run, and of the other commands where run has it too, can also be set by an environment "
-    "variable: BATCHCAP_DEVICE=cpu is --device cpu.",
+    epilog="Every option of run can also be set by an environment variable, and so can the options of other commands "
+    "about the model, the device and the terminal: BATCHCAP_DEVICE=cpu is --device cpu.",
 )
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 from batchcap.cli.command import OUTPUTS, Command
 from batchcap.cli.shared import DryRun, Journal, Verbose
 from batchcap.options.field import Option
+from batchcap.options.terminal import Quiet
 from batchcap.system.interrupts import InterruptGuard
 
 
@@ -17,6 +18,7 @@ def compact(
     ] = False,
     force: Annotated[bool, Option("With --prune: also when nearly all images are gone.", env=False)] = False,
     dry_run: DryRun = False,
+    quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
     """Rewrite an output of run to one line an image, its last one; these lines keep their order.
@@ -32,7 +34,8 @@ def compact(
     do = compacting.plan if dry_run else compacting.compact
     with InterruptGuard():
         done = do(journal, prune=prune, force=force)
-    show_compacted(done, dry_run=dry_run)
+    if not quiet:
+        show_compacted(done, dry_run=dry_run)
 
 
 COMMAND = Command(compact, panel=OUTPUTS)

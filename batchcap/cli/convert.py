@@ -14,17 +14,17 @@ from batchcap.system.interrupts import Interrupted, InterruptGuard
 def convert(options: ConvertOptions, terminal: TerminalOptions, verbose: Verbose = 0) -> None:
     """Write the captions of JOURNAL to OUT, where other programs look for them.
 
-    The same command again writes only what has changed. The journal is only
-    read, also while a run writes it. Every file is written whole or not at all.
-    Only --embed changes images.
+    The same command again writes only what has changed. Every file is written
+    whole or not at all. The journal is only read, also while a run writes it.
+    --embed alone can change images, and then the journal gets their new size.
 
     Exit codes:
     0 done;
     1 could not, or had to stop: run it again;
     2 wrong usage;
     3 some captions could not be written: the closing lines say why;
-    75 another conversion writes OUT;
-    130, 143 stopped by a signal.
+    75 another conversion writes OUT, or, with --embed, a run the journal;
+    129, 130, 143 stopped by SIGHUP, Ctrl-C, SIGTERM.
     """
     target = options.target
     from batchcap.console.conversion import show_conversion

@@ -13,6 +13,7 @@ from batchcap.cli.shared import DryRun, Verbose
 from batchcap.errors import OptionError
 from batchcap.options.field import Option
 from batchcap.options.output import parse_output
+from batchcap.options.terminal import Quiet
 from batchcap.system.interrupts import InterruptGuard
 
 
@@ -35,6 +36,7 @@ def merge(
         bool, Option("Replace an output that is there; it may be one of the inputs.", env=False)
     ] = False,
     dry_run: DryRun = False,
+    quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
     """Merge outputs of run into one, such as those of --shard.
@@ -58,7 +60,8 @@ def merge(
             merged = merging.plan(inputs, path, output_format, root=folder)
         else:
             merged = merging.merge(inputs, path, output_format, root=folder, overwrite=overwrite)
-    show_merged(merged, dry_run=dry_run)
+    if not quiet:
+        show_merged(merged, dry_run=dry_run)
     if merged.conflicts:
         raise typer.Exit(3)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from batchcap.cli.command import OUTPUTS, Command
 from batchcap.cli.shared import DryRun, Journal, Verbose
+from batchcap.options.terminal import Quiet
 from batchcap.system.interrupts import InterruptGuard
 
 
-def repair(journal: Journal, dry_run: DryRun = False, verbose: Verbose = 0) -> None:
+def repair(journal: Journal, dry_run: DryRun = False, quiet: Quiet = False, verbose: Verbose = 0) -> None:
     """Make a damaged output of run whole again: move what is no record aside.
 
     Whole records stay, also such that were joined to a damaged line. What is
@@ -22,7 +23,8 @@ def repair(journal: Journal, dry_run: DryRun = False, verbose: Verbose = 0) -> N
 
     with InterruptGuard():
         damage = repairing.examine(journal) if dry_run else repairing.repair(journal)
-    show_damage(damage, dry_run=dry_run)
+    if not quiet:
+        show_damage(damage, dry_run=dry_run)
 
 
 COMMAND = Command(repair, panel=OUTPUTS)

@@ -16,7 +16,7 @@ def status(
     json: Annotated[bool, Option("Print one JSON object, for programs.", env=False)] = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Show what an output of run holds: images, captions, failures by kind, how they were made, the last run.
+    """Show what an output of run holds: images, captions, failures by kind, how they were made, the last write.
 
     It may be asked while a run writes the file.
 

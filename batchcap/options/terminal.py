@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 from batchcap.options.field import TERMINAL, Option, require
+
+Quiet: TypeAlias = Annotated[
+    bool, Option("Print only errors that stop the command. The exit code tells the rest.", short="-q")
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,9 +20,7 @@ class TerminalOptions:
         bool | None,
         Option("Show progress: a bar on a terminal, elsewhere a line every 30 s.", negative=True, panel=TERMINAL),
     ] = None
-    quiet: Annotated[
-        bool, Option("Print only errors that stop the run. The exit code shows whether images failed.", short="-q")
-    ] = False
+    quiet: Quiet = False
 
     def __post_init__(self) -> None:
         require(

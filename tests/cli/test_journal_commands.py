@@ -94,6 +94,19 @@ def test_repair_says_what_it_did_and_run_goes_on(journal: Path, photos: Path, ti
     assert "is sound: 6 records, nothing to repair" in invoke("repair", journal).stdout
 
 
+def test_quiet_commands_say_errors_alone(journal: Path, tmp_path: Path) -> None:
+    out = tmp_path / "merged.jsonl"
+    commands: list[tuple[str | Path, ...]] = [("compact", journal), ("merge", journal, "-o", out), ("repair", journal)]
+    for command in commands:
+        done = invoke(*command, "--quiet")
+        assert (done.exit_code, done.output) == (0, "")
+    assert len(records(out)) == COUNT
+    assert "is there already" in invoke("merge", journal, "-o", out, "-q").stderr
+    with journal.open("ab") as file:
+        file.write(b"no record\n")
+    assert (invoke("repair", journal, "-q").output, len(records(journal))) == ("", COUNT)
+
+
 def test_repair_waits_for_no_run(journal: Path) -> None:
     with locks.open_locked(journal)[0]:
         assert invoke("repair", journal).exit_code == 75
