@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias, TypeVar
 
 from batchcap.journal.reader import JournalReader
 from batchcap.options.convert import ConvertOptions
@@ -15,6 +15,7 @@ from batchcap.reporting import Report, no_report
 _SHOWN: Final = 3
 _REPORT_EVERY: Final = 1000
 _COUNTED_BYTES: Final = 1 << 20
+_Thing = TypeVar("_Thing")
 
 
 @dataclass(slots=True)
@@ -105,12 +106,12 @@ class Work:
         """Every record, superseded ones too."""
         return self.reported(self.reader.records(), what)
 
-    def reported(self, records: Iterator[Record], what: str) -> Iterator[Record]:
-        """The same records; the report gets how many there were."""
-        for number, record in enumerate(records):
+    def reported(self, things: Iterator[_Thing], what: str) -> Iterator[_Thing]:
+        """The same records or lines; the report gets how many there were."""
+        for number, thing in enumerate(things):
             if number % _REPORT_EVERY == 0:
                 self._report(what, number, max(self.lines, number + 1))
-            yield record
+            yield thing
 
     @property
     def lines(self) -> int:

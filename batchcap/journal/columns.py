@@ -15,7 +15,8 @@ from batchcap.journal.codec import replace_surrogates
 from batchcap.records import Key
 
 _DIGEST: Final = 16
-_DIGESTS: Final = f"S{_DIGEST}"
+DIGESTS: Final = f"S{_DIGEST}"
+"""The type of an array of digests."""
 
 
 def digest(key: Key) -> bytes:
@@ -40,6 +41,28 @@ def digests(keys: Collection[Key]) -> list[bytes]:
         ]
     except UnicodeEncodeError:
         return [digest(key) for key in keys]
+
+
+def rows_of(names: bytes | bytearray) -> NDArray[np.bytes_]:
+    """[rows] digests that stand one after the other."""
+    return np.frombuffer(names, DIGESTS)
+
+
+def last_of_each(names: NDArray[np.bytes_]) -> NDArray[np.intp]:
+    """[names, each once, sorted] the last row of each name."""
+    order = np.argsort(names, kind="stable")
+    names = names[order]
+    is_last = np.ones(len(names), np.bool_)
+    is_last[:-1] = names[1:] != names[:-1]
+    return order[is_last]
+
+
+def are_last(names: bytearray) -> NDArray[np.bool_]:
+    """[lines] whether a line is the last one with its digest."""
+    rows = rows_of(names)
+    found = np.zeros(len(rows), np.bool_)
+    found[last_of_each(rows)] = True
+    return found
 
 
 class Columns:
@@ -71,18 +94,14 @@ class Table:
     def empty(cls) -> Table:
         """Without rows."""
         numbers = np.empty(0, np.int64)
-        return cls(np.empty(0, _DIGESTS), numbers, numbers, numbers, np.empty(0, np.int32))
+        return cls(np.empty(0, DIGESTS), numbers, numbers, numbers, np.empty(0, np.int32))
 
     def followed_by(self, lines: Columns) -> Table:
         """The table of these lines after the ones that are in this table."""
-        keys = np.concatenate([self.keys, np.frombuffer(lines.keys, _DIGESTS)])
-        order = np.argsort(keys, kind="stable")
-        keys = keys[order]
-        last = np.ones(len(keys), np.bool_)
-        last[:-1] = keys[1:] != keys[:-1]
-        rows = order[last]
+        keys = np.concatenate([self.keys, rows_of(lines.keys)])
+        rows = last_of_each(keys)
         return Table(
-            keys[last],
+            keys[rows],
             np.concatenate([self.sizes, lines.sizes])[rows],
             np.concatenate([self.times, lines.times])[rows],
             np.concatenate([self.errors, lines.errors])[rows],
@@ -95,7 +114,7 @@ class Table:
     def find(self, names: Sequence[bytes]) -> NDArray[np.int64]:
         """[names] the row of each key, given as its `digest`; -1 where there is none."""
         # Text of a fixed length: a scalar would lose trailing zeros, and make NumPy copy the whole column.
-        wanted = np.frombuffer(b"".join(names), _DIGESTS)
+        wanted = rows_of(b"".join(names))
         if not len(self):
             return np.full(len(wanted), -1)
         rows = np.minimum(self.keys.searchsorted(wanted), len(self) - 1)

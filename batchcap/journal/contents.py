@@ -10,10 +10,10 @@ from typing import Final
 import numpy as np
 
 from batchcap.journal.codec import Line
+from batchcap.journal.columns import DIGESTS, last_of_each, rows_of
 from batchcap.records import ImageRef, Key, Record
 
-_DIGEST: Final = 16
-_DIGESTS: Final = f"S{_DIGEST}"
+_DIGEST: Final = np.dtype(DIGESTS).itemsize
 
 
 class Contents:
@@ -26,7 +26,7 @@ class Contents:
     def __init__(self, *, by_key: bool) -> None:
         """``by_key``: a caption is also decided by the name of the image, so one holds for its own image only."""
         self._by_key = by_key
-        self._names = np.empty(0, _DIGESTS)
+        self._names = np.empty(0, DIGESTS)
         self._places = np.empty(0, np.int64)
         self._new_names = bytearray()
         self._new_places = array("q")
@@ -42,12 +42,9 @@ class Contents:
 
     def seal(self) -> None:
         """From now on the lines added can be found; of one content the last."""
-        names = np.concatenate([self._names, np.frombuffer(self._new_names, _DIGESTS)])
-        order = np.argsort(names, kind="stable")
-        names = names[order]
-        last = np.ones(len(names), np.bool_)
-        last[:-1] = names[1:] != names[:-1]
-        self._places = np.concatenate([self._places, self._new_places])[order[last]]
+        names = np.concatenate([self._names, rows_of(self._new_names)])
+        last = last_of_each(names)
+        self._places = np.concatenate([self._places, self._new_places])[last]
         self._names = names[last]
         self._new_names, self._new_places = bytearray(), array("q")
 
@@ -57,7 +54,7 @@ class Contents:
         The latter has the size and the time that its record says. To be called by any thread.
         """
         wanted = [self._of_content(sha256, ref.key), _of_file(ref.key, ref.size, ref.mtime_us)]
-        rows = self._names.searchsorted(np.array(wanted, _DIGESTS)).tolist()
+        rows = self._names.searchsorted(rows_of(b"".join(wanted))).tolist()
         for row, name in zip(rows, wanted, strict=True):
             if row < len(self._names) and self._names[row : row + 1].tobytes() == name:
                 return int(self._places[row])

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from batchcap.errors import OutputError
 from batchcap.journal.codec import Codec
-from batchcap.journal.columns import digest
+from batchcap.journal.columns import digest, rows_of
 from batchcap.journal.format_csv import Csv
 from batchcap.journal.format_jsonl import Jsonl
 from batchcap.journal.reader import codec_of
@@ -98,8 +97,8 @@ class Examination:
 
     def _tell_lost(self, whole: bytearray, rejected: bytearray, names: list[str]) -> None:
         """Which of the images of rejected parts have no whole record."""
-        lost, first = np.unique(_rows(rejected), return_index=True)
-        is_lost = ~np.isin(lost, _rows(whole))
+        lost, first = np.unique(rows_of(rejected), return_index=True)
+        is_lost = ~np.isin(lost, rows_of(whole))
         self.damage.lost_count = int(np.count_nonzero(is_lost))
         self.damage.kept_count = len(is_lost) - self.damage.lost_count
         places = sorted(int(place) for place in first[is_lost] if place < len(names))
@@ -142,10 +141,6 @@ class Examination:
             found: list[Part | None] = [*parts(line, self._codec)]
             for part in found or [None]:
                 yield number, False, part
-
-
-def _rows(digests: bytearray) -> NDArray[np.bytes_]:
-    return np.frombuffer(digests, f"S{len(digest(('', None)))}")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -15,12 +15,12 @@ import numpy as np
 
 from batchcap.errors import OutputError
 from batchcap.journal.codec import Codec
-from batchcap.journal.columns import digest
+from batchcap.journal.columns import are_last, digest
 from batchcap.journal.formats import make_codec
 from batchcap.journal.live_file import LiveFile, check_ours
 from batchcap.journal.merged_roots import OneRoot
 from batchcap.journal.merged_rows import Rows
-from batchcap.journal.reader import JournalReader, last_of_each
+from batchcap.journal.reader import JournalReader
 from batchcap.options.output import Format
 from batchcap.records import Record
 from batchcap.system.locks import is_locked
@@ -173,7 +173,7 @@ class _Merge:
                 ways.append(self._rows.way(record))
                 errors.append(record.error is not None)
                 captions = max(captions, len(record.captions or ()))
-        is_last = last_of_each(digests)
+        is_last = are_last(digests)
         self._last.append(is_last)
         self._rows.add(is_last, digests, texts, ways, errors)
         return captions

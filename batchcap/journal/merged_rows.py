@@ -8,10 +8,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from batchcap.journal.columns import digest
+from batchcap.journal.columns import rows_of
 from batchcap.records import Fingerprint, Record
 
-_DIGEST: Final = len(digest(("", None)))
 _NUMBERS: Final = np.iinfo(np.int64)
 
 
@@ -48,7 +47,7 @@ class Rows:
         self, wanted: NDArray[np.bool_], digests: bytearray, texts: array[int], ways: array[int], errors: bytearray
     ) -> None:
         """Take the ``wanted`` lines of an input; ``digests`` has 16 bytes for each line, the others one value."""
-        self._digests.append(np.frombuffer(digests, f"S{_DIGEST}")[wanted])
+        self._digests.append(rows_of(digests)[wanted])
         self._texts.append(np.asarray(texts, np.int64)[wanted])
         self._made.append(np.asarray(ways, np.int32)[wanted])
         self._errors.append(np.frombuffer(errors, np.bool_)[wanted])

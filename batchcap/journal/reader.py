@@ -13,18 +13,16 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from batchcap.errors import BatchcapError, InputNotFoundError, OutputError
 from batchcap.journal.codec import Codec
-from batchcap.journal.columns import digest
+from batchcap.journal.columns import are_last, digest
 from batchcap.journal.format_csv import Csv
 from batchcap.journal.formats import guess_format, make_codec
 from batchcap.journal.recovery import LONGEST_LINE, TWO_HEADERS, line_error
 from batchcap.options.output import Format, format_of_ending
 from batchcap.records import Record
 
-_DIGEST: Final = len(digest(("", None)))
 _NAME_ONE: Final = "Name a file that `batchcap run` has written."
 _FIXES: Final = {errno.EACCES: "Give yourself the right to read it."}
 
@@ -79,7 +77,7 @@ class JournalReader:
     def last_lines(self) -> Iterator[tuple[int, bytes]]:
         """The lines of `last_records` as they are, each with its number and ended by LF."""
         with self.open() as file:
-            is_last = last_of_each(self._digests(file))
+            is_last = are_last(self._digests(file))
             self.superseded = len(is_last) - int(np.count_nonzero(is_last))
             for numbered, wanted in zip(self.lines(file), is_last, strict=False):
                 if wanted:
@@ -172,15 +170,3 @@ def codec_of(first: bytes, path: Path) -> Codec:
     # A header that was cut has no end, and its last columns may be missing.
     ranks = range(1, 3 + first.count(b",caption_"))
     return Csv(count or next((n for n in ranks if Csv(n).header.startswith(first)), 1))
-
-
-def last_of_each(digests: bytearray) -> NDArray[np.bool_]:
-    """[lines] whether a line is the last one with its digest; ``digests`` holds 16 bytes a line."""
-    rows = np.frombuffer(digests, f"S{_DIGEST}")
-    order = np.argsort(rows, kind="stable")
-    rows = rows[order]
-    is_last = np.zeros(len(order), np.bool_)
-    if len(order):
-        is_last[order[-1]] = True
-        is_last[order[:-1][rows[1:] != rows[:-1]]] = True
-    return is_last
