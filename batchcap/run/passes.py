@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Self
 
 from batchcap.errors import WatchError
@@ -166,18 +166,24 @@ class Passes:
 
     def _note_folders(self, new: list[str], now: float) -> None:
         """Folders were made, or have come with all that is in them: watch them first, then look into them."""
-        self._folders.update(folder.path for folder in tree.folders(new))
+        self._folders.update(folder.path for folder in self._below(new))
         try:
             self._events.watch(self._folders)
         except WatchError as error:
             self._say_unwatched(error)
-        for folder in tree.folders(new):
+        for folder in self._below(new):
             self._arrivals.note(folder.images, now)
+
+    def _below(self, tops: Sequence[str]) -> Iterator[tree.Folder]:
+        """These folders and those below them; that may take minutes on a network."""
+        for folder in tree.folders(tops):
+            self._tick()
+            yield folder
 
     def _watch_all(self, *, first: bool = False) -> None:
         """Watch the folders that are there now; at the beginning that must be possible."""
         tops = [each.file for each in self._here.resolved if each.name is None]
-        self._folders = {folder.path for folder in tree.folders(tops)}
+        self._folders = {folder.path for folder in self._below(tops)}
         self._is_watched = True
         try:
             self._events.watch(self._folders, looked_through=True)

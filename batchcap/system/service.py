@@ -56,12 +56,12 @@ class Service:
         self._send(*(["READY=1"] if first else []), f"STATUS={_line(status)}")
 
     def alive(self, status: Callable[[], str] | None = None) -> None:
-        """The work has gone on; may be called as often as it does.
+        """The work has gone on; may be called as often as it does. Before `ready` nothing is sent.
 
         Args:
             status: makes the status in words; called about once a second. None leaves it as it is.
         """
-        if self._socket is None or (now := self._clock()) - self._spoke < self._pause:
+        if not self._is_ready or self._socket is None or (now := self._clock()) - self._spoke < self._pause:
             return
         self._spoke = now
         lines = ["WATCHDOG=1"] if self._watched else []

@@ -9,11 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from processes import PATIENCE
 
 from batchcap.images.discovery import resolve
 from batchcap.records import ImageRef
+from batchcap.run import passes
 from batchcap.run.passes import Passes
 from batchcap.system.interrupts import InterruptGuard
 
@@ -30,20 +33,25 @@ def put(path: Path, content: bytes = b"1") -> Path:
 
 
 class Watched:
-    """Passes over inputs, and the lines that were said."""
+    """Passes over inputs, and the lines that were said. What does not come for a minute fails the test."""
 
     def __init__(self, *inputs: Path, settle: float = 0.05, rescan: float = 3600) -> None:
         self.said: list[str] = []
         self.root = inputs[0] if inputs[0].is_dir() else inputs[0].parent
-        self.passes = Passes(resolve(inputs, self.root), settle, rescan, InterruptGuard(), self.said.append)
+        self.ticks: list[float] = []
+        self.passes = Passes(resolve(inputs, self.root), settle, rescan, InterruptGuard(), self.said.append, self.tick)
         self.each = iter(self.passes)
+
+    def tick(self) -> None:
+        self.ticks.append(time.monotonic())
+        assert self.ticks[-1] < self.ticks[0] + PATIENCE
 
     def next(self) -> list[str] | None:
         """The paths of the next pass; None: there is nothing to do."""
         images: Iterator[ImageRef] | None = next(self.each)
         return None if images is None else [ref.path for ref in images]
 
-    def after(self, act: Callable[[], object], *others: list[str]) -> list[str]:
+    def after(self, act: Callable[[], object]) -> list[str]:
         """Do something while the passes wait; the paths of the next pass that has any, each name once."""
         act()
         found = self.until_idle()
@@ -116,8 +124,10 @@ def test_what_is_removed_is_no_error(watched: Watched, folder: Path) -> None:
     assert watched.after(lambda: put(folder / "c.jpg")) == ["c.jpg"]
 
 
-def test_a_file_that_is_written_when_the_run_begins_waits(folder: Path) -> None:
+def test_a_file_that_is_written_when_the_run_begins_waits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "now.jpg").write_bytes(b"half")
+    written = (folder / "now.jpg").stat().st_mtime
+    monkeypatch.setattr(passes, "time", SimpleNamespace(time=lambda: written, monotonic=time.monotonic))
     watched = Watched(folder)
     with watched.passes:
         assert watched.next() == ["a.jpg", "sub/b.jpg"]
@@ -213,6 +223,15 @@ def test_ctrl_c_ends_a_wait(folder: Path) -> None:
         assert watched.until_idle() == ["a.jpg", "sub/b.jpg"]
         timer.start()
         watched.next()
+
+
+def test_looking_through_folders_tells_that_it_goes_on(watched: Watched, folder: Path) -> None:
+    """A network folder with many folders takes minutes to list, and nothing comes out meanwhile."""
+    for number in range(50):
+        (folder / str(number)).mkdir()
+    watched.ticks.clear()
+    watched.passes._watch_all()
+    assert len(watched.ticks) == 52
 
 
 def test_everything_again_now_and_then(folder: Path) -> None:

@@ -47,6 +47,8 @@ def test_all_messages(systemd: tuple[socket.socket, str]) -> None:
     sock, address = systemd
     now = [100.0]
     with Service({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "30000000"}, lambda: now[0]) as service:
+        service.alive(lambda: "too early")
+        assert nothing(sock)
         service.ready("captioning é\nREADY=0")
         assert received(sock) == ["READY=1", "STATUS=captioning é READY=0"]
         service.alive()
@@ -77,6 +79,8 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
 def test_a_short_watchdog_is_told_in_half_of_its_time(manager: socket.socket) -> None:
     now, told = [0.0], []
     with Service({"NOTIFY_SOCKET": manager.getsockname(), "WATCHDOG_USEC": "400000"}, lambda: now[0]) as service:
+        service.ready("")
+        received(manager)
         for _ in range(100):
             service.alive()
             if not nothing(manager):
@@ -91,7 +95,9 @@ def test_a_short_watchdog_is_told_in_half_of_its_time(manager: socket.socket) ->
     [{}, {"WATCHDOG_USEC": "0"}, {"WATCHDOG_USEC": "x"}, {"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}],
 )
 def test_without_a_watchdog_of_this_process_none_is_fed(manager: socket.socket, watchdog: dict[str, str]) -> None:
-    with Service({"NOTIFY_SOCKET": manager.getsockname(), **watchdog}) as service:
+    with Service({"NOTIFY_SOCKET": manager.getsockname(), **watchdog}, lambda: 7.0) as service:
+        service.ready("")
+        received(manager)
         service.alive()
         assert nothing(manager)
         service.alive(lambda: "within the same second")
