@@ -15,6 +15,7 @@ import pytest
 from commands import invoke
 from paths import ROOT
 from photos import write_photos
+from processes import PATIENCE
 
 EXAMPLES = ROOT / "examples" / "cron"
 PROGRAM = "/opt/batchcap/bin/batchcap"
@@ -93,11 +94,12 @@ def test_what_a_service_starts(name: str, place: Path) -> None:
     command = command.replace("${LOGS_DIRECTORY}", f"{place}/var/log/batchcap")
     process = subprocess.Popen(["/bin/sh", "-c", f"exec {command}"], stderr=subprocess.PIPE, text=True)
     if "--watch" in command:
-        while "4 images, waiting for more" not in log_of(place):
+        deadline = time.monotonic() + PATIENCE
+        while "4 images, waiting for more" not in log_of(place) and time.monotonic() < deadline:
             assert process.poll() is None, process.communicate()[1]
             time.sleep(0.05)
         process.terminate()
-    assert process.communicate(timeout=60)[1] == ""
+    assert process.communicate(timeout=PATIENCE)[1] == ""
     assert process.returncode == (143 if "--watch" in command else 0)
     assert str(process.returncode) in f"0 {re.search('SuccessExitStatus=(.*)', unit)[1]}".split()  # type: ignore[index]
     assert len(captions(place)) == 4

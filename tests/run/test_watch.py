@@ -85,13 +85,15 @@ def test_the_records_are_those_of_a_run(
 ) -> None:
     running = watch("--num-captions", "2")
     running.until(lambda found: len(found) == 10)
-    write_photos(tmp_path / "more", 16)
-    for number in (10, 12, 13):
-        shutil.copy2(tmp_path / f"more/{number:04}.jpg", photos)
-    shutil.copytree(tmp_path / "more/sub", photos / "tree/a b\n", copy_function=shutil.copy2)
-    (tmp_path / "more").rename(photos / "moved")
-    break_photo(photos / "moved/0015.jpg")
-    shutil.copy2(photos / "moved/0004.jpg", photos / "0000.jpg")
+    more = tmp_path / "more"
+    write_photos(more, 16)
+    for number in (0, 10, 12, 13):  # all come at once, as on a machine that is not busy
+        shutil.copy2(more / f"{number or 4:04}.jpg", tmp_path / "copy.jpg")
+        (tmp_path / "copy.jpg").rename(photos / f"{number:04}.jpg")
+    shutil.copytree(more / "sub", tmp_path / "tree/a b\n", copy_function=shutil.copy2)
+    (tmp_path / "tree").rename(photos / "tree")
+    break_photo(more / "0015.jpg")
+    more.rename(photos / "moved")
     (photos / "link.jpg").symlink_to(photos / "0001.jpg")
     (photos / "nowhere.jpg").symlink_to(photos / "gone")
     expected = 10 + 3 + 5 + 16 + 1
@@ -116,9 +118,8 @@ def test_a_truncated_file_that_is_completed(watch: Callable[..., Watch], photos:
     whole = (photos / "0001.jpg").read_bytes()
     running = watch("--quiet")
     running.until(lambda found: len(found) == 10)
-    with (photos / "slow.jpg").open("wb") as file:
-        file.write(whole[:200])
-        file.flush()
+    (photos / "slow.part").write_bytes(whole[:200])
+    with (photos / "slow.part").rename(photos / "slow.jpg").open("ab") as file:
         (failed,) = running.until(lambda found: len(found) == 11)[10:]
         file.write(whole[200:])
     (captioned,) = running.until(lambda found: len(found) == 12)[11:]
