@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from batchcap.convert.image_files import ImageFiles
 from batchcap.convert.packets import ImageKind, look_inside
 from batchcap.convert.places import IMAGE_GONE, IN_ARCHIVE, Place, Places, relative_path
 from batchcap.convert.sidecars import placed
@@ -34,8 +35,12 @@ HARD_LINKS: Final = "the image has other names (hard links), which would keep th
 READ_ONLY: Final = "the image is read-only"
 NOT_REGULAR: Final = "the image is no regular file"
 NOT_OURS: Final = "another file has the name of the copy (--overwrite replaces it)"
+NO_FILE: Final = "a folder or a link has the name of the copy"
+EDITED: Final = "the copy was changed after it was made (--overwrite makes it anew)"
 SAME_FILE: Final = "the copy would be the image itself"
-_LEFT_OUT: Final = frozenset({IMAGE_GONE, IN_ARCHIVE, OTHER_KIND, THEIRS})
+_LEFT_OUT: Final = frozenset({IMAGE_GONE, IN_ARCHIVE, OTHER_KIND, THEIRS, EDITED})
+# Nanoseconds that file systems round a date down to: ext4, SMB and NTFS, NFS servers, exFAT, old Unix ones, FAT.
+_GRAINS: Final = (1, 100, 1_000, 1_000_000, 10_000_000, 1_000_000_000, 2_000_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,9 @@ def jobs(work: Work, places: Places, update: JournalUpdate | None) -> Iterator[J
     """
     language = work.options.language or DEFAULT_LANGUAGE
     in_place = update is not None
+    images = ImageFiles()
     for record, place in placed(work, places):
+        images.check_root(record)
         try:
             job = _job(record, place, in_place=in_place)
             if in_place and _holds(job.source, job.caption, language):
@@ -168,8 +175,9 @@ def _needs_copy(work: Work, job: Job, language: str) -> bool:
     if os.path.samestat(there, job.status):
         raise _NoJobError(SAME_FILE)
     if not stat.S_ISREG(there.st_mode):
-        raise _NoJobError(NOT_OURS)
-    as_old = there.st_mtime_ns == job.status.st_mtime_ns
+        raise _NoJobError(NO_FILE)
+    new, old = job.status.st_mtime_ns, there.st_mtime_ns
+    as_old = any(new - new % grain == old for grain in _GRAINS)
     if as_old and _holds(job.target, job.caption, language):
         work.tally.unchanged += 1
         return False
@@ -179,6 +187,8 @@ def _needs_copy(work: Work, job: Job, language: str) -> bool:
             raise _NoJobError(THEIRS)
         if ours is None:
             raise _NoJobError(NOT_OURS)
+        if old > new:  # a copy has the date of its image
+            raise _NoJobError(EDITED)
     return True
 
 

@@ -3,11 +3,12 @@
 # ruff: noqa: PTH116
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import Final
 
-from batchcap.convert.places import IMAGE_GONE, IN_ARCHIVE
+from batchcap.convert.places import IMAGE_GONE, IN_ARCHIVE, NO_NAME
 from batchcap.errors import InputNotFoundError
 from batchcap.records import Record
 from batchcap.roots import file_of, is_absolute, root_folder
@@ -27,23 +28,29 @@ class ImageFiles:
         """The file of an image as the operating system spells it, and its state; or the reason why there is none.
 
         Raises:
-            InputNotFoundError: the root is not there or empty: a disk may be away, and all images with it.
+            InputNotFoundError: see `check_root`.
         """
         if record.member is not None:
             return IN_ARCHIVE
-        if record.root is not None and not is_absolute(record.path):
-            self._check_root(record.root)
-        file = file_of(record)
-        if file is None:
-            return NO_ROOT
+        self.check_root(record)
         try:
+            file = file_of(record)
+            if file is None:
+                return NO_ROOT
             state = os.stat(file)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return IMAGE_GONE
+        except OSError as error:  # no permission, no answer: it may well be there
+            return IMAGE_GONE if error.errno == errno.ENAMETOOLONG else f"the image cannot be read: {error.strerror}"
+        except ValueError:
+            return NO_NAME
         return (file, state) if stat.S_ISREG(state.st_mode) else IMAGE_GONE
 
-    def _check_root(self, root: str) -> None:
-        folder = root_folder(root)
+    def check_root(self, record: Record) -> None:
+        """Raise InputNotFoundError where the root of a record is not there or empty: a disk may be away."""
+        if record.root is None or is_absolute(record.path):
+            return
+        folder = root_folder(record.root)
         if self._disks.folder(folder).state != "there":
             raise InputNotFoundError(
                 f"There is no folder {folder}, which the images of this journal lie in, or it is empty.",

@@ -18,6 +18,7 @@ IN_ARCHIVE: Final = "the image lies in an archive"
 FOLDER_GONE: Final = "the folder of the image is gone"
 IMAGE_GONE: Final = "the image is gone"
 LINK_OUT: Final = "a link leads out of OUT"
+NO_NAME: Final = "the record has a name that no file can have"
 LEFT_OUT: Final = frozenset({IN_ARCHIVE, FOLDER_GONE, IMAGE_GONE})
 """Reasons that are no error; the others are."""
 
@@ -57,7 +58,12 @@ class Places:
 
     def of(self, record: Record) -> Place | str:
         """The place of a record, or the reason why it has none."""
-        path = relative_path(record)
+        try:
+            path = relative_path(record)
+        except ValueError:  # no Base64
+            path = "\0"
+        if "\0" in path:
+            return NO_NAME
         beside = self.is_beside(record)
         if record.member is not None:
             if beside:

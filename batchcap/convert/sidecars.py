@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from batchcap.convert.files import KEPT, is_same, output_folder, write_whole
+from batchcap.convert.image_files import ImageFiles
 from batchcap.convert.places import LEFT_OUT, Place, Places
 from batchcap.convert.unique import check_unique
 from batchcap.convert.work import Work
@@ -39,10 +40,18 @@ OF_ONE: Final = {
 
 
 @contextmanager
-def sidecar_folder(output: Path) -> Iterator[Places]:
-    """The places in an output folder; see `files.output_folder`."""
-    with output_folder(output):
-        yield Places(output)
+def sidecar_folder(work: Work) -> Iterator[Places]:
+    """The places in an output folder; see `files.output_folder`.
+
+    Raises:
+        InputNotFoundError: it is the root of the images, which is away; see `ImageFiles.check_root`.
+    """
+    places = Places(work.output)
+    first = next(work.all_records("looking for the root"), None)
+    if first is not None and places.is_beside(first):
+        ImageFiles().check_root(first)
+    with output_folder(work.output):
+        yield places
 
 
 def check_names(work: Work, places: Places, name_of: NameOf, fix: str) -> None:

@@ -40,7 +40,7 @@ def convert(work: Work) -> None:
     """Write the caption into each image, or into its copy; see `work.Target`."""
     program = exiftool.find()
     with ExitStack() as stack:
-        places = stack.enter_context(sidecar_folder(work.output))
+        places = stack.enter_context(sidecar_folder(work))
         first = next(work.all_records("looking for the root"), None)
         in_place = first is not None and places.is_beside(first)
         update = stack.enter_context(JournalUpdate(work.reader)) if in_place else None

@@ -56,7 +56,7 @@ def _lines(work: Work, output: Path) -> Iterator[bytes]:
     last, split = folder, ""
     for record, file in found(work, ImageFiles()):
         file_name = os.path.relpath(spelled_in(file, folder), folder)
-        if file_name.startswith(os.pardir) or os.path.isabs(file_name):  # noqa: PTH117 - another drive
+        if file_name.startswith(f"{os.pardir}{os.sep}") or os.path.isabs(file_name):  # noqa: PTH117 - another drive
             work.tally.refuse(NOT_BELOW, record.path)
             continue
         if "://" in file_name:

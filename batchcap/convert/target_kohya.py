@@ -13,7 +13,7 @@ from typing import Final
 
 from batchcap.convert.files import new_file
 from batchcap.convert.image_files import ImageFiles
-from batchcap.convert.json_files import ENCODER, captions_of, found, write_entries
+from batchcap.convert.json_files import ENCODER, captions_of, found, is_utf8, write_entries
 from batchcap.convert.places import OUTSIDE
 from batchcap.convert.unique import check_unique
 from batchcap.convert.work import Work
@@ -28,7 +28,13 @@ def convert(work: Work) -> None:
     """Write an entry for each caption; see `work.Target`."""
     by_stem = work.options.image_key == "stem"
     if by_stem:
-        check_unique(work, _stem, "Use --image-key path, or rename the images.")
+        images = ImageFiles()
+
+        def name_of(record: Record) -> str | None:
+            file = images.of(record)
+            return _stem(record) if isinstance(file, tuple) and is_utf8(file[0]) else None
+
+        check_unique(work, name_of, "Use --image-key path, or rename the images.")
     with new_file(work.output, work.options.overwrite, _OURS) as new:
         write_entries(new.file, b"{", _entries(work, by_stem), b"}")
     work.tally.settle(new.changed)

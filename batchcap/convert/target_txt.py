@@ -28,7 +28,7 @@ def convert(work: Work) -> None:
     def name_of(place: Place) -> str:
         return f"{place.image if full else place.stem}.txt"
 
-    with sidecar_folder(options.output) as places:
+    with sidecar_folder(work) as places:
         check_names(work, places, name_of, _FIX)
         said = Said(work, _texts)
         for record, place in placed(work, places):

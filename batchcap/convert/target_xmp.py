@@ -33,7 +33,7 @@ def convert(work: Work) -> None:
     """Write the caption into a sidecar of each image; see `work.Target`."""
     options = work.options
     language = options.language or DEFAULT_LANGUAGE
-    with sidecar_folder(options.output) as places:
+    with sidecar_folder(work) as places:
         if options.sidecar_name == "stem":
             check_names(work, places, lambda place: f"{place.stem}.xmp", _FIX)
         for record, place in placed(work, places):
