@@ -168,7 +168,7 @@ class Passes:
         """Folders were made, or have come with all that is in them: watch them first, then look into them."""
         self._folders.update(folder.path for folder in self._below(new))
         try:
-            self._events.watch(self._folders)
+            self._watch()
         except WatchError as error:
             self._say_unwatched(error)
         for folder in self._below(new):
@@ -186,11 +186,15 @@ class Passes:
         self._folders = {folder.path for folder in self._below(tops)}
         self._is_watched = True
         try:
-            self._events.watch(self._folders, looked_through=True)
+            self._watch(looked_through=True)
         except WatchError as error:
             if first:
                 raise
             self._say_unwatched(error)
+
+    def _watch(self, *, looked_through: bool = False) -> None:
+        with self._guard.shielded():  # it waits for what has happened so far, as `_listen` does
+            self._events.watch(self._folders, looked_through=looked_through)
 
     def _say_unwatched(self, error: WatchError) -> None:
         self._say(

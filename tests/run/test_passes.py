@@ -18,7 +18,7 @@ from batchcap.images.discovery import resolve
 from batchcap.records import ImageRef
 from batchcap.run import passes
 from batchcap.run.passes import Passes
-from batchcap.system.interrupts import InterruptGuard
+from batchcap.system.interrupts import Interrupted, InterruptGuard
 
 OLD = 1_000_000_000
 """A time long ago: whoever wrote the file has finished."""
@@ -232,6 +232,31 @@ def test_looking_through_folders_tells_that_it_goes_on(watched: Watched, folder:
     watched.ticks.clear()
     watched.passes._watch_all()
     assert len(watched.ticks) == 52
+
+
+class Swallowing:
+    """As the library: an exception of a handler comes out of it as a word."""
+
+    def watch(self, *_: object) -> str:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except BaseException:
+            return "signal"
+        return "timeout"
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+@pytest.mark.usefixtures("own_handlers")
+@pytest.mark.parametrize("act", [Passes._watch_all, lambda each: each._listen(0)])
+def test_the_signal_that_ends_a_run_is_known(act: Callable[[Passes], None], folder: Path) -> None:
+    """Its number is the exit code."""
+    with InterruptGuard() as guard, Passes(resolve([folder], folder), 1, 3600, guard) as passes:
+        passes._events._notify = Swallowing()  # type: ignore[assignment]
+        with pytest.raises(Interrupted) as caught:
+            act(passes)
+        assert caught.value.signum == signal.SIGTERM
 
 
 def test_everything_again_now_and_then(folder: Path) -> None:
