@@ -240,7 +240,7 @@ class Swallowing:
     def watch(self, *_: object) -> str:
         try:
             signal.raise_signal(signal.SIGTERM)
-        except BaseException:
+        except Interrupted:
             return "signal"
         return "timeout"
 
