@@ -51,7 +51,7 @@ def merge(
     from batchcap.console.journals import show_merged
     from batchcap.journal import merge as merging
 
-    path, output_format = parse_output(output)
+    path, output_format = parse_output(output, choosable=False)
     if path is None:
         raise OptionError("-o -: a merge writes a file, not standard output.", "Name a .jsonl or .csv file.")
     folder = None if root is None else os.path.abspath(root)  # noqa: PTH100 - links stay as they are

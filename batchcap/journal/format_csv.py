@@ -17,16 +17,16 @@ from batchcap.roots import move
 # Python's csv module reads no field of more than 131,072 characters, and an escaped one can be twice as long.
 _LONGEST_MESSAGE: Final = 60_000
 _STAGES: Final[dict[str, Literal["read", "decode"]]] = {"read": "read", "decode": "decode"}
-_ESCAPES: Final = {"\\": "\\\\", "\r": "\\r", "\n": "\\n"}
+_ESCAPES: Final = {"\\": "\\\\", "\r": "\\r", "\n": "\\n", "\0": "\\0"}
 # A spreadsheet runs a cell that begins so as a formula, also one that came out of a file name or a caption.
 _FORMULAS: Final = ("=", "+", "-", "@", "\t", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _UNESCAPES: Final = {escape: char for char, escape in _ESCAPES.items()} | {"\\" + char: char for char in _FORMULAS}
-_SPECIAL: Final = re.compile(r"[\\\r\n]")
+_SPECIAL: Final = re.compile(r"[\\\r\n\0]")
 _ESCAPED: Final = re.compile(r"\\.?", re.DOTALL)
 
 
 class Csv:
-    r"""One row a line under a fixed header; ``\``, CR and LF in a field are written ``\\``, ``\r`` and ``\n``.
+    r"""One row a line under a fixed header; ``\``, CR, LF and NUL in a field are ``\\``, ``\r``, ``\n`` and ``\0``.
 
     An empty field is an absent value, except that a row without ``error_stage`` has a caption, be it empty. With
     ``num_captions`` > 1 the first caption stands in ``caption`` and the others in ``caption_2``, ...; a rank is present
@@ -119,8 +119,8 @@ class Csv:
 
     def scan_all(self, block: bytes) -> list[Line]:
         text = block[:-1].decode("utf-8")
-        if "\r" in text:
-            raise ValueError("there is a carriage return")
+        if "\r" in text or "\0" in text:
+            raise ValueError("there is a carriage return, or a zero")
         rows = [_split(row) if '"' in row else row.split(",") for row in text.split("\n")]
         if {*map(len, rows)} != {len(self.columns)} or not all(map(is_label, {fields[-1] for fields in rows})):
             raise ValueError("a row is not whole")
@@ -140,6 +140,8 @@ class Csv:
         text = line.removesuffix(b"\n").decode("utf-8")
         if "\r" in text:
             raise ValueError("it holds a carriage return (was it saved with Windows line ends?)")
+        if "\0" in text:
+            raise ValueError("it holds zeros (did the power fail?)")
         fields = _split(text) if '"' in text else text.split(",")
         if len(fields) != len(self.columns):
             raise ValueError(f"it has {len(fields)} columns instead of {len(self.columns)}")
@@ -174,7 +176,7 @@ class Csv:
     def is_torn(self, line: bytes, first: bool) -> bool:
         if first:
             return self.header.startswith(line)
-        if not line.endswith(b"\n") or not line.strip(b"\0\n"):
+        if not line.endswith(b"\n") or b"\0" in line or line == b"\n":
             return True
         try:
             text = line[:-1].decode("utf-8", "replace")

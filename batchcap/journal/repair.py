@@ -7,6 +7,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from batchcap.errors import OutputError
 from batchcap.journal.damage import Damage, Examination
 from batchcap.journal.live_file import LiveFile
 from batchcap.journal.reader import reading
@@ -45,9 +46,11 @@ def _repair(path: Path, live: LiveFile) -> Damage:
     damage = found.damage
     if damage.is_sound:
         return damage
+    rejects = path.with_name(path.name + ".rejected")
+    if rejects.exists() and not rejects.is_file():
+        raise OutputError(f"{rejects} is in the way: it is no regular file.", "Move it, and run again.")
     live.begin(path.stat().st_size, lacks_end=False)
     damage.backup = _back_up(path)
-    rejects = path.with_name(path.name + ".rejected")
     before = rejects.stat().st_size if rejects.exists() else None
     try:
         with path.open("rb") as old, rejects.open("ab") as aside:

@@ -19,8 +19,10 @@ def format_of_ending(path: Path) -> Format | None:
     return _FORMATS.get(path.suffix.lower())
 
 
-def parse_output(output: str, format: Format | None = None) -> tuple[Path | None, Format]:
+def parse_output(output: str, format: Format | None = None, *, choosable: bool = True) -> tuple[Path | None, Format]:
     """The file and its format: ``-`` is standard output (None), and without a format the suffix decides.
+
+    ``choosable``: the command has ``--format``.
 
     Raises:
         OptionError: it is a folder, or the suffix names no format and none was given.
@@ -35,6 +37,6 @@ def parse_output(output: str, format: Format | None = None) -> tuple[Path | None
         ending = f"the ending {path.suffix}" if path.suffix else "a name without an ending"
         raise OptionError(
             f"-o {output}: {ending} is the ending of no format.",
-            "Name a .jsonl or .csv file, or add --format jsonl or --format csv.",
+            "Name a .jsonl or .csv file" + (", or add --format jsonl or --format csv." if choosable else "."),
         )
     return path, format or _FORMATS[path.suffix.lower()]

@@ -40,6 +40,8 @@ class ReportOptions:
 
     def __post_init__(self) -> None:
         take_types(self)
+        for flag, path in (("--summary", self.summary), ("--log-file", self.log_file)):
+            require(path != Path("-"), f"{flag} -: a report is a file, not standard output.", "Name a file.")
         require(
             self.metrics is None or self.metrics.suffix == ".prom",
             f"--metrics {self.metrics}: the name must end in .prom.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 from collections.abc import Callable
 from datetime import datetime
 from logging.handlers import WatchedFileHandler
@@ -27,7 +28,7 @@ class LogFile(WatchedFileHandler):
 
     def __init__(self, path: Path, failed: Callable[[OSError], object]) -> None:
         self._failed = failed
-        self._torn = False
+        self._torn = _lacks_end(path)
         super().__init__(path)
 
     def _open(self) -> Any:
@@ -47,6 +48,16 @@ class LogFile(WatchedFileHandler):
                 raise OSError(None, "only part of a line was written")
         except OSError as error:
             self._failed(error)
+
+
+def _lacks_end(path: Path) -> bool:
+    """Whether the last line of a file is torn, as a killed run or a full disk leaves it."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) not in b"\n"
+    except OSError:  # it is not there, is empty, or may only be appended to
+        return False
 
 
 class Text(logging.Formatter):

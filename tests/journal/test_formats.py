@@ -272,6 +272,8 @@ def test_csv_refuses_what_its_columns_cannot_hold(record: Record) -> None:
         (b"a\\,,,x,,,,,,,,1,1,1,1,,r,m,p,d#01234567\n", "no escape"),
         (b'"a,,,x,,,,,,,,1,1,1,1,,r,m,p,d#01234567\n', "unexpected end"),
         (b"\xff,,,x,,,,,,,,1,1,1,1,,r,m,p,d#01234567\n", "utf-8"),
+        (b"a,,,x\0\0\0,,,,,,,,1,1,1,1,,r,m,p,d#01234567\n", "zeros"),
+        (b'"a","",,x\0,,,,,,,,1,1,1,1,,r,m,p,d#01234567\n', "zeros"),
     ],
 )
 def test_a_csv_line_that_is_not_ours_says_why(line: bytes, why: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from commands import invoke
 from journals import AWKWARD, FIRST, SECOND, captioned, failed, names, ref
 
 from batchcap.errors import InputNotFoundError, OutputError, OutputLockedError, RootError
@@ -165,6 +166,13 @@ def test_folders_inside_one_folder_can_stand_side_by_side(tmp_path: Path) -> Non
 
 
 # --- What stops a merge
+
+
+def test_an_output_without_a_known_ending_is_wrong_usage_and_the_fix_works(tmp_path: Path) -> None:
+    done = invoke("merge", journal(tmp_path / "1.jsonl", A), "-o", tmp_path / "out.txt")
+    assert done.exit_code == 2
+    assert "Name a .jsonl or .csv file." in done.stderr
+    assert "--format" not in done.stderr  # merge has no such option
 
 
 def test_a_damaged_input_a_missing_one_and_a_foreign_output(tmp_path: Path) -> None:

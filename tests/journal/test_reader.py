@@ -165,8 +165,10 @@ def test_an_empty_file_and_a_header_alone_hold_no_record(tmp_path: Path, format:
 def test_what_is_no_journal_is_an_error(tmp_path: Path, content: bytes) -> None:
     out = tmp_path / "notes.txt"
     out.write_bytes(content)
-    with pytest.raises(OutputError, match=r"notes\.txt is not a JSONL output of batchcap: line 1"):
+    with pytest.raises(OutputError, match=r"notes\.txt is not a JSONL output of batchcap: line 1") as caught:
         list(JournalReader(out).records())
+    assert "Name a file that `batchcap run` has written." in caught.value.fix
+    assert "remove" not in caught.value.fix  # it was only to be read, and may be a photo
 
 
 def test_nothing_a_folder_and_a_pipe_are_told_apart(tmp_path: Path) -> None:

@@ -310,6 +310,25 @@ def test_a_damaged_line_in_the_middle_is_named_and_nothing_is_cut(tmp_path: Path
     assert out.read_bytes() == before
 
 
+@both
+def test_zeros_inside_a_line_are_damage_in_the_middle_and_torn_at_the_end(tmp_path: Path, format: Format) -> None:
+    """A power failure leaves them, and no field is cut by it."""
+    out = tmp_path / "out"
+    write(out, [captioned(ref(name)) for name in "abcd"], format)
+    whole = out.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    for number in (len(lines) - 2, len(lines) - 1):
+        at = lines[number].index(b"dog")
+        damaged = lines[number][:at] + b"\0\0\0" + lines[number][at + 3 :]
+        out.write_bytes(b"".join([*lines[:number], damaged, *lines[number + 1 :]]))
+        if number == len(lines) - 1:
+            with Journal.open(out, format, FIRST) as journal:
+                assert (journal.cut, journal.done) == (len(damaged), 3)
+        else:
+            with pytest.raises(OutputError, match=rf"out, line {number + 1}: "):
+                Journal.open(out, format, FIRST)
+
+
 @pytest.mark.parametrize("tail", [b"# reviewed by Anna\n", b"# reviewed by Anna", b'{"reviewed":true}'])
 def test_something_foreign_behind_our_lines_is_not_cut(tmp_path: Path, tail: bytes) -> None:
     out = tmp_path / "out"

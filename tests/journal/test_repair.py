@@ -182,6 +182,20 @@ def test_what_was_moved_aside_and_backed_up_before_stays(tmp_path: Path) -> None
     assert b"three\n" in out.with_name("out.jsonl.backup.3").read_bytes()
 
 
+def test_a_name_that_is_taken_is_told(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    out.write_bytes(content("jsonl") + b"garbage\n")
+    before = out.read_bytes()
+    for make in (Path.mkdir, os.mkfifo) if hasattr(os, "mkfifo") else (Path.mkdir,):
+        rejected = tmp_path / "out.jsonl.rejected"
+        make(rejected)
+        with pytest.raises(OutputError, match=r"out\.jsonl\.rejected is in the way"):
+            repair(out)
+        assert out.read_bytes() == before
+        assert names(tmp_path) == ["out.jsonl", "out.jsonl.rejected"]
+        rejected.rmdir() if rejected.is_dir() else rejected.unlink()
+
+
 def test_rights_are_kept_and_a_link_stays_a_link(tmp_path: Path) -> None:
     real, link = tmp_path / "real.jsonl", tmp_path / "link.jsonl"
     real.write_bytes(content("jsonl") + b"note\n")

@@ -212,6 +212,17 @@ def test_a_torn_line_is_ended_before_the_next(tmp_path: Path) -> None:
     assert len(heard) == 1
 
 
+def test_a_line_that_a_killed_run_has_left_is_ended(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"torn")
+    for _ in range(2):
+        lines = RunLog(ReportOptions(log_file=tmp_path / "log"), lambda error: pytest.fail(str(error)), quiet=False)
+        lines.info("a", "next")
+        lines.close()
+    torn, *others = (tmp_path / "log").read_text().splitlines()
+    assert torn == "torn"
+    assert [line[-4:] for line in others] == ["next", "next"]
+
+
 @pytest.mark.skipif(shutil.which("logrotate") is None, reason="needs logrotate")
 @pytest.mark.parametrize("how", ["copytruncate", "create"])
 def test_logrotate_loses_no_line(how: str, tmp_path: Path) -> None:

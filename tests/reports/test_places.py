@@ -37,6 +37,15 @@ def test_places_where_nothing_can_be_written(flag: str, call: Call, tmp_path: Pa
     assert {path.name for path in tmp_path.iterdir()} == {"file", "photos", NAMES[flag]}
 
 
+@pytest.mark.parametrize("flag", ["--summary", "--log-file"])
+def test_standard_output_is_no_report(flag: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = call(flag, "-")
+    assert done.exit_code == 2
+    assert f"{flag} -: a report is a file, not standard output." in done.stderr
+    assert not (tmp_path / "-").exists()
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
 @pytest.mark.parametrize("flag", FLAGS)
 def test_a_folder_that_may_not_be_written(flag: str, call: Call, tmp_path: Path) -> None:
