@@ -94,7 +94,7 @@ class Captioner:
         self.watch: Callable[[Stepper], Stepper] = lambda stepper: stepper
         self._write = CaptionWriter(bundle, decoding)
         self._threads = threads
-        self._encoder, self._decoder = open_sessions(bundle, device, threads)
+        self._open()
 
     @classmethod
     def load(
@@ -217,6 +217,8 @@ class Captioner:
             DeviceError: the device was lost.
             BundleError: what the decoder gives are no log-probabilities.
         """
+        if not hasattr(self, "_encoder"):  # the last time there was no memory to open it again
+            self._open()
         self._check(attention)
         streams = self._streams(count, keys)
         found: list[list[Hypothesis]] = []
@@ -248,7 +250,11 @@ class Captioner:
         """
         self.reduced_batch = max(1, images // 2)
         del self._encoder, self._decoder
-        self._encoder, self._decoder = open_sessions(self.bundle, self.device, self._threads, sparing=True)
+        self._open()
+
+    def _open(self) -> None:
+        sparing = self.reduced_batch is not None
+        self._encoder, self._decoder = open_sessions(self.bundle, self.device, self._threads, sparing=sparing)
 
     def _streams(self, count: int, keys: Sequence[Key] | None) -> list[int]:
         """The random stream of each image; none where nothing is drawn."""

@@ -193,6 +193,29 @@ def test_the_library_goes_on_too_and_the_search_may_be_what_runs_out(tiny_bundle
         list(captioner.caption(images))
 
 
+def test_a_model_that_cannot_be_opened_again_is_tried_at_the_next_call(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another program may hold the memory for a while."""
+    failing, full = Failing(ARENA, lambda fed: fed[-1] > 3), [True]
+
+    def opened(*arguments: Any, sparing: bool = False) -> Any:
+        if sparing and full:
+            raise OutOfMemoryError("no memory")
+        return failing(*arguments, sparing=sparing)
+
+    usual = Captioner.load(tiny_bundle, "cpu")
+    monkeypatch.setattr(captioner_module, "open_sessions", opened)
+    captioner = Captioner(usual.bundle, usual.decoding, CPU)
+    images = [solid(colour) for colour in COLOURS]
+    for _ in range(2):
+        with pytest.raises(OutOfMemoryError, match="no memory"):
+            list(captioner.caption(images))
+    full.clear()
+    assert list(captioner.caption(images)) == list(usual.caption(images))
+    assert failing.sparing == [False, True]
+
+
 def test_a_lost_device_keeps_what_is_written(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
