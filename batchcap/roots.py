@@ -101,6 +101,11 @@ class Named(Protocol):
     def root(self) -> str | None: ...
 
 
+def exact_path(record: Named) -> str:
+    """The path of a record as the operating system spells it (surrogate-escaped)."""
+    return record.path if record.path_b64 is None else os.fsdecode(base64.b64decode(record.path_b64))
+
+
 def file_of(record: Named, root: str | None = None) -> str | None:
     """The file that a record is about, absolute, as the operating system spells it; for a member: the archive.
 
@@ -112,7 +117,7 @@ def file_of(record: Named, root: str | None = None) -> str | None:
         None where the path is relative and no root is known.
     """
     root = root or record.root
-    path = record.path if record.path_b64 is None else os.fsdecode(base64.b64decode(record.path_b64))
+    path = exact_path(record)
     if record.member is not None:
         path = path.removesuffix(f"::{record.member}")
     if is_absolute(path):

@@ -16,20 +16,18 @@ import msgspec
 
 from batchcap.convert.image_files import ImageFiles
 from batchcap.convert.packets import ImageKind, look_inside
-from batchcap.convert.places import IMAGE_GONE, IN_ARCHIVE, Place, Places, relative_path
+from batchcap.convert.places import IMAGE_GONE, IN_ARCHIVE, NO_ROOT, Place, Places
 from batchcap.convert.sidecars import placed
 from batchcap.convert.work import Work
-from batchcap.convert.xmp_caption import DEFAULT_LANGUAGE, is_ours, with_caption, writable
+from batchcap.convert.xmp_caption import DEFAULT_LANGUAGE, THEIRS, is_ours, with_caption, writable
 from batchcap.convert.xmp_document import XmpError
 from batchcap.journal.updating import JournalUpdate
 from batchcap.records import Record
-from batchcap.roots import root_folder
+from batchcap.roots import exact_path, root_folder
 from batchcap.system.output_files import own_file
 
-THEIRS: Final = "somebody has written or removed the caption (--overwrite replaces it)"
 OTHER_KIND: Final = "captions go into JPEG, PNG, WebP and TIFF only"
 CHANGED: Final = "the image has changed since it was captioned (batchcap run captions it again)"
-NO_ROOT: Final = "the record does not say which folder its path is relative to"
 SYMBOLIC_LINK: Final = "the image is a symbolic link"
 HARD_LINKS: Final = "the image has other names (hard links), which would keep the old file"
 READ_ONLY: Final = "the image is read-only"
@@ -107,7 +105,7 @@ def _job(record: Record, place: Place, *, in_place: bool) -> Job:
     if record.root is None:
         raise _NoJobError(NO_ROOT)
     target = place.file(place.image)
-    source = target if in_place else os.path.join(root_folder(record.root), relative_path(record))
+    source = target if in_place else os.path.join(root_folder(record.root), exact_path(record))
     try:
         status = os.lstat(source) if in_place else os.stat(source)
     except (FileNotFoundError, NotADirectoryError):

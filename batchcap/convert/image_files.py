@@ -8,13 +8,12 @@ import os
 import stat
 from typing import Final
 
-from batchcap.convert.places import IMAGE_GONE, IN_ARCHIVE, NO_NAME
+from batchcap.convert.places import IMAGE_GONE, IN_ARCHIVE, NO_NAME, NO_ROOT
 from batchcap.errors import InputNotFoundError
 from batchcap.records import Record
 from batchcap.roots import file_of, is_absolute, root_folder
 from batchcap.system.disks import Disks
 
-NO_ROOT: Final = "the record does not say where the image is"
 CHANGED: Final = "the image changed since it was captioned"
 
 

@@ -8,7 +8,6 @@ from typing import BinaryIO, Final
 import msgspec
 
 from batchcap.convert.image_files import ImageFiles
-from batchcap.convert.places import LEFT_OUT
 from batchcap.convert.work import Work
 from batchcap.records import Record
 
@@ -36,7 +35,7 @@ def found(work: Work, images: ImageFiles) -> Iterator[tuple[Record, str]]:
     for record in work.captioned():
         state = images.of(record)
         if isinstance(state, str):
-            (work.tally.leave_out if state in LEFT_OUT else work.tally.refuse)(state, record.path)
+            work.tally.set_aside(state, record.path)
         elif not is_utf8(state[0]):
             work.tally.refuse(NOT_UTF8, record.path)
         else:

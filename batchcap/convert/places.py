@@ -4,19 +4,19 @@
 # ruff: noqa: PTH112, PTH118
 from __future__ import annotations
 
-import base64
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from batchcap.records import Record
-from batchcap.roots import is_absolute, is_within, root_folder
+from batchcap.roots import exact_path, is_absolute, is_within, root_folder
 
 OUTSIDE: Final = "the image lies outside the root"
 IN_ARCHIVE: Final = "the image lies in an archive"
 FOLDER_GONE: Final = "the folder of the image is gone"
 IMAGE_GONE: Final = "the image is gone"
+NO_ROOT: Final = "the record does not say which folder its path is relative to"
 LINK_OUT: Final = "a link leads out of OUT"
 NO_NAME: Final = "the record has a name that no file can have"
 LEFT_OUT: Final = frozenset({IN_ARCHIVE, FOLDER_GONE, IMAGE_GONE})
@@ -59,7 +59,7 @@ class Places:
     def of(self, record: Record) -> Place | str:
         """The place of a record, or the reason why it has none."""
         try:
-            path = relative_path(record)
+            path = exact_path(record)
         except ValueError:  # no Base64
             path = "\0"
         if "\0" in path:
@@ -98,8 +98,3 @@ class Places:
             else:
                 self._known[key] = None if is_within(os.path.realpath(folder), self._real) else LINK_OUT
         return self._known[key]
-
-
-def relative_path(record: Record) -> str:
-    """The path of a record as the operating system spells it (surrogate-escaped)."""
-    return record.path if record.path_b64 is None else os.fsdecode(base64.b64decode(record.path_b64))

@@ -5,17 +5,16 @@ from __future__ import annotations
 
 import errno
 import os
-from array import array
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeAlias
 
-import numpy as np
-
 from batchcap.convert.files import KEPT, is_same, output_folder, write_whole
+from batchcap.convert.hashes import Hashes
 from batchcap.convert.image_files import ImageFiles
-from batchcap.convert.places import LEFT_OUT, Place, Places
+from batchcap.convert.places import Place, Places
 from batchcap.convert.unique import check_unique
 from batchcap.convert.work import Work
 from batchcap.records import Record
@@ -25,6 +24,7 @@ NameOf: TypeAlias = Callable[[Place], str]
 """The name of the sidecar of an image, without its folder."""
 
 _TEMPORARY: Final = ".batchcap-sidecar.new"
+_MOST_READ: Final = 64 << 20
 OF_ONE: Final = {
     errno.EACCES: "no permission to write there",
     errno.EPERM: "no permission to write there",
@@ -72,7 +72,7 @@ def check_names(work: Work, places: Places, name_of: NameOf, fix: str) -> None:
 
 
 class Said:
-    """What the journal has said of its images: every caption, superseded ones too, as 8 bytes."""
+    """What the journal has said of its images: every caption, superseded ones too."""
 
     def __init__(self, work: Work, texts: Callable[[Record], Iterator[str]]) -> None:
         """Args:
@@ -81,19 +81,17 @@ class Said:
         """
         self._work = work
         self._texts = texts
-        self._hashes: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None
+        self._hashes: Hashes | None = None
 
     def includes(self, record: Record, text: str) -> bool:
         """Whether a record of the same image had this text. The first call reads the journal once more."""
         if self._hashes is None:
-            found = array("q")
+            self._hashes = Hashes()
             for each in self._work.all_records("reading older captions"):
                 if each.caption is not None:
-                    found.extend(hash((each.key, text)) for text in self._texts(each))
-            self._hashes = np.sort(np.frombuffer(found, np.int64))
-        wanted = hash((record.key, text))
-        place = int(np.searchsorted(self._hashes, wanted))
-        return place < len(self._hashes) and int(self._hashes[place]) == wanted
+                    for said in self._texts(each):
+                        self._hashes.add((each.key, said))
+        return (record.key, text) in self._hashes
 
 
 def placed(work: Work, places: Places) -> Iterator[tuple[Record, Place]]:
@@ -102,10 +100,32 @@ def placed(work: Work, places: Places) -> Iterator[tuple[Record, Place]]:
         place = places.of(record)
         if isinstance(place, Place):
             yield record, place
-        elif place in LEFT_OUT:
-            work.tally.leave_out(place, record.path)
         else:
-            work.tally.refuse(place, record.path)
+            work.tally.set_aside(place, record.path)
+
+
+def read_sidecar(file: str) -> tuple[bytes, os.stat_result] | None:
+    """The bytes of a sidecar (of a large file only the first), and what the system says of it; None: there is none.
+
+    Raises:
+        OSError: it cannot be read; ELOOP: it is a symbolic link, or no regular file.
+    """
+    flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(file, os.O_RDONLY | flags)
+    except OSError as error:
+        # Writing would say more of what is wrong with the place.
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            return None
+        raise
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        with open(descriptor, "rb", closefd=False) as opened:
+            return opened.read(_MOST_READ), status
+    finally:
+        os.close(descriptor)
 
 
 def write_sidecar(work: Work, place: Place, name: str, data: bytes, old: os.stat_result | None = None) -> bool:

@@ -33,15 +33,11 @@ def convert(work: Work) -> None:
         text = io.TextIOWrapper(new.file, "utf-8", newline="")
         rows = csv.writer(text, lineterminator="\r\n")
         rows.writerow(_header(ranks))
-        count = 1
         for record in work.records():
             rows.writerow(_row(record, ranks))
-            count += 1
-            if record.caption is None:
-                work.tally.failures += 1
-            else:
-                work.tally.written += 1
+            work.tally.count([record])
         text.detach()
+    count = 1 + work.tally.written + work.tally.failures
     work.tally.settle(new.changed)
     if count > _MOST_ROWS:
         work.tally.notes.append(f"{count:,} rows: Excel and LibreOffice show the first {_MOST_ROWS:,} only.")

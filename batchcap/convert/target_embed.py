@@ -19,11 +19,11 @@ from typing import Final
 
 from batchcap.convert import exiftool
 from batchcap.convert.caption_fields import Fields, reading
-from batchcap.convert.embed_jobs import CHANGED, THEIRS, Job, jobs, record_of
+from batchcap.convert.embed_jobs import CHANGED, Job, jobs, record_of
 from batchcap.convert.files import KEPT
 from batchcap.convert.sidecars import OF_ONE, sidecar_folder
 from batchcap.convert.work import Work
-from batchcap.convert.xmp_caption import DEFAULT_LANGUAGE
+from batchcap.convert.xmp_caption import DEFAULT_LANGUAGE, THEIRS
 from batchcap.errors import OutputError
 from batchcap.journal.updating import JournalUpdate
 from batchcap.system.output_files import explained, give_rights

@@ -37,16 +37,13 @@ def convert(work: Work) -> None:
         records = work.records()
         while group := list(islice(records, _GROUP)):
             writer.write_table(_table(arrow, schema, group), row_group_size=_GROUP)
-            captioned = sum(record.caption is not None for record in group)
-            tally.written += captioned
-            tally.failures += len(group) - captioned
+            tally.count(group)
             for name in _LISTED:
                 values[name].update(filter(None, (getattr(record, name) for record in group)))
         said = {f"batchcap.{name}s": json.dumps(sorted(found)) for name, found in values.items()}
         versions = {_VERSION_KEY.decode(): FORMAT_VERSION, "batchcap.version": __version__}
         writer.add_key_value_metadata(said | versions)
-    if not new.changed:
-        tally.written, tally.unchanged = 0, tally.written
+    tally.settle(new.changed)
 
 
 def _is_ours(output: Path, arrow: Any, parquet: Any) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -17,15 +16,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from batchcap import __version__
 from batchcap.convert.files import check_ours, new_file
+from batchcap.convert.hashes import Hashes
 from batchcap.convert.journal_mark import JournalMark, mark
 from batchcap.convert.sqlite_schema import FORMAT_VERSION, INDEXES, INSERT, TABLES, UPSERT, row
 from batchcap.convert.work import Work
 from batchcap.errors import OutputError, OutputLockedError
-from batchcap.records import Key, Record, key_of
+from batchcap.records import Record, key_of
 from batchcap.system.output_files import check_place
 
 _MAGIC: Final = b"SQLite format 3\0"
@@ -60,15 +58,14 @@ class _Seen:
     """What the records of one conversion say besides their rows."""
 
     values: dict[str, set[str]] = field(default_factory=lambda: {"model": set(), "decoding": set(), "root": set()})
-    keys: array[int] = field(default_factory=lambda: array("q"))
-    """The hash of every key."""
+    keys: Hashes = field(default_factory=Hashes)
 
     def add(self, record: Record) -> None:
         self.values["model"].add(record.model)
         self.values["decoding"].add(record.decoding)
         if record.root is not None:
             self.values["root"].add(record.root)
-        self.keys.append(hash(record.key))
+        self.keys.add(record.key)
 
 
 def _create(work: Work, output: Path, now: JournalMark) -> None:
@@ -83,9 +80,7 @@ def _create(work: Work, output: Path, now: JournalMark) -> None:
         database.execute("BEGIN")
         for batch in _batches(work.records()):
             database.executemany(INSERT, list(map(row, batch)))
-            captioned = sum(record.caption is not None for record in batch)
-            tally.written += captioned
-            tally.failures += len(batch) - captioned
+            tally.count(batch)
             for record in batch:
                 seen.add(record)
         _remember(database, now, seen)
@@ -142,14 +137,8 @@ def _remove_others(database: sqlite3.Connection, seen: _Seen) -> int:
     (count,) = database.execute("SELECT count(*) FROM captions").fetchone()
     if count == len(seen.keys):
         return 0
-    keys = np.sort(np.frombuffer(seen.keys, np.int64))
-
-    def is_there(key: Key) -> bool:
-        place = int(np.searchsorted(keys, hash(key)))
-        return place < len(keys) and int(keys[place]) == hash(key)
-
     found = database.execute("SELECT id, path, member, path_b64 FROM captions")
-    gone = [(number,) for number, path, member, b64 in found if not is_there(key_of(path, b64, member))]
+    gone = [(number,) for number, path, member, b64 in found if key_of(path, b64, member) not in seen.keys]
     database.executemany("DELETE FROM captions WHERE id = ?", gone)
     return len(gone)
 

@@ -5,19 +5,17 @@ The program strips the text or takes a line of it, so it ends with a line end: o
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Iterator
 from typing import Final
 
+from batchcap.convert.json_files import captions_of
 from batchcap.convert.places import Place
-from batchcap.convert.sidecars import Said, check_names, placed, sidecar_folder, write_sidecar
+from batchcap.convert.sidecars import Said, check_names, placed, read_sidecar, sidecar_folder, write_sidecar
 from batchcap.convert.work import Work
 from batchcap.records import Record
 
 NOT_OURS: Final = "another file has the name (--overwrite replaces it)"
 _FIX: Final = "Use --sidecar-name full, or rename the images."
-_LONGEST: Final = 1 << 20
 
 
 def convert(work: Work) -> None:
@@ -44,8 +42,7 @@ def convert(work: Work) -> None:
 
 def text_of(record: Record, all_captions: bool) -> str:
     """The best caption on one line, or all captions on a line each, without a line end at the end."""
-    captions = [each.caption for each in record.captions or ()] if all_captions else []
-    return "\n".join(" ".join(caption.splitlines()) for caption in captions or [record.caption or ""])
+    return "\n".join(" ".join(caption.splitlines()) for caption in captions_of(record, all_captions))
 
 
 def _texts(record: Record) -> Iterator[str]:
@@ -57,15 +54,7 @@ def _texts(record: Record) -> Iterator[str]:
 def _text_in(file: str) -> str | None:
     """The text of a sidecar without its last line end; None: there is no file; empty: it is no text of ours."""
     try:
-        descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        # A folder or a link has the name, or it cannot be read; writing would say more of what is wrong with the place.
-        return None if error.errno in (errno.ENOTDIR, errno.ENAMETOOLONG) else ""
-    try:
-        return os.read(descriptor, _LONGEST).decode("utf-8").removesuffix("\n").removesuffix("\r")
+        found = read_sidecar(file)
+        return None if found is None else found[0].decode("utf-8").removesuffix("\n").removesuffix("\r")
     except (OSError, UnicodeDecodeError):
         return ""
-    finally:
-        os.close(descriptor)

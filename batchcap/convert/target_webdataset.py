@@ -23,7 +23,6 @@ from batchcap.convert.files import check_not_journal, new_file, output_folder
 from batchcap.convert.first_order import in_first_order
 from batchcap.convert.image_files import CHANGED, ImageFiles, is_unchanged
 from batchcap.convert.json_files import ENCODER
-from batchcap.convert.places import LEFT_OUT
 from batchcap.convert.work import Work
 from batchcap.records import Record
 
@@ -90,7 +89,7 @@ def _samples(work: Work, images: ImageFiles) -> Iterator[_Sample]:
             continue
         found = images.of(record)
         if isinstance(found, str):
-            (work.tally.leave_out if found in LEFT_OUT else work.tally.refuse)(found, record.path)
+            work.tally.set_aside(found, record.path)
             continue
         file, state = found
         if is_unchanged(record, state):

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections import Counter
 from functools import lru_cache
 from typing import Final
 
 from batchcap.convert.places import Place
-from batchcap.convert.sidecars import check_names, placed, sidecar_folder, write_sidecar
+from batchcap.convert.sidecars import check_names, placed, read_sidecar, sidecar_folder, write_sidecar
 from batchcap.convert.work import Work
-from batchcap.convert.xmp_caption import DEFAULT_LANGUAGE, new_document, sidecar_extension, with_caption
+from batchcap.convert.xmp_caption import DEFAULT_LANGUAGE, THEIRS, new_document, sidecar_extension, with_caption
 from batchcap.convert.xmp_document import XmpError
 
-THEIRS: Final = "somebody has written or removed the caption (--overwrite replaces it)"
 LINK: Final = "the sidecar is a symbolic link, or no regular file"
 READ_ONLY: Final = "the sidecar is read-only"
 _FIX: Final = "Leave out --sidecar-name stem, or rename the images."
@@ -41,7 +39,7 @@ def convert(work: Work) -> None:
             name = _name(place, options.sidecar_name, beside=places.is_beside(record))
             file = place.file(name)
             try:
-                old, status = _read(file) or (None, None)
+                old, status = read_sidecar(file) or (None, None)
                 new = (
                     new_document(caption, language)
                     if old is None
@@ -79,7 +77,7 @@ def _name(place: Place, wanted: str | None, *, beside: bool) -> str:
 def _belongs(file: str, place: Place) -> bool:
     """Whether ``a.xmp`` is the sidecar of ``a.jpg``, and not of a raw file beside it: Adobe's programs write which."""
     try:
-        found = _read(file)
+        found = read_sidecar(file)
         extension = found and sidecar_extension(found[0])
     except (OSError, XmpError):  # which image it belongs to cannot be told, so it is nobody's to edit
         return False
@@ -93,23 +91,6 @@ def _stems(folder: str) -> Counter[str]:
     """How many images, of any format, have a stem; kept for one folder."""
     parts = (os.path.splitext(name) for name in os.listdir(folder))  # noqa: PTH208
     return Counter(stem for stem, ending in parts if ending.lower() not in _NO_IMAGES)
-
-
-def _read(file: str) -> tuple[bytes, os.stat_result] | None:
-    """The bytes of a sidecar and what the system says of it; None: there is none. OSError: it cannot be read."""
-    flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    try:
-        descriptor = os.open(file, os.O_RDONLY | flags)
-    except OSError as error:
-        # Writing would say more of what is wrong with the place.
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
-            return None
-        raise
-    with os.fdopen(descriptor, "rb") as opened:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.ELOOP, "")
-        return opened.read(), status
 
 
 def _why(error: OSError) -> str:

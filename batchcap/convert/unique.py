@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable
 from typing import Final
 
-import numpy as np
-
+from batchcap.convert.hashes import Hashes
 from batchcap.convert.work import Work
 from batchcap.errors import DuplicateKeyError
 from batchcap.records import Record
@@ -25,12 +23,11 @@ def check_unique(work: Work, name_of: Callable[[Record], str | None], fix: str) 
         name_of: the name of a record in the target; None: it has none.
         fix: what the reader can do.
     """
-    hashes = array("q")
+    hashes = Hashes()
     for record in work.records("checking names"):
         if record.caption is not None and (name := name_of(record)) is not None:
-            hashes.append(hash(name))
-    in_order = np.sort(np.frombuffer(hashes, np.int64))
-    twice = set(in_order[1:][in_order[1:] == in_order[:-1]].tolist())
+            hashes.add(name)
+    twice = hashes.repeated()
     if not twice:
         return
     found: dict[str, list[str]] = {}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias, TypeVar
 
+from batchcap.convert.places import LEFT_OUT
 from batchcap.journal.reader import JournalReader
 from batchcap.options.convert import ConvertOptions
 from batchcap.records import Record
@@ -56,6 +57,18 @@ class Tally:
     def refuse(self, reason: str, name: str) -> None:
         """Count a caption that could not be written."""
         self.refused.setdefault(reason, Reason()).add(name)
+
+    def set_aside(self, reason: str, name: str) -> None:
+        """Count a caption that is not written: it is left out where ``reason`` is no error, else refused."""
+        (self.leave_out if reason in LEFT_OUT else self.refuse)(reason, name)
+
+    def count(self, records: Iterable[Record]) -> None:
+        """Count records that are written, failed ones among them."""
+        for record in records:
+            if record.caption is None:
+                self.failures += 1
+            else:
+                self.written += 1
 
     def settle(self, changed: bool) -> None:
         """At the end of a target of one file: if that holds what it held before, no caption of it is new."""

@@ -18,6 +18,8 @@ from batchcap.convert.xmp_document import DC, RDF, XML, Document, Edit, Element,
 BATCHCAP: Final = "urn:batchcap:xmp/1.0/"
 """The namespace of the property that notes what batchcap has written."""
 DEFAULT_LANGUAGE: Final = "x-default"
+THEIRS: Final = "somebody has written or removed the caption (--overwrite replaces it)"
+"""Why a caption is not written: see `may_write`."""
 
 _DESCRIPTION: Final = (DC, "description")
 _NOTE: Final = (BATCHCAP, "caption")

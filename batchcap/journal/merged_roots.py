@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import shlex
 from pathlib import Path
@@ -11,7 +10,7 @@ import msgspec
 
 from batchcap.errors import RootError
 from batchcap.records import Record
-from batchcap.roots import is_absolute, is_within, move, record_path, root_folder, root_text, same_root
+from batchcap.roots import exact_path, is_absolute, is_within, move, record_path, root_folder, root_text, same_root
 
 
 class OneRoot:
@@ -44,8 +43,7 @@ class OneRoot:
         old = record.root and root_folder(record.root)
         if not old or not is_within(old, self._folder) or is_absolute(record.path):
             return move(record.path, record.path_b64, self._text)
-        name = record.path if record.path_b64 is None else os.fsdecode(base64.b64decode(record.path_b64))
-        return record_path(os.path.join(old, name), self._folder)  # noqa: PTH118 - for each of a million records
+        return record_path(os.path.join(old, exact_path(record)), self._folder)  # noqa: PTH118 - for each of a million records
 
     def _check(self, root: str | None, journal: Path) -> None:
         for other, first in self._known.items():

@@ -145,7 +145,7 @@ def test_a_journal_of_the_same_kind_is_not_written_over(tmp_path: Path, out: Pat
     other = journal(tmp_path / "other.csv", [record("a.jpg")], "csv")
     with pytest.raises(OutputError, match="is the journal itself"):
         converted(source, out, overwrite=True)
-    with pytest.raises(OutputError, match="did not write it"):
+    with pytest.raises(OutputError, match="a conversion would lose it"):
         converted(source, other)
 
 

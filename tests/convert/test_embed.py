@@ -23,6 +23,7 @@ from xmp_samples import lightroom
 
 from batchcap.convert import embed_jobs, places
 from batchcap.convert.packets import look_inside
+from batchcap.convert.xmp_caption import THEIRS
 from batchcap.errors import OptionError, OutputLockedError
 from batchcap.journal.reader import JournalReader
 from batchcap.system.locks import open_locked
@@ -149,10 +150,10 @@ def test_a_caption_of_the_photographer_stays(tmp_path: Path) -> None:
         "measured.tif": tagged_images.tiff(description="ImageJ=1.53t"),
     }
     tally = embedded(tmp_path, images)
-    assert (tally.written, counts(tally.left_out), tally.exit_code) == (0, {embed_jobs.THEIRS: 5}, 0)
+    assert (tally.written, counts(tally.left_out), tally.exit_code) == (0, {THEIRS: 5}, 0)
     assert {name: (tmp_path / "in" / name).read_bytes() for name in images} == images
     for _ in range(2):  # as it is, and then it is there
-        assert counts(embedded(tmp_path, images, "out").left_out) == {embed_jobs.THEIRS: 5}
+        assert counts(embedded(tmp_path, images, "out").left_out) == {THEIRS: 5}
         assert {name: (tmp_path / "out" / name).read_bytes() for name in images} == images
     assert embedded(tmp_path, images, overwrite=True).written == 5
     for tags in tags_of(*(tmp_path / "in" / name for name in images)).values():
@@ -175,7 +176,7 @@ def test_an_edit_makes_the_caption_theirs(tmp_path: Path) -> None:
         subprocess.run(["exiftool", "-q", "-overwrite_original", f"-{field}=Rex", str(file)], check=True)
     before = [(tmp_path / "in" / name).read_bytes() for name in fields]
     tally = embedded(tmp_path, dict.fromkeys(fields, b""), caption="a new caption")
-    assert counts(tally.left_out) == {embed_jobs.THEIRS: 3}
+    assert counts(tally.left_out) == {THEIRS: 3}
     assert [(tmp_path / "in" / name).read_bytes() for name in fields] == before
 
 

@@ -15,7 +15,8 @@ from journals import posix
 from xmp_samples import PROGRAMS, darktable, digikam, lightroom
 
 from batchcap.convert import files as writing
-from batchcap.convert.target_xmp import LINK, READ_ONLY, THEIRS
+from batchcap.convert.target_xmp import LINK, READ_ONLY
+from batchcap.convert.xmp_caption import THEIRS
 from batchcap.errors import DuplicateKeyError, OptionError, OutputError
 
 needs_exiftool = pytest.mark.skipif(not shutil.which("exiftool"), reason="exiftool is not installed")
@@ -189,3 +190,14 @@ def test_a_full_disk_stops_a_conversion(tmp_path: Path, monkeypatch: pytest.Monk
     source = journal(tmp_path / "j", [record("a.jpg"), record("b.jpg")])
     with pytest.raises(OutputError, match=r"a\.jpg\.xmp cannot be written: No space left on device.*Free some space"):
         converted(source, tmp_path / "out", "xmp")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="the system does not list open files")  # noqa: PTH112
+def test_folders_with_the_names_of_sidecars_leave_no_file_open(tmp_path: Path) -> None:
+    folder = place(tmp_path / "in", *(f"{number}.jpg" for number in range(20)))
+    for number in range(20):
+        (folder / f"{number}.jpg.xmp").mkdir()
+    source = journal(tmp_path / "j", [record(f"{number}.jpg", root=folder) for number in range(20)])
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    assert counts(converted(source, folder, "xmp").refused) == {LINK: 20}
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
