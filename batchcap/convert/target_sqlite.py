@@ -31,6 +31,11 @@ _BATCH: Final = 10_000
 _WAIT_SECONDS: Final = 30.0
 _BESIDE: Final = ("-journal", "-wal")
 _LOCKED: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_VALUES: Final = {
+    "model": "SELECT DISTINCT model FROM captions",
+    "decoding": "SELECT DISTINCT decoding FROM captions",
+    "root": "SELECT DISTINCT root FROM captions",
+}
 _DAMAGED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
@@ -97,7 +102,7 @@ def _update(work: Work, output: Path, now: JournalMark) -> None:
         known = JournalMark(int(meta["journal_bytes"]), int(meta["journal_lines"]), meta["journal_hash"])
         goes_on = not work.options.overwrite and known.fits(work.options.journal, work.reader.size)
         records = (
-            work.reported(work.reader.records_after(known.lines, known.bytes), "converting")
+            work.reported(work.reader.last_records(known.lines, known.bytes), "converting")
             if goes_on
             else work.records()
         )
@@ -118,15 +123,16 @@ def _update(work: Work, output: Path, now: JournalMark) -> None:
         if goes_on:
             for name, values in seen.values.items():
                 values.update(json.loads(meta[f"{name}s"]))
+                if len(values) > 1:  # an older one may stand in no row any more
+                    values.intersection_update(value for (value,) in database.execute(_VALUES[name]))
         _remember(database, now, seen)
         database.execute("COMMIT")
 
 
 def _upsert(database: sqlite3.Connection, work: Work, batch: list[Record]) -> int:
     """Write the records that are new or changed; how many."""
-    last = {record.key: row(record) for record in batch}  # superseded ones may be among them
-    captioned = [values for values in last.values() if values[3] is not None]
-    failed = [values for values in last.values() if values[3] is None]
+    captioned = [row(record) for record in batch if record.caption is not None]
+    failed = [row(record) for record in batch if record.caption is None]
     written = database.executemany(UPSERT, captioned).rowcount if captioned else 0
     work.tally.written += written
     return written + (database.executemany(UPSERT, failed).rowcount if failed else 0)

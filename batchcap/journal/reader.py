@@ -59,33 +59,31 @@ class JournalReader:
             for number, line in self.lines(file):
                 yield self.decoded(number, line)
 
-    def records_after(self, lines: int, offset: int) -> Iterator[Record]:
-        """The records after so many lines, which are ``offset`` bytes, in their order; superseded ones too."""
-        with self.open() as file:
-            for number, line in self.lines(file, lines, offset):
-                yield self.decoded(number, line)
-
-    def last_records(self) -> Iterator[Record]:
+    def last_records(self, number: int = 0, offset: int = 0) -> Iterator[Record]:
         """The last record of each key, in the order of these lines.
 
         Reads the file twice: first to find which line of a key is the last. That takes about 50 bytes of memory a
         line, and 1 byte a line from then on.
-        """
-        for number, line in self.last_lines():
-            yield self.decoded(number, line)
 
-    def last_lines(self) -> Iterator[tuple[int, bytes]]:
+        Args:
+            number: lines to leave out at the start, as if they were not there.
+            offset: how many bytes they are.
+        """
+        for each, line in self.last_lines(number, offset):
+            yield self.decoded(each, line)
+
+    def last_lines(self, number: int = 0, offset: int = 0) -> Iterator[tuple[int, bytes]]:
         """The lines of `last_records` as they are, each with its number and ended by LF."""
         with self.open() as file:
-            is_last = are_last(self._digests(file))
+            is_last = are_last(self._digests(file, number, offset))
             self.superseded = len(is_last) - int(np.count_nonzero(is_last))
-            for numbered, wanted in zip(self.lines(file), is_last, strict=False):
+            for numbered, wanted in zip(self.lines(file, number, offset), is_last, strict=False):
                 if wanted:
                     yield numbered
 
-    def _digests(self, file: BinaryIO) -> bytearray:
+    def _digests(self, file: BinaryIO, after: int, offset: int) -> bytearray:
         digests = bytearray()
-        for number, line in self.lines(file):
+        for number, line in self.lines(file, after, offset):
             try:
                 digests += digest(self.codec.scan(line).key)
             except (ValueError, RecursionError) as error:

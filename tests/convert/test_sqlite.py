@@ -204,6 +204,23 @@ def test_what_is_remembered_grows_with_the_journal(tmp_path: Path, out: Path) ->
     assert int(meta["journal_bytes"]) == source.stat().st_size
 
 
+def test_an_image_that_was_captioned_often_counts_once(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lines come in several batches. What was made otherwise before stands in no row any more."""
+    monkeypatch.setattr(target_sqlite, "_BATCH", 3)
+    old = [record(f"{n}.jpg") for n in range(4)]
+    source = journal(tmp_path / "j", old)
+    converted(source, out)
+    newer = [msgspec.structs.replace(each, caption=text, model=text) for text in ("b", "c") for each in old[:3]]
+    tally = converted(journal(source, [*old, *newer]), out)
+    assert (tally.written, tally.unchanged, tally.failures) == (3, 1, 0)
+    assert query(out, "SELECT caption FROM captions ORDER BY id") == [("c",), ("c",), ("c",), (old[3].caption,)]
+    meta = dict(query(out, "SELECT * FROM batchcap_meta"))
+    assert json.loads(meta["models"]) == sorted(["c", old[3].model])
+    check(out)
+
+
 def test_tables_and_columns_of_others_stay(tmp_path: Path, out: Path) -> None:
     source = journal(tmp_path / "j", [record("a.jpg"), record("b.jpg")])
     converted(source, out)
