@@ -95,13 +95,26 @@ class Said:
 
 
 def placed(work: Work, places: Places) -> Iterator[tuple[Record, Place]]:
-    """The captioned records with their places; those without one are counted in the tally."""
+    """The captioned records with their places; those without one are counted in the tally.
+
+    Where OUT is another folder than the images lie in, a note says so: it may be a slip.
+    """
+    elsewhere: set[str | None] = set()
+    is_beside = False
     for record in work.captioned():
         place = places.of(record)
         if isinstance(place, Place):
+            if places.is_beside(record):
+                is_beside = True
+            else:
+                elsewhere.add(record.root)
             yield record, place
         else:
             work.tally.set_aside(place, record.path)
+    if elsewhere and not is_beside:
+        root = min(filter(None, elsewhere), default=None)
+        where = "" if root is None else f" the images are in {root};"
+        work.tally.notes.append(f"Not beside the images:{where} {work.output} is a tree like theirs.")
 
 
 def read_sidecar(file: str) -> tuple[bytes, os.stat_result] | None:

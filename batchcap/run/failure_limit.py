@@ -44,7 +44,7 @@ class FailureLimit:
         if not self._exceeded or self._first is None:
             return
         record, error = self._first
-        kinds = ", ".join(
+        kinds = "; ".join(
             f"{count:,} {stage}, {kind}" for (stage, kind), count in self._kinds.most_common(_SHOWN_KINDS)
         )
         failed = self._kinds.total()

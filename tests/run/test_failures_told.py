@@ -7,14 +7,18 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from commands import invoke, records
+from journals import failed, ref
 from photos import break_photo, write_photos
 
 from batchcap.errors import OptionError, TooManyFailuresError
 from batchcap.options.operation import FailOn, MaxFailures, OperationOptions
 from batchcap.options.run import RunOptions
+from batchcap.records import Failure
 from batchcap.run import pipeline
+from batchcap.run.failure_limit import FailureLimit
 from batchcap.run.figures import Summary
 
 
@@ -91,6 +95,14 @@ def test_a_run_stops_at_the_first_failure_too_many(
     # What has failed is not tried again; the others are.
     assert run(photos, output, tiny_bundle, max_failures="21").exit_code == 3
     assert len({json.dumps(record["path"]) for record in records(output)}) == 40
+
+
+def test_kinds_of_failures_are_told_apart() -> None:
+    limit = FailureLimit(MaxFailures(count=2))
+    errors = (Failure("decode", "truncated", "it ends"), Failure("decode", "empty", "no bytes"))
+    limit.within([msgspec.structs.replace(failed(ref(name)), error=errors[name == "c"]) for name in "abc"])
+    with pytest.raises(TooManyFailuresError, match=r"allows \(2 decode, truncated; 1 decode, empty\)"):
+        limit.check()
 
 
 def test_a_disk_that_is_away_ends_the_run(
