@@ -187,12 +187,13 @@ def test_a_second_run_at_the_same_time_is_refused(many_photos: Path, tmp_path: P
     output = tmp_path / "out.jsonl"
     slow = command(many_photos, output, tiny_bundle, "--batch-size", "1")
     with running(slow, output) as first:
+        first.send_signal(signal.SIGSTOP)  # else it may be over before the second has begun
         second = subprocess.run(slow, capture_output=True, text=True, check=False, env=environment())
-        assert first.poll() is None
         assert second.returncode == 75
         assert str(output) in second.stderr
         assert "Traceback" not in second.stderr
         first.terminate()
+        first.send_signal(signal.SIGCONT)
         first.communicate(timeout=PATIENCE)
         assert first.returncode == 143
     subprocess.run(command(many_photos, output, tiny_bundle), capture_output=True, check=True, env=environment())
