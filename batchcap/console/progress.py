@@ -163,6 +163,7 @@ class Passes:
         self._spoke = clock()
         self._bar = _bar(self._console) if shown and self._console.is_interactive else None
         self._task = self._bar.add_task("reading", total=None, note="") if self._bar else None
+        self._what = "reading"
         self._lines = shown and self._bar is None
 
     def __enter__(self) -> Self:
@@ -179,6 +180,9 @@ class Passes:
         text = note or f"{done:,} of {total:,}"
         now = self._clock()
         if self._bar is not None and self._task is not None:
+            if what != self._what:  # a short pass is shown too: the bar draws itself only now and then
+                self._bar.refresh()
+                self._what = what
             self._bar.update(self._task, description=what, completed=done, total=total, note=text)
         elif self._lines and now - self._spoke >= LINE_SECONDS:
             self._spoke = now

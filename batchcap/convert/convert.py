@@ -19,8 +19,7 @@ from batchcap.convert import (
 )
 from batchcap.convert.files import check_not_journal
 from batchcap.convert.work import Tally, Target, Work
-from batchcap.options.convert import ConvertOptions
-from batchcap.options.convert import Target as AnyTarget
+from batchcap.options.convert import AnyTarget, ConvertOptions
 from batchcap.reporting import Report, no_report
 
 TARGETS: Final[dict[AnyTarget, Target]] = {

@@ -14,14 +14,14 @@ from typing import Final
 
 from batchcap.convert.files import new_file
 from batchcap.convert.work import Work
+from batchcap.journal.format_csv import FORMULAS
 from batchcap.journal.scores import probability
 from batchcap.records import Caption, Record
 
 _BOM: Final = "\ufeff"
 _FIRST: Final = ("path", "caption", "probability", "log_prob", "score")
 _OURS: Final = re.compile(f"{_BOM}{','.join(_FIRST)},".encode())
-# What a spreadsheet program runs; also the same signs in full width, which some make plain.
-_FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_RUN: Final = (*FORMULAS, "\r", "\n")
 _MOST_ROWS: Final = 1_048_576
 
 
@@ -69,7 +69,7 @@ def _ranked(caption: Caption) -> tuple[str, str]:
 
 
 def _safe(text: str | None) -> str:
-    return f"'{text}" if text is not None and text.startswith(_FORMULAS) else text or ""
+    return f"'{text}" if text is not None and text.startswith(_RUN) else text or ""
 
 
 def _number(value: float | None) -> str:

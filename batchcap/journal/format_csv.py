@@ -18,9 +18,10 @@ from batchcap.roots import move
 _LONGEST_MESSAGE: Final = 60_000
 _STAGES: Final[dict[str, Literal["read", "decode"]]] = {"read": "read", "decode": "decode"}
 _ESCAPES: Final = {"\\": "\\\\", "\r": "\\r", "\n": "\\n", "\0": "\\0"}
-# A spreadsheet runs a cell that begins so as a formula, also one that came out of a file name or a caption.
-_FORMULAS: Final = ("=", "+", "-", "@", "\t", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-_UNESCAPES: Final = {escape: char for char, escape in _ESCAPES.items()} | {"\\" + char: char for char in _FORMULAS}
+FORMULAS: Final = ("=", "+", "-", "@", "\t", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""A spreadsheet program runs a cell that begins so as a formula, also one that came out of a file name or a caption;
+the last four are the same signs in full width, which some make plain."""
+_UNESCAPES: Final = {escape: char for char, escape in _ESCAPES.items()} | {"\\" + char: char for char in FORMULAS}
 _SPECIAL: Final = re.compile(r"[\\\r\n\0]")
 _ESCAPED: Final = re.compile(r"\\.?", re.DOTALL)
 
@@ -230,7 +231,7 @@ def _escape(text: str | None) -> str:
     if text is None:
         return ""
     escaped = _SPECIAL.sub(lambda match: _ESCAPES[match.group()], text)
-    return "\\" + escaped if escaped.startswith(_FORMULAS) else escaped
+    return "\\" + escaped if escaped.startswith(FORMULAS) else escaped
 
 
 def _unescape(field: str) -> str:

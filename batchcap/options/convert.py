@@ -11,7 +11,7 @@ from batchcap.errors import OptionError
 from batchcap.options.field import Option, check_ranges, require, take_types
 
 TargetName = Literal["txt", "xmp", "csv", "coco", "kohya", "imagefolder", "webdataset", "sqlite", "parquet"]
-Target = TargetName | Literal["embed"]
+AnyTarget = TargetName | Literal["embed"]
 """Embedding is no ``--to``: it alone changes images, and has an option of its own."""
 _LANGUAGE: Final = re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*")
 
@@ -21,7 +21,7 @@ ImageKey = Literal["path", "stem"]
 TARGETS: Final = "Targets"
 """The group of the options that only some targets have."""
 
-_OF_TARGETS: Final[dict[str, tuple[Target, ...]]] = {
+_OF_TARGETS: Final[dict[str, tuple[AnyTarget, ...]]] = {
     "sidecar_name": ("txt", "xmp"),
     "language": ("xmp", "embed"),
     "all_captions": ("txt", "kohya", "imagefolder"),
@@ -134,7 +134,7 @@ class ConvertOptions:
             )
 
     @property
-    def target(self) -> Target:
+    def target(self) -> AnyTarget:
         """What is written: ``embed``, ``to``, or what the name of ``output`` says.
 
         Raises:
@@ -143,7 +143,7 @@ class ConvertOptions:
         return "embed" if self.embed else self.to or _guessed(self.output)
 
 
-def _spelled(target: Target) -> str:
+def _spelled(target: AnyTarget) -> str:
     return "--embed" if target == "embed" else f"--to {target}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal, get_args
+from typing import Annotated, Literal
 
 from batchcap.errors import DecodeErrorKind
 from batchcap.options.field import OUTPUT, Option
@@ -11,8 +11,6 @@ from batchcap.options.field import OUTPUT, Option
 Fsync = Literal["always", "batch", "never"]
 IfChanged = Literal["recaption", "skip"]
 RetryKind = Literal["all", DecodeErrorKind]
-
-RETRY_KINDS: Final[tuple[RetryKind, ...]] = get_args(RetryKind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
