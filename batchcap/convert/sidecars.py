@@ -18,12 +18,11 @@ from batchcap.convert.places import Place, Places
 from batchcap.convert.unique import check_unique
 from batchcap.convert.work import Work
 from batchcap.records import Record
-from batchcap.system.output_files import explained
+from batchcap.system.output_files import explained, own_name
 
 NameOf: TypeAlias = Callable[[Place], str]
 """The name of the sidecar of an image, without its folder."""
 
-_TEMPORARY: Final = ".batchcap-sidecar.new"
 _MOST_READ: Final = 64 << 20
 OF_ONE: Final = {
     errno.EACCES: "no permission to write there",
@@ -155,15 +154,17 @@ def write_sidecar(work: Work, place: Place, name: str, data: bytes, old: os.stat
         OutputError: the disk is full, or cannot be written at all.
     """
     file = place.file(name)
+    # Of this sidecar alone: a conversion into a folder above or below this one may write here at the same time.
+    temporary = place.file(own_name(name, "new"))
     if is_same(file, work.options.journal):
         work.tally.refuse("the journal has this name", file)
         return False
     try:
         try:
-            write_whole(file, data, place.file(_TEMPORARY), old)
+            write_whole(file, data, temporary, old)
         except FileNotFoundError:
             os.makedirs(place.folder, exist_ok=True)
-            write_whole(file, data, place.file(_TEMPORARY))
+            write_whole(file, data, temporary)
     except OSError as error:
         if error.errno not in OF_ONE:
             with explained(Path(file), "written", False, KEPT):

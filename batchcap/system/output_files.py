@@ -68,8 +68,12 @@ def own_file(path: Path, purpose: str) -> Path:
 
     It is short whatever the output is called, so that every name that an output can have will do.
     """
-    name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
-    return path.with_name(f"{OWN}{name}.{purpose}")
+    return path.with_name(own_name(path.name, purpose))
+
+
+def own_name(name: str, purpose: str) -> str:
+    """The name of `own_file` for the name of an output."""
+    return f"{OWN}{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}.{purpose}"
 
 
 def take_over(old: BinaryIO, new: BinaryIO) -> None:
