@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from rich.table import Table
 from rich.text import Text
 
-from batchcap.console.tables import facts
+from batchcap.console.tables import show_facts
 from batchcap.console.terminal import duration, images, out, plain, several
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _IN_USE: Final = {True: "a run writes it now", False: "no run holds it now", Non
 def show_status(status: JournalStatus) -> None:
     """What `batchcap status` found."""
     console = out()
-    console.print(facts(status.path, _rows(status)))
+    show_facts(console, status.path, _rows(status))
     if status.failure_kinds:
         console.print()
         console.print(_failures(status.failure_kinds))

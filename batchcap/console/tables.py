@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.table import Table
@@ -11,6 +11,8 @@ from rich.text import Text
 from batchcap.console.terminal import out, plain, print_line, several
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from batchcap.bundle.bundle import Bundle
     from batchcap.bundle.manifest import Manifest, Metric, Variant
     from batchcap.tools.bench import BenchReport
@@ -33,14 +35,19 @@ def show_captions(rows: Sequence[tuple[str, str, float | None]], title: str) -> 
     out().print(table)
 
 
-def facts(title: str, rows: Iterable[tuple[str, str]]) -> Table:
-    """Names and values under a title, without lines."""
+def show_facts(console: Console, title: str, rows: Sequence[tuple[str, str]]) -> None:
+    """Names and values under a title, without lines. Elsewhere than on a terminal a value is not cut in two."""
+    if not console.is_terminal:
+        width = max(len(name) for name, _ in rows)
+        for line in (title, *(f"  {name:<{width}}    {value}" for name, value in rows)):
+            console.print(plain(line), soft_wrap=True)
+        return
     table = Table(title=plain(title), title_justify="left", show_header=False, box=None, padding=(0, 2))
     table.add_column(style="cyan", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows:
         table.add_row(plain(name), plain(value))
-    return table
+    console.print(table)
 
 
 def show_bundle(bundle: Bundle) -> None:
@@ -68,7 +75,7 @@ def show_bundle(bundle: Bundle) -> None:
         ("made with", ", ".join(f"{tool} {version}" for tool, version in manifest.tools.items())),
     ]
     console = out()
-    console.print(facts(f"{manifest.name} {manifest.version}", rows))
+    show_facts(console, f"{manifest.name} {manifest.version}", rows)
     if bundle.variants:
         console.print(_variants(bundle.variants))
     if manifest.provenance.metrics:
@@ -112,12 +119,12 @@ def _scores(metrics: Sequence[Metric]) -> Table:
 def show_diagnosis(diagnosis: Diagnosis) -> None:
     """What `batchcap doctor` found."""
     console = out()
-    console.print(facts("Versions", diagnosis.versions))
+    show_facts(console, "Versions", diagnosis.versions)
     console.print()
     rows = [
         (check.device, check.result if check.works else f"does not work: {check.result}") for check in diagnosis.devices
     ]
-    console.print(facts("Devices, each tried with one image", rows))
+    show_facts(console, "Devices, each tried with one image", rows)
     console.print()
     print_line(console, diagnosis.gpu)
     if diagnosis.clash:

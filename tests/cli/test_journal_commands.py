@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from commands import COUNT, invoke, on_a_terminal, records
-from photos import break_photo
+from photos import break_photo, write_photos
 from rich.text import Text
 
 from batchcap.system import locks
@@ -41,6 +41,17 @@ def test_status_says_what_an_output_holds(journal: Path, photos: Path) -> None:
     status = json.loads(invoke("status", journal, "--json").stdout)
     assert (status["images"], status["captions"], status["in_use"]) == (COUNT, COUNT - 1, False)
     assert status["failure_kinds"][0]["examples"][0]["path"].endswith(".jpg")
+
+
+def test_status_in_a_pipe_cuts_no_path_in_two(tmp_path: Path, tiny_bundle: Path) -> None:
+    """``batchcap status FILE | grep root`` finds all of it."""
+    folder = tmp_path / "/".join(["a long name"] * 12)
+    write_photos(folder, 1)
+    out = tmp_path / "captions.jsonl"
+    assert invoke("run", folder, "-o", out, "--model", tiny_bundle, "--device", "cpu").exit_code == 0
+    facts = invoke("status", out).stdout.split("\n\n")[0]
+    assert f"\n  root          {folder}\n" in facts
+    assert all(line == line.rstrip() for line in facts.splitlines())
 
 
 @pytest.mark.parametrize("columns", [80, 200])
