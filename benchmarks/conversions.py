@@ -12,14 +12,12 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from costs import cost
 
 from batchcap.journal.formats import make_codec
 from batchcap.records import Failure, Record
@@ -89,21 +87,8 @@ def append(journal: Path, lines: Iterator[Record]) -> None:
 def measured(folder: Path, target: str) -> dict[str, Any]:
     """One conversion in a process of its own."""
     out, *options = TARGETS[target]
-    arguments = [str(folder / "j.jsonl"), str(folder / out), *options, "--no-progress"]
-    command = [sys.executable, "-m", "batchcap", "convert", *arguments]
-    started = time.perf_counter()
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own command
-        assert process.stderr is not None
-        said = process.stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, said
-    return {
-        "CPU seconds": round(usage.ru_utime + usage.ru_stime, 2),
-        "wall seconds": round(time.perf_counter() - started, 2),
-        "peak memory, MB": round(usage.ru_maxrss / 1024, 1),
-        "said": [line.strip() for line in said.splitlines()[1:]],
-    }
+    found = cost("convert", folder / "j.jsonl", folder / out, *options, "--no-progress")
+    return {**found, "said": found["said"][1:]}
 
 
 def main() -> None:

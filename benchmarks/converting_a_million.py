@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
-import sys
-import time
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from costs import cost
 
 from batchcap.journal.formats import make_codec
 from batchcap.records import Failure, Record
@@ -70,18 +68,10 @@ def make(path: Path, count: int) -> None:
             file.write(codec.encode([record(number) for number in range(start, min(start + _BATCH, count))]))
 
 
-def converted(journal: Path, out: Path, target: str) -> dict[str, float]:
+def converted(journal: Path, out: Path, target: str) -> dict[str, Any]:
     """One conversion in a process of its own."""
-    command = [sys.executable, "-m", "batchcap", "convert", str(journal), str(out), "--to", target, "--quiet"]
-    started = time.perf_counter()
-    child = os.posix_spawn(command[0], command, os.environ)
-    _, status, used = os.wait4(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
-    return {
-        "seconds": round(time.perf_counter() - started, 2),
-        "CPU seconds": round(used.ru_utime + used.ru_stime, 2),
-        "peak memory, MB": round(used.ru_maxrss / 1024),
-    }
+    found = cost("convert", journal, out, "--to", target, "--quiet")
+    return {name: figure for name, figure in found.items() if name != "said"}
 
 
 def without_a_line(path: Path, number: int) -> None:

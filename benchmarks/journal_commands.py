@@ -4,7 +4,7 @@
 
 The journals are made in FOLDER, of the records of `opening_a_journal.py`. A fifth of the lines of those to be compacted
 are superseded. Four shards of a quarter of the records each are merged. One line of those to be repaired is cut in the
-middle of the file. Each command is a process of its own, with the start of Python in it; ``memory`` is its largest
+middle of the file. Each command is a process of its own, with the start of Python in it; memory is its largest
 resident size.
 """
 
@@ -12,14 +12,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any, Final
 
+from costs import cost
 from opening_a_journal import make, record
 
 from batchcap.journal.formats import make_codec
@@ -61,21 +58,9 @@ def make_all(folder: Path, format: Format, count: int) -> None:
 
 
 def run(*arguments: str) -> dict[str, Any]:
-    """Run a command of batchcap; what it cost, and its first line."""
-    started = time.perf_counter()
-    process = subprocess.Popen(  # noqa: S603 - this program
-        [sys.executable, "-m", "batchcap", *arguments], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    said = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 0, said
-    return {
-        "CPU seconds": round(usage.ru_utime + usage.ru_stime, 2),
-        "seconds": round(time.perf_counter() - started, 2),
-        "memory, MB": round(usage.ru_maxrss / 1024, 1),
-        "said": next(line.strip() for line in said.splitlines() if line.strip()),
-    }
+    """What a command costs, and its first line."""
+    found = cost(*arguments)
+    return {**found, "said": found["said"][0]}
 
 
 def measure(folder: Path, format: Format) -> dict[str, Any]:
