@@ -159,9 +159,11 @@ def check_left(case: Case, left: Files, before: Files, expected: Files, found: F
             demand(content == whole(content), f"{case.name}: {name} ends within a line")
             found.lines_left.append(content.count(b"\n"))
         else:
-            same = content == before.get(name) or name in expected
+            made = expected.get(name, b"")
+            # Two databases of the same records differ in bytes: of a new one only the length tells whether it is whole.
+            alike = found.equal == "names" and name not in before and len(content) == len(made)
+            same = content in {before.get(name), made} or alike
             demand(same, f"{case.name}: {name} is neither from before nor whole")
-            demand(name not in before or content in {before[name], expected.get(name)}, f"{case.name}: {name} changed")
     demand(before.keys() <= left.keys(), f"{case.name}: {before.keys() - left.keys()} lost")
 
 

@@ -5,12 +5,19 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from batchcap.journal.codec import replace_surrogates
 from batchcap.options.reports import ReportOptions
 
 _LOGGER: Final = "batchcap.run"
+
+# fmt: off
+Event = Literal[
+    "started", "captioning", "progress", "waiting", "memory", "image_failed", "note", "report_failed", "ended", "error",
+]
+# fmt: on
+"""What a line of the log tells; a contract: ``docs/operations.md`` names them all."""
 
 
 class RunLog:
@@ -40,7 +47,7 @@ class RunLog:
         self._handler.setFormatter(FORMATTERS[options.log_format]())
         self._logger.addHandler(self._handler)
 
-    def info(self, event: str, message: str, details: tuple[str, ...] = (), **fields: Any) -> None:
+    def info(self, event: Event, message: str, details: tuple[str, ...] = (), **fields: Any) -> None:
         """What happens as it should.
 
         Args:
@@ -51,15 +58,15 @@ class RunLog:
         """
         self._log(logging.INFO, event, message, details, fields)
 
-    def warning(self, event: str, message: str, **fields: Any) -> None:
+    def warning(self, event: Event, message: str, **fields: Any) -> None:
         """What does not stop the run."""
         self._log(logging.WARNING, event, message, (), fields)
 
-    def error(self, event: str, message: str, details: tuple[str, ...] = (), **fields: Any) -> None:
+    def error(self, event: Event, message: str, details: tuple[str, ...] = (), **fields: Any) -> None:
         """What stops the run."""
         self._log(logging.ERROR, event, message, details, fields)
 
-    def _log(self, level: int, event: str, message: str, details: tuple[str, ...], fields: Mapping[str, Any]) -> None:
+    def _log(self, level: int, event: Event, message: str, details: tuple[str, ...], fields: Mapping[str, Any]) -> None:
         if self._handler is not None:
             lines = tuple(map(replace_surrogates, details))
             extra = {"event": event, "details": lines, "fields": fields}

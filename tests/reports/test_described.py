@@ -6,11 +6,13 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from paths import ROOT
 from typer.testing import Result
 
+from batchcap.reports.log import Event
 from batchcap.reports.metrics_text import METRICS
 
 pytestmark = pytest.mark.usefixtures("plain_environment")
@@ -37,3 +39,8 @@ def test_every_field_of_each_line_is_described(call: Callable[..., Result], tmp_
     call("--log-file", tmp_path / "log", "--log-format", "json")
     lines = [json.loads(line) for line in (tmp_path / "log").read_text("utf-8").splitlines()]
     assert first_cells("Logs") - {"details"} == set(lines[0]) & set(lines[-1])
+
+
+def test_every_event_of_a_log_is_described() -> None:
+    (row,) = re.findall(r"^\| `event` \|(.*)\|$", (ROOT / "docs" / "operations.md").read_text("utf-8"), re.MULTILINE)
+    assert set(re.findall(r'"(\w+)"', row)) == set(get_args(Event))
