@@ -28,6 +28,8 @@ _CHECK_SECONDS: Final = 1.0
 _CHECKED_A_SECOND: Final = 500
 # Looking through all folders for what may have been missed takes at most about one part in so many of the time.
 _SHARE: Final = 10
+# While folders are made faster than they are listed, the rest of them waits until all are looked through.
+_MOST_LISTINGS: Final = 3
 
 
 class Passes:
@@ -107,8 +109,9 @@ class Passes:
 
     def _everything(self, began: float) -> Iterator[ImageRef]:
         """All images but those that may still be written: these wait with the others that have arrived."""
-        self._missed, self.unread = False, Unread()
+        self.unread = Unread()
         if not self._is_watched:
+            self._missed = False
             self._watch_all()
         self._is_watched = False
         for ref in self._here.images(self.unread):
@@ -166,9 +169,8 @@ class Passes:
 
     def _note_folders(self, new: list[str], now: float) -> None:
         """Folders were made, or have come with all that is in them: watch them first, then look into them."""
-        self._folders.update(folder.path for folder in self._below(new))
         try:
-            self._watch()
+            self._watch_below(new)
         except WatchError as error:
             self._say_unwatched(error)
         for folder in self._below(new):
@@ -182,19 +184,28 @@ class Passes:
 
     def _watch_all(self, *, first: bool = False) -> None:
         """Watch the folders that are there now; at the beginning that must be possible."""
-        tops = [each.file for each in self._here.resolved if each.name is None]
-        self._folders = {folder.path for folder in self._below(tops)}
-        self._is_watched = True
+        self._folders, self._is_watched = set(), True
         try:
-            self._watch(looked_through=True)
+            self._watch_below([each.file for each in self._here.resolved if each.name is None], looked_through=True)
         except WatchError as error:
             if first:
                 raise
             self._say_unwatched(error)
 
-    def _watch(self, *, looked_through: bool = False) -> None:
-        with self._guard.shielded():  # it waits for what has happened so far, as `_listen` does
-            self._events.watch(self._folders, looked_through=looked_through)
+    def _watch_below(self, tops: Sequence[str], *, looked_through: bool = False) -> None:
+        """Watch these folders and those below them, besides the others.
+
+        Of a folder that is made while they are listed nothing tells, so they are listed once more.
+        """
+        found = {folder.path for folder in self._below(tops)}
+        for _ in range(_MOST_LISTINGS):
+            self._folders |= found
+            with self._guard.shielded():  # it waits for what has happened so far, as `_listen` does
+                self._events.watch(self._folders, looked_through=looked_through)
+            found = {folder.path for folder in self._below(tops)}
+            if found <= self._folders:
+                return
+        self._look_again()
 
     def _say_unwatched(self, error: WatchError) -> None:
         self._say(

@@ -7,7 +7,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +17,7 @@ from processes import PATIENCE
 from batchcap.images.discovery import resolve
 from batchcap.records import ImageRef
 from batchcap.run import passes
+from batchcap.run.folder_events import FolderEvents
 from batchcap.run.passes import Passes
 from batchcap.system.interrupts import Interrupted, InterruptGuard
 
@@ -107,6 +108,24 @@ def test_whole_trees_and_renamed_folders(watched: Watched, folder: Path, tmp_pat
     assert found == ["renamed/1.jpg", "renamed/y/2.jpg", "renamed/y/4.jpg"]
     assert watched.after(lambda: put(folder / "renamed/y/5.jpg")) == ["renamed/y/5.jpg"]
     assert watched.after(lambda: put(folder / "n/e/w/6.jpg")) == ["n/e/w/6.jpg"]
+
+
+def test_a_folder_that_is_made_while_the_others_are_listed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the listing and the watching: nothing tells of it."""
+    watch, late = FolderEvents.watch, [folder / "late", folder / "new/late"]
+
+    def watch_late(self: FolderEvents, folders: Iterable[str], **more: bool) -> None:
+        if late and late[0].parent.is_dir():
+            late.pop(0).mkdir()
+        watch(self, folders, **more)
+
+    monkeypatch.setattr(FolderEvents, "watch", watch_late)
+    watched = Watched(folder)
+    with watched.passes:
+        assert watched.until_idle() == ["a.jpg", "sub/b.jpg"]
+        assert watched.after(lambda: put(folder / "late/c.jpg")) == ["late/c.jpg"]
+        assert watched.after(lambda: put(folder / "new/d.jpg")) == ["new/d.jpg"]
+        assert watched.after(lambda: put(folder / "new/late/e.jpg")) == ["new/late/e.jpg"]
 
 
 def test_a_folder_that_is_removed_and_made_again(watched: Watched, folder: Path) -> None:
@@ -231,7 +250,7 @@ def test_looking_through_folders_tells_that_it_goes_on(watched: Watched, folder:
         (folder / str(number)).mkdir()
     watched.ticks.clear()
     watched.passes._watch_all()
-    assert len(watched.ticks) == 52
+    assert len(watched.ticks) == 2 * 52  # listed, watched, and listed again
 
 
 class Swallowing:
