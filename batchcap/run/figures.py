@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from batchcap.images.walk import Unread
 from batchcap.options.operation import FailOn
-from batchcap.records import KEPT_FAILURES, Fingerprint, ImageRef, Record
+from batchcap.records import KEPT_FAILURES, Fingerprint, ImageRef, Key, Record
 from batchcap.run.output import Output
 
 
@@ -159,8 +159,8 @@ class Summary:
             self.skipped = output.skipped + output.repeated
             self.skipped_kinds, self.skipped_examples = output.skipped_kinds, tuple(output.skipped_examples)
 
-    def add(self, records: Sequence[Record], seconds: StageSeconds, found_again: int = 0) -> None:
-        """Count a batch that is written; the seconds are those of this batch, and ``found_again`` images are in it."""
+    def add(self, records: Sequence[Record], seconds: StageSeconds, known: Collection[Key] = ()) -> None:
+        """Count a batch that is written; the seconds are those of this batch, ``known`` the images found again in it."""
         self.latest = tuple(record for record in records if record.error is not None)
         self.failures = (self.failures + self.latest)[:KEPT_FAILURES]
         errors = [record.error for record in self.latest if record.error is not None]
@@ -168,9 +168,10 @@ class Summary:
         self.failed_kinds.update((error.stage, error.kind) for error in errors)
         self.folders += sum(error.of_folder for error in errors)
         self.unreadable += sum(error.stage == "read" for error in errors)
+        found_again = sum(record.key in known for record in records)
         self.captioned += len(records) - len(errors) - found_again
         self.found_again += found_again
-        self.damaged += sum(record.damaged is not None for record in records)
+        self.damaged += sum(record.damaged is not None and record.key not in known for record in records)
         self.bytes += sum(record.bytes or 0 for record in records)
         self.seconds += seconds
 

@@ -86,8 +86,7 @@ class Session:
         self.output.append(records)
         self.large.settle(records)
         self.summary.note_output(self.output, is_first_pass=not self.repeats)
-        found_again = sum(record.key in known for record in records)
-        self.summary.add(counted, seconds + StageSeconds(write=time.perf_counter() - started), found_again)
+        self.summary.add(counted, seconds + StageSeconds(write=time.perf_counter() - started), known)
 
     def forget_unseen(self) -> None:
         """All images were seen: a large one that was noted and not seen is gone, or it is in another shard."""

@@ -89,6 +89,18 @@ def test_those_that_failed_are_tried_again_and_only_those(photos: Path, tmp_path
     assert len(out.read_bytes().splitlines()) == 8
 
 
+def test_a_copy_that_is_found_again_is_not_counted_among_the_captioned_ones(
+    photos: Path, tmp_path: Path, tiny_bundle: Path
+) -> None:
+    output = tmp_path / "out.jsonl"
+    damaged = run(photos, output, tiny_bundle, accept_damaged=True, checksum=True).damaged
+    assert damaged > 0
+    (photos / "cut.jpg").rename(photos / "moved.jpg")
+    summary = run(photos, output, tiny_bundle, checksum=True)
+    assert (summary.captioned, summary.found_again, summary.damaged) == (0, 1, 0)
+    assert json.loads(output.read_text().splitlines()[-1])["damaged"]
+
+
 def test_csv_has_a_column_for_it(photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:
     out = tmp_path / "out.csv"
     run(photos, out, tiny_bundle, accept_damaged=True)
