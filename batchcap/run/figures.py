@@ -160,7 +160,7 @@ class Summary:
             self.skipped_kinds, self.skipped_examples = output.skipped_kinds, tuple(output.skipped_examples)
 
     def add(self, records: Sequence[Record], seconds: StageSeconds, known: Collection[Key] = ()) -> None:
-        """Count a batch that is written; the seconds are those of this batch, ``known`` the images found again in it."""
+        """Count a batch that is written; ``seconds`` are its own, ``known`` its images that were found again."""
         self.latest = tuple(record for record in records if record.error is not None)
         self.failures = (self.failures + self.latest)[:KEPT_FAILURES]
         errors = [record.error for record in self.latest if record.error is not None]
