@@ -60,6 +60,8 @@ class MetricsFile:
             self._earlier = self._read()
         samples = Samples(self._output)
         samples.take(self._earlier, _KEPT)
+        if self._summary.records is None:
+            samples.take(self._earlier, ("output_records",))
         self._set_present(samples, now, seconds)
         self._count(samples, seconds)
         if ending is not None:
@@ -88,7 +90,8 @@ class MetricsFile:
         samples.set("run_duration_seconds", seconds)
         for state in ("captioned", "found_again", "failed", "skipped"):
             samples.set("run_images", getattr(summary, state), {"state": state})
-        samples.set("output_records", summary.safe)
+        if summary.records is not None:
+            samples.set("output_records", summary.records)
         file = summary.live or summary.output
         with suppress(OSError):
             if file is not None:

@@ -76,7 +76,7 @@ def summary_fields(run: Finished) -> dict[str, Any]:
         "device": summary.device or None,
         "device_note": summary.device_note or None,
         "images": image_counts(summary),
-        "records": summary.safe,
+        "records": summary.records,
         "reached_end": ending.outcome == "finished" and not summary.limited,
         "failures": {
             "count": summary.without_caption,

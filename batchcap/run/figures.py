@@ -145,6 +145,11 @@ class Summary:
     interrupted: int | None = None
     """The signal that ended the run early."""
 
+    @property
+    def records(self) -> int | None:
+        """`safe`; None where the run ended before it had looked into its output, which may hold any number."""
+        return None if self.output is not None and self.live is None else self.safe
+
     def note_opened(self, output: Output) -> None:
         """Take over what the output holds when the run begins."""
         self.cut, self.cut_text = output.cut, output.cut_text

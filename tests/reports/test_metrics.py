@@ -93,6 +93,7 @@ def test_counters_and_the_last_success_go_on(call: Call, photos: Path, tmp_path:
     assert value(file, "runs_total", exit_code="0") == 2
     assert value(file, "runs_total", exit_code="1") == 1
     assert value(file, "images_captioned_total") == COUNT
+    assert value(file, "output_records") == COUNT, "that run has not looked into it"
 
 
 def test_a_run_that_finds_the_output_in_use_leaves_the_file_alone(call: Call, tmp_path: Path) -> None:

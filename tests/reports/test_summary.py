@@ -108,7 +108,7 @@ def test_a_run_that_cannot_begin_says_why(
     assert found["error"]["type"] == "BundleError"
     assert found["error"]["message"] in done.stderr
     assert found["error"]["fix"] in done.stderr
-    assert (found["model"], found["device"], found["records"]) == (None, None, 0)
+    assert (found["model"], found["device"], found["records"]) == (None, None, None)
     done = call("--summary", tmp_path / "run.json", "--batch-size", "0")
     found = summary()
     assert (done.exit_code, found["exit_code"], found["error"]["type"]) == (2, 2, "OptionError")
