@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from batchcap.convert import exiftool
 from batchcap.convert.caption_fields import Fields, reading
@@ -32,6 +32,9 @@ from batchcap.system.output_files import explained, give_rights
 # the disk twice for that time.
 _BATCH: Final = 64
 _BATCH_BYTES: Final = 256 << 20
+_Todo: TypeAlias = list[tuple[Job, Fields]]
+# How exiftool says that a disk is full, among other causes.
+_NO_ROOM: Final = "Error writing output file"
 # What exiftool needs beside the size of the image.
 _MORE_BYTES: Final = 1 << 17
 
@@ -84,14 +87,29 @@ class _Batch:
                 for job, said in zip(self._batch, read, strict=True)
                 if (fields := self._fields(job, said)) is not None and self._is_to_write(job, fields)
             ]
-            commands = [fields.writing(job.caption, self._language, *names[job.target]) for job, fields in todo]
-            written = exiftool.run(self._program, commands) if commands else []
-            for (job, _), said in zip(todo, written, strict=True):
-                if said.error or not os.path.lexists(job.temporary):
-                    _check_space(job)
-                    self._tally.refuse(f"exiftool: {said.error or 'it wrote nothing'}", job.source)
-                else:
-                    self._finish(job)
+            while todo:
+                commands = [fields.writing(job.caption, self._language, *names[job.target]) for job, fields in todo]
+                todo = self._finish_all(todo, exiftool.run(self._program, commands))
+
+    def _finish_all(self, todo: _Todo, written: Sequence[exiftool.Said]) -> _Todo:
+        """Move what exiftool wrote to its place; the rest that may find room on the disk then."""
+        no_room: _Todo = []
+        for (job, fields), said in zip(todo, written, strict=True):
+            if not said.error and os.path.lexists(job.temporary):
+                self._finish(job)
+                continue
+            with suppress(OSError):
+                os.unlink(job.temporary)
+            if said.error.startswith(_NO_ROOM):
+                no_room.append((job, fields))
+            else:
+                self._tally.refuse(f"exiftool: {said.error or 'it wrote nothing'}", job.source)
+        if len(no_room) < len(todo):
+            return no_room
+        for job, _ in no_room:
+            _check_space(job)
+            self._tally.refuse(f"exiftool: {_NO_ROOM}", job.source)
+        return []
 
     def _fields(self, job: Job, said: exiftool.Said) -> Fields | None:
         try:
