@@ -70,7 +70,7 @@ class MetricsFile:
 
     def _read(self) -> Samples:
         try:
-            text = self._path.read_text(encoding="utf-8", errors="replace")
+            text = self._path.read_bytes().decode("utf-8", "replace")  # `read_text` would change a name with a CR
         except FileNotFoundError:
             return Samples(self._output)
         return read_samples(text, self._output)

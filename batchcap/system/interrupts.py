@@ -131,7 +131,9 @@ _FINAL_SECONDS: Final = 1.0
 
 @contextmanager
 def before_forced_end(act: Callable[[int], object]) -> Iterator[None]:
-    """Within, a signal that ends a process which hangs, or a second one, runs ``act`` before, for a second at most.
+    """Within, a signal that ends a process which hangs, or a second one, runs ``act`` before.
+
+    Of several the inner one comes first; all of them have one second.
 
     Args:
         act: takes the number of the signal that the exit code names.
@@ -146,7 +148,7 @@ def before_forced_end(act: Callable[[int], object]) -> Iterator[None]:
 
 def _run_final_actions(number: int) -> None:
     def act() -> None:
-        for each in tuple(_final_actions.values()):
+        for each in reversed(tuple(_final_actions.values())):
             each(number)
 
     if _final_actions:

@@ -181,6 +181,13 @@ def test_what_remains_is_told_by_runs_that_came_to_their_end(tmp_path: Path) -> 
     assert value(file, "images_without_caption", kind="empty") == 2
 
 
+def test_counters_of_an_output_with_an_odd_name_go_on(tmp_path: Path) -> None:
+    for _ in range(2):
+        _write(tmp_path / "m.prom", tmp_path / "a\r\u2028\nb", succeeded=False)
+    again = MetricsFile(tmp_path / "m.prom", Summary(output=tmp_path / "a\r\u2028\nb", overwrite=False), 0.0)._read()
+    assert again.get("images_captioned_total") == 10
+
+
 @pytest.mark.parametrize("odd", ['a"b', "a\\b", "a\nb", "a,b} 1", "a\u2028b", 'é"', "\\n", ""])
 def test_label_values_are_escaped(odd: str, tmp_path: Path) -> None:
     samples = Samples(odd)

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from bundles import build_bundle, looping, rewrite
 from photos import write_photos
 from processes import PATIENCE, command, count, cpu_seconds, environment, records, running
 
+from batchcap.system import interrupts
 from batchcap.system.interrupts import Interrupted, InterruptGuard
 
 pytestmark = pytest.mark.usefixtures("own_handlers")
@@ -75,6 +77,17 @@ def test_the_second_signal_meets_the_usual_handler() -> None:
     with InterruptGuard() as guard, pytest.raises(KeyboardInterrupt), guard.shielded():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
+
+
+def test_last_acts_come_in_the_order_of_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The inner one first: an outer one, which writes to a disk that does not answer, may never return."""
+    monkeypatch.setattr(interrupts, "_FINAL_SECONDS", 0.05)
+    free, done = threading.Event(), threading.Event()
+    with interrupts.before_forced_end(lambda _: free.wait()), interrupts.before_forced_end(lambda _: done.set()):
+        interrupts._run_final_actions(signal.SIGTERM)
+        found = done.wait(5)
+    free.set()
+    assert found
 
 
 def test_an_ignored_signal_stays_ignored() -> None:
