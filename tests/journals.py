@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import msgspec
 import pytest
 
 from batchcap.journal.formats import make_codec
-from batchcap.journal.journal import Journal
+from batchcap.journal.journal import Continuing, Journal
 from batchcap.options.output import Format
 from batchcap.records import Failure, Fingerprint, ImageRef, Record
 
@@ -68,8 +69,14 @@ AWKWARD = [
 """Records whose texts are hard for a line format."""
 
 
+def opened(path: Path, format: Format = "jsonl", **options: Any) -> Journal:
+    """A journal for a run with these options."""
+    how = {field.name: options.pop(field.name) for field in dataclasses.fields(Continuing) if field.name in options}
+    return Journal.open(path, format, options.pop("fingerprint", FIRST), Continuing(**how), **options)
+
+
 def write(path: Path, records: Sequence[Record], format: Format = "jsonl", **options: Any) -> None:
-    with Journal.open(path, format, options.pop("fingerprint", FIRST), **options) as journal:
+    with opened(path, format, **options) as journal:
         journal.append(records)
         journal.commit()
 
@@ -83,7 +90,7 @@ def read(path: Path, format: Format = "jsonl", num_captions: int = 1) -> list[Re
 
 
 def todo(path: Path, refs: Iterable[ImageRef], format: Format = "jsonl", **options: Any) -> list[str]:
-    with Journal.open(path, format, options.pop("fingerprint", FIRST), **options) as journal:
+    with opened(path, format, **options) as journal:
         return [image.path for image in journal.pending(refs)]
 
 

@@ -53,8 +53,9 @@ class Continuing:
     """Know images by their content too; see `Journal.recall`."""
     by_key: bool = False
     """With ``checksum``: the name of an image decides its caption too, so it is no caption for another name."""
-    one_by_one: bool = False
-    """Have every record on the disk before the next one is written."""
+
+
+AS_USUAL: Final = Continuing()
 
 
 class Journal:
@@ -64,7 +65,14 @@ class Journal:
     """
 
     def __init__(
-        self, file: LiveFile, codec: Codec, how: Continuing, fingerprint: Fingerprint, root: Root | None
+        self,
+        file: LiveFile,
+        codec: Codec,
+        how: Continuing,
+        fingerprint: Fingerprint,
+        root: Root | None,
+        *,
+        one_by_one: bool,
     ) -> None:
         """Read the records that the run goes on from, and check that those of this run may stand beside them."""
         self.skipped = 0
@@ -83,6 +91,7 @@ class Journal:
         self._file = file
         self._codec = codec
         self._how = how
+        self._one_by_one = one_by_one
         self._fingerprint = fingerprint
         self._seen: set[bytes] = set()
         self._index = self._read()
@@ -120,16 +129,10 @@ class Journal:
         path: Path,
         format: Format,
         fingerprint: Fingerprint,
+        how: Continuing = AS_USUAL,
         *,
         root: Root | None = None,
-        on_mismatch: OnMismatch = "stop",
-        relocate: bool = False,
         overwrite: bool = False,
-        if_changed: IfChanged = "recaption",
-        retry_errors: tuple[RetryKind, ...] = (),
-        accept_damaged: bool = False,
-        checksum: bool = False,
-        by_key: bool = False,
         fsync: Fsync = "batch",
         num_captions: int = 1,
         read_only: bool = False,
@@ -143,8 +146,8 @@ class Journal:
             path: the output.
             format: of its lines.
             fingerprint: of the records that this run will append.
+            how: what it may do with records that the output has.
             root: the folder that paths of this run are relative to; None does not look at roots.
-            on_mismatch, relocate, if_changed, retry_errors, accept_damaged, checksum, by_key: see `Continuing`.
             overwrite: start anew.
             fsync: when `append` forces records to the disk: each before the next one, all before it returns, or never.
             num_captions: captions an image, which decides the columns of CSV.
@@ -153,19 +156,9 @@ class Journal:
         Raises:
             OutputLockedError: another run holds the output.
             OutputError: it cannot be made, read or written, or it is no journal of this format; it is left as it was.
-            MismatchError: it holds captions made under another fingerprint, and ``on_mismatch`` is ``stop``.
-            RootError: its paths are relative to another folder, and ``relocate`` is not set.
+            MismatchError: it holds captions made under another fingerprint, and ``how.on_mismatch`` is ``stop``.
+            RootError: its paths are relative to another folder, and ``how.relocate`` is not set.
         """
-        how = Continuing(
-            on_mismatch=on_mismatch,
-            relocate=relocate,
-            if_changed=if_changed,
-            retry_errors=retry_errors,
-            accept_damaged=accept_damaged,
-            checksum=checksum,
-            by_key=by_key,
-            one_by_one=fsync == "always",
-        )
         with explained(path, "opened", overwrite):
             path = Path(os.path.realpath(path))
             check_place(path)
@@ -173,7 +166,7 @@ class Journal:
             kind = UnlockedFile if read_only else LiveFile
             file = kind(path, codec.header, overwrite=overwrite, syncs=fsync != "never")
             try:
-                return cls(file, codec, how, fingerprint, root)
+                return cls(file, codec, how, fingerprint, root, one_by_one=fsync == "always")
             except BaseException:
                 file.close()
                 raise
@@ -267,7 +260,7 @@ class Journal:
         data = self._codec.encode([record for record, is_held in zip(records, held, strict=True) if not is_held])
         lines = data.splitlines(keepends=True)
         places = accumulate(map(len, lines), initial=self._file.size)
-        for some in lines if self._how.one_by_one else filter(None, [data]):
+        for some in lines if self._one_by_one else filter(None, [data]):
             with self._file.explained("written"):
                 self._file.append(some)
         for record, is_held in zip(records, held, strict=True):

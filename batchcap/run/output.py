@@ -7,7 +7,7 @@ import time
 from typing import Final, TypeAlias
 
 from batchcap.errors import OutputError, OutputLockedError
-from batchcap.journal.journal import Journal
+from batchcap.journal.journal import Continuing, Journal
 from batchcap.journal.stream import StreamJournal
 from batchcap.options.decoding import DecodingOptions
 from batchcap.options.run import RunOptions
@@ -59,20 +59,23 @@ def open_output(
         if sys.stdout is None:
             raise OutputError("Standard output is closed.", "Leave it open, or name a file with -o.")
         return StreamJournal(sys.stdout.buffer, root.text)
+    how = Continuing(
+        on_mismatch=options.on_mismatch,
+        relocate=options.relocate,
+        if_changed=options.if_changed,
+        retry_errors=options.retry_errors,
+        accept_damaged=options.accept_damaged,
+        checksum=options.checksum,
+        by_key=decoding.search == "sample",  # the words that are drawn depend on the name
+    )
     return Journal.open(
         options.output,
         options.format,
         fingerprint,
+        how,
         root=root,
-        on_mismatch=options.on_mismatch,
-        relocate=options.relocate,
         overwrite=options.overwrite,
-        if_changed=options.if_changed,
-        retry_errors=options.retry_errors,
-        accept_damaged=options.accept_damaged,
         fsync=options.fsync,
-        checksum=options.checksum,
-        by_key=decoding.search == "sample",  # the words that are drawn depend on the name
         num_captions=decoding.num_captions,
         read_only=read_only,
     )

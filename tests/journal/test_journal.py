@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from journals import FIRST, SECOND, both, captioned, failed, names, read, ref, todo, write
+from journals import FIRST, SECOND, both, captioned, failed, names, opened, read, ref, todo, write
 
 from batchcap.errors import MismatchError
 from batchcap.journal.journal import Journal
@@ -85,7 +85,7 @@ def test_done_counts_the_images_that_need_no_work(tmp_path: Path) -> None:
     write(out, [failed(ref("read"), "read"), failed(ref("decode")), captioned(ref("a")), captioned(ref("a", 2))])
     with Journal.open(out, "jsonl", FIRST) as journal:
         assert journal.done == 2
-    with Journal.open(out, "jsonl", FIRST, retry_errors=("all",)) as journal:
+    with opened(out, retry_errors=("all",)) as journal:
         assert journal.done == 1
 
 

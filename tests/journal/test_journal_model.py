@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from journals import opened
 
 from batchcap.errors import MismatchError
 from batchcap.journal.codec import Codec
@@ -90,10 +91,10 @@ class JournalMachine(RuleBasedStateMachine):
             passes = passes[:1]
 
         def open_journal() -> Journal:
-            return Journal.open(
+            return opened(
                 self.out,
                 self.format,
-                fingerprint,
+                fingerprint=fingerprint,
                 on_mismatch=on_mismatch,
                 overwrite=overwrite,
                 retry_errors=retry_errors,

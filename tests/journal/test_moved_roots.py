@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from archives import NAMES, Run, at, decoded, rows
-from journals import FIRST, both, captioned, names, ref
+from journals import FIRST, both, captioned, names, opened, ref
 from photos import write_photos
 
 from batchcap.errors import InputNotFoundError, OptionError, RootError
@@ -56,7 +56,7 @@ def test_relocating_changes_nothing_but_the_root(tmp_path: Path, format: Format)
     new = str(tmp_path)
     for name in ("a\n.jpg", "=1+1.jpg"):
         (tmp_path / name).write_text("1")  # of the size that the record says
-    with Journal.open(out, format, FIRST, root=at(new), relocate=True) as journal:
+    with opened(out, format, root=at(new), relocate=True) as journal:
         assert journal.root == new
         assert list(journal.pending([ref("a\n.jpg"), ref("/far/b.jpg"), ref("=1+1.jpg")])) == []
         journal.commit()
@@ -69,7 +69,7 @@ def test_relocating_keeps_fields_of_a_later_version(tmp_path: Path) -> None:
     line += b'"preprocess":"exact","decoding":"beam3-lp0.7#aaaaaaaa","later":{"x":1}}\n'
     out.write_bytes(line)
     (tmp_path / "a").write_text("1")
-    Journal.open(out, "jsonl", FIRST, root=at(str(tmp_path)), relocate=True).close()
+    opened(out, root=at(str(tmp_path)), relocate=True).close()
     assert out.read_bytes() == line.replace(b"/old", str(tmp_path).encode())
 
 
@@ -153,7 +153,7 @@ def test_records_without_a_root_beside_others_are_not_claimed_unseen(tmp_path: P
     (tmp_path / "ours").write_text("1")
     out.write_bytes(lines[0] + lines[1].replace(b'"model"', b'"root":"%s","model"' % str(tmp_path).encode()))
     with pytest.raises(RootError, match="of 1 of its images that were looked for, 0 are in"):
-        Journal.open(out, "jsonl", FIRST, root=at(str(tmp_path)), relocate=True)
+        opened(out, root=at(str(tmp_path)), relocate=True)
 
 
 def test_two_spellings_of_one_root_are_one(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_an_output_of_before_roots_were_recorded_is_adopted_once(tmp_path: Path)
         Journal.open(out, "jsonl", FIRST, root=at("/photos"))
     assert "--relocate" in caught.value.fix
     assert out.read_bytes() == before
-    Journal.open(out, "jsonl", FIRST, root=at(str(tmp_path)), relocate=True).close()
+    opened(out, root=at(str(tmp_path)), relocate=True).close()
     assert [json.loads(line).get("root") for line in out.read_bytes().splitlines()] == [str(tmp_path)] * 2
     assert list(json.loads(out.read_bytes().splitlines()[0]))[-4:] == ["root", "model", "preprocess", "decoding"]
     Journal.open(out, "jsonl", FIRST, root=at(str(tmp_path))).close()
@@ -214,7 +214,7 @@ def test_outputs_of_two_archives_that_were_joined_by_hand_are_refused(tmp_path: 
     out.write_bytes(b"".join(line.replace(b'"model"', b'"root":"/%s","model"' % root) for root in (b"one", b"two")))
     for relocate in (False, True):
         with pytest.raises(RootError, match="different folders: /one and /two"):
-            Journal.open(out, "jsonl", FIRST, root=at("/one"), relocate=relocate)
+            opened(out, root=at("/one"), relocate=relocate)
 
 
 def test_a_kill_while_relocating_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +231,7 @@ def test_a_kill_while_relocating_loses_nothing(tmp_path: Path, monkeypatch: pyte
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Path, "replace", killed)
-        Journal.open(out, "jsonl", FIRST, root=at(str(new)), relocate=True)
+        opened(out, root=at(str(new)), relocate=True)
     assert out.read_bytes() == before
     # A real kill leaves the copy; the next run removes it.
     copy = own_file(out, "rewritten")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from journals import FIRST, SECOND, both, captioned, failed, read, ref, write
+from journals import FIRST, SECOND, both, captioned, failed, opened, read, ref, write
 
 from batchcap.journal.journal import Journal
 from batchcap.options.output import Format
@@ -55,7 +55,7 @@ def test_what_a_pass_could_not_read_is_tried_in_the_next_one_and_written_once(tm
 def test_what_is_tried_again_is_tried_in_the_first_pass(tmp_path: Path, options: dict[str, Any]) -> None:
     out = tmp_path / "out"
     write(out, [failed(ref("a"), kind="truncated")])
-    with Journal.open(out, "jsonl", FIRST, **options) as journal:
+    with opened(out, **options) as journal:
         assert list(journal.pending([ref("a")])) == [ref("a")]
         journal.append([failed(ref("a"), kind="truncated")])
         journal.next_pass()
@@ -70,7 +70,7 @@ def test_what_is_tried_again_is_tried_in_the_first_pass(tmp_path: Path, options:
 def test_captions_of_other_settings_are_made_again_once(tmp_path: Path) -> None:
     out = tmp_path / "out"
     write(out, [captioned(ref("a"))])
-    with Journal.open(out, "jsonl", SECOND, on_mismatch="recaption") as journal:
+    with opened(out, fingerprint=SECOND, on_mismatch="recaption") as journal:
         assert list(journal.pending([ref("a")])) == [ref("a")]
         journal.append([captioned(ref("a"), fingerprint=SECOND)])
         journal.next_pass()

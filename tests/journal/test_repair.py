@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from journals import AWKWARD, FIRST, both, captioned, names, ref, write
+from journals import AWKWARD, FIRST, both, captioned, names, opened, ref, write
 
 from batchcap.errors import InputNotFoundError, OutputError, OutputLockedError
 from batchcap.journal.damage import Damage
@@ -41,7 +41,7 @@ def mended(out: Path, damaged: bytes) -> tuple[Damage, list[Record]]:
         found.backup.unlink()
     codec = JournalReader(out).codec
     settings = {"num_captions": getattr(codec, "num_captions", 1), "on_mismatch": "keep"}
-    with Journal.open(out, codec.name, FIRST, **settings) as journal:
+    with opened(out, codec.name, **settings) as journal:
         assert journal.cut == 0
     records = list(JournalReader(out).records())
     assert len(records) == found.records

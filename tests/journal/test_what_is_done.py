@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from journals import FIRST, SECOND, both, captioned, failed, read, ref, todo, write
+from journals import FIRST, SECOND, both, captioned, failed, opened, read, ref, todo, write
 
 import batchcap
 from batchcap.errors import DecodeErrorKind
@@ -28,7 +28,7 @@ def test_only_errors_of_the_kinds_named_are_tried_again(tmp_path: Path, format: 
     write(out, [*(failed(image, kind=image.path) for image in refs), captioned(ref("good"))], format)
     for kind in KINDS:
         assert todo(out, refs, format, retry_errors=(kind,)) == [kind]
-        with Journal.open(out, format, FIRST, retry_errors=(kind,)) as journal:
+        with opened(out, format, retry_errors=(kind,)) as journal:
             assert [image.path for image in refs if journal.is_retry(image)] == [kind]
     assert todo(out, [*refs, ref("good")], format, retry_errors=("all",)) == [image.path for image in refs]
     assert todo(out, refs, format, retry_errors=("empty", "damaged")) == ["damaged", "empty"]
@@ -57,7 +57,7 @@ def test_changed_images_are_left_where_they_are_to_be_skipped(tmp_path: Path, fo
     changed = [ref("a", size=2), ref("a", mtime_us=2), ref("decode", size=2), ref("read"), ref("new")]
     for image in changed[:2]:
         assert todo(out, [image], format) == ["a"]
-        with Journal.open(out, format, FIRST, if_changed="skip") as journal:
+        with opened(out, format, if_changed="skip") as journal:
             assert list(journal.pending([image])) == []
             assert (journal.skipped, journal.skipped_failures) == (1, 0)
     # What has no caption yet is tried again.
