@@ -114,14 +114,17 @@ class Passes:
             self._missed = False
             self._watch_all()
         self._is_watched = False
+        elsewhere = 0.0  # seconds in which the images were captioned
         for ref in self._here.images(self.unread):
             self._listen_now_and_then()
             if ref.failure is None and abs(time.time() - ref.mtime_us / 1e6) < self._settle:
                 self._arrivals.note([ref.file], time.monotonic())
             else:
+                given = time.monotonic()
                 yield ref
+                elsewhere += time.monotonic() - given
         self._looked = time.monotonic()
-        self._look_took = self._looked - began
+        self._look_took = self._looked - began - elsewhere
         self._next_look = self._looked + self._rescan
         if self._missed:
             self._look_again()

@@ -175,6 +175,19 @@ def test_after_lost_events_all_folders_are_looked_through(watched: Watched, fold
         found += watched.until_idle()
 
 
+def test_hours_of_captioning_do_not_put_off_the_next_look(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then nothing is seen after lost events, such as those of a name that is not UTF-8."""
+    worked = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + worked[0], time=time.time)
+    monkeypatch.setattr(passes, "time", clock)
+    watched = Watched(folder)
+    for _ in next(watched.each) or ():
+        worked[0] += 3600  # the model is at work
+    watched.passes._look_again()
+    assert watched.passes._next_look - clock.monotonic() < 10
+    watched.passes._events.close()
+
+
 def test_names_that_are_not_utf8(watched: Watched, folder: Path) -> None:
     odd = os.fsencode(folder) + b"/odd\xff.jpg"
 
