@@ -17,6 +17,10 @@ import batchcap  # noqa: F401 - before any test loads onnxruntime: it turns its 
 # With --import-mode=importlib a test does not find its neighbours by itself.
 sys.path.insert(0, str(Path(__file__).parent))
 
+# A shell lets a job in the background ignore SIGINT, and so would every process that a test starts and stops by it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The export stage first: its files are slow, and one that came last would keep one process busy alone."""
