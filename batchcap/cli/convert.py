@@ -23,7 +23,7 @@ def convert(options: ConvertOptions, terminal: TerminalOptions, verbose: Verbose
     1 could not, or had to stop: run it again;
     2 wrong usage;
     3 some captions could not be written: the closing lines say why;
-    75 another conversion writes OUT, or, with --embed, a run the journal;
+    75 OUT is in use; with --embed also: a run writes JOURNAL;
     129, 130, 143 stopped by SIGHUP, Ctrl-C, SIGTERM.
     """
     target = options.target

@@ -67,7 +67,7 @@ class ConvertOptions:
     sidecar_name: Annotated[
         SidecarName | None,
         Option(
-            "The sidecar of a.jpg is a.txt (stem) or a.jpg.txt (full).",
+            "txt, xmp: the sidecar of a.jpg is a.txt (stem) or a.jpg.txt (full).",
             unset="stem; for xmp what is there, else full",
             panel=TARGETS,
             env=False,
@@ -84,8 +84,8 @@ class ConvertOptions:
     language: Annotated[
         str | None,
         Option(
-            "Language of the captions, such as en or pt-BR: they are also written as text in this language, beside the "
-            "default text, which has none.",
+            "xmp, --embed: language of the captions, such as en or pt-BR. They are also written as text in this "
+            "language, beside the default text, which has none.",
             metavar="LANGUAGE",
             unset="the default text alone",
             panel=TARGETS,
