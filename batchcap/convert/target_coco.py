@@ -23,7 +23,7 @@ from batchcap.records import Record
 NO_NUMBER: Final = "the name ends with no number that could be the image_id (--image-ids FILE)"
 NOT_ANNOTATED: Final = "the image is not in the annotations"
 
-_OURS: Final = re.compile(rb'\[\n(\{"image_id":|\])')
+_OURS: Final = re.compile(rb'\[\n(\{"image_id":\d+,"caption":"(?:[^"\\]|\\.)*"\}|\])')
 # COCO_val2014_000000391895.jpg, 000000391895.jpg
 _NUMBER: Final = re.compile(r"(?:\A|[/_-])(\d+)(?:\.[^./]*)?\Z", re.ASCII)
 _MOST_DIGITS: Final = 18

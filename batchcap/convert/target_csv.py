@@ -20,7 +20,9 @@ from batchcap.records import Caption, Record
 
 _BOM: Final = "\ufeff"
 _FIRST: Final = ("path", "caption", "probability", "log_prob", "score")
-_OURS: Final = re.compile(f"{_BOM}{','.join(_FIRST)},".encode())
+_LAST: Final = ("error", "damaged", "width", "height", "bytes", "modified", "model", "decoding")
+# Without the columns that others add.
+_OURS: Final = re.compile(rf"{_BOM}{','.join(_FIRST)},(?:caption_\d+,probability_\d+,)*{','.join(_LAST)}\r\n".encode())
 _RUN: Final = (*FORMULAS, "\r", "\n")
 _MOST_ROWS: Final = 1_048_576
 
@@ -45,7 +47,7 @@ def convert(work: Work) -> None:
 
 def _header(ranks: int) -> list[str]:
     more = [f"{name}_{rank}" for rank in range(2, ranks + 1) for name in ("caption", "probability")]
-    return [*_FIRST, *more, "error", "damaged", "width", "height", "bytes", "modified", "model", "decoding"]
+    return [*_FIRST, *more, *_LAST]
 
 
 def _row(record: Record, ranks: int) -> list[str]:

@@ -26,7 +26,11 @@ NO_FILE_NAME: Final = "datasets takes such a name for a URL"
 _NAME: Final = "metadata.jsonl"
 # What load_dataset reads as well.
 _OTHERS: Final = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-_OURS: Final = re.compile(rb'\{"file_name":"(?:[^"\\]|\\.)*","text":"(?:[^"\\]|\\.)*","log_prob":')
+# Without the columns that others add.
+_OURS: Final = re.compile(
+    rb'\{"file_name":"(?:[^"\\]|\\.)*","text":"(?:[^"\\]|\\.)*"(?:,"(?:log_prob|score|width|height)":[^,"{}]*){4}'
+    rb'(?:,"captions":\[|\}\n)'
+)
 # Names that load_dataset takes for splits, where it is not told the files (its data_files.py); metadata.jsonl is then
 # in none of them, and the captions are missing without a word.
 _SPLIT: Final = re.compile(

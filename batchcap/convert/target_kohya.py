@@ -20,8 +20,8 @@ from batchcap.convert.work import Work
 from batchcap.records import Record
 from batchcap.roots import is_absolute
 
-# The scripts of kohya, which add tags and sizes, indent what they write.
-_OURS: Final = re.compile(rb'\{\n("(?:[^"\\]|\\.)*":\{"caption":|\})')
+# Without what others add: the scripts of kohya add tags and sizes, and indent what they write.
+_OURS: Final = re.compile(rb'\{\n("(?:[^"\\]|\\.)*":\{"caption":"(?:[^"\\]|\\.)*"\}|\})')
 
 
 def convert(work: Work) -> None:
