@@ -105,6 +105,16 @@ def test_what_a_service_starts(name: str, place: Path) -> None:
     assert len(captions(place)) == 4
 
 
+@pytest.mark.parametrize("name", SERVICES)
+def test_what_ends_before_it_is_ready_is_a_success_only_where_nothing_waits_for_that(name: str) -> None:
+    """systemd says "protocol" of a service of Type=notify that ends before READY=1, whatever its exit code."""
+    unit = (EXAMPLES / name).read_text()
+    success = re.search("^SuccessExitStatus=(.*)$", unit, re.MULTILINE)
+    assert success is not None
+    assert ("Type=exec\n" in unit) == ("75" in success[1].split())
+    assert ("Type=notify\n" in unit) != ("Type=exec\n" in unit)
+
+
 def test_cron_runs_its_lines(place: Path) -> None:
     crontab = placed((EXAMPLES / "batchcap.crontab").read_text(), place)
     path = re.search(r"^PATH=(.*)$", crontab, re.MULTILINE)
