@@ -140,7 +140,7 @@ def check_ours(output: Path, overwrite: bool, ours: re.Pattern[bytes] | None = N
         )
     if not overwrite and (ours is None or not ours.match(start)):
         raise OutputError(
-            f"{output} is there already, and batchcap convert did not write it.",
+            f"{output} is there already, and a conversion to this target did not write it.",
             "Name another file, or add --overwrite to replace it.",
         )
 

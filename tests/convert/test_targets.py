@@ -80,6 +80,13 @@ def test_a_journal_is_never_replaced(tmp_path: Path, photos: Path, target: Targe
     assert other.read_bytes() == before
 
 
+def test_a_file_of_another_target_stays(tmp_path: Path, photos: Path) -> None:
+    source, out = journal(tmp_path / "j", pictured(photos, "1.jpg")), tmp_path / "k.json"
+    converted(source, out, "kohya")
+    with pytest.raises(OutputError, match=r"a conversion to this target did not write it"):
+        converted(source, out, "coco")
+
+
 @pytest.mark.parametrize("target", NAMES)
 def test_something_else_in_the_place_is_no_bug(tmp_path: Path, photos: Path, target: TargetName) -> None:
     """A folder where a file should be, and the other way round."""
