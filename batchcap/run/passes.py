@@ -79,11 +79,6 @@ class Passes:
     def __exit__(self, *_: object) -> None:
         self._events.close()
 
-    @property
-    def arriving(self) -> int:
-        """Files that wait until they are settled."""
-        return len(self._arrivals)
-
     def __iter__(self) -> Iterator[Iterator[ImageRef] | None]:
         """The images of each pass, for ever; all of a pass must be taken before the next pass is asked for.
 

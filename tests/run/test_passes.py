@@ -150,7 +150,7 @@ def test_a_file_that_is_written_when_the_run_begins_waits(folder: Path, monkeypa
     watched = Watched(folder)
     with watched.passes:
         assert watched.next() == ["a.jpg", "sub/b.jpg"]
-        assert watched.passes.arriving == 1
+        assert len(watched.passes._arrivals) == 1
         assert watched.until_idle() + watched.until_idle() == ["now.jpg"]
 
 
