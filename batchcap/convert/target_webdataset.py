@@ -24,6 +24,7 @@ from batchcap.convert.first_order import in_first_order
 from batchcap.convert.image_files import CHANGED, ImageFiles, is_unchanged
 from batchcap.convert.json_files import ENCODER
 from batchcap.convert.work import Work
+from batchcap.images.walk import SUFFIXES
 from batchcap.records import Record
 
 STALE: Final = "a shard of an earlier conversion, whose images are in others now or gone: remove it"
@@ -36,7 +37,6 @@ _OWNER: Final = "batchcap"
 # The format and the owner's name in the header of the first file.
 _OURS: Final = re.compile(rb".{257}ustar\x0000" + _OWNER.encode() + rb"\0", re.DOTALL)
 _ENDING: Final = re.compile(r"\.([a-z0-9]+)\Z")
-_TAKEN: Final = ("json", "txt")
 # Other endings of JPEGs: not every version of WebDataset, and none of its likes, decodes all of them.
 _JPEG: Final = ("jpe", "jfif", "mpo")
 _LATEST: Final = 8**11 - 1
@@ -55,7 +55,8 @@ class _Sample:
     def members(self) -> list[tuple[str, bytes | None]]:
         """Names and contents in their order; None: the image, which is not in memory."""
         found = _ENDING.search(self.record.path.lower())
-        ending = "img" if found is None or found[1] in _TAKEN else found[1]
+        # Of others WebDataset would take .cls for a number, .txt for a text, .pickle for an object.
+        ending = found[1] if found and found[0] in SUFFIXES else "img"
         ending = "jpg" if ending in _JPEG else ending
         said = msgspec.structs.replace(self.record, root=None)  # else every shard changes when the images move
         return [

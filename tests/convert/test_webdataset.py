@@ -71,13 +71,13 @@ def test_the_library_reads_every_sample(tmp_path: Path, photos: Path, out: Path,
 def test_endings(tmp_path: Path, photos: Path, out: Path) -> None:
     """What is decoded by its ending has that; no image is taken for a caption."""
     records = pictured(photos, "A.JPG", "b.jfif", "c.webp", "d.mpo")
-    for name in ("e.txt", "f", "g.é"):
+    for name in ("e.txt", "f", "g.é", "h.cls", "i.pickle"):
         (photos / name).write_bytes((photos / "A.JPG").read_bytes())
         state = (photos / name).stat()
         records.append(record(name, root=photos, bytes=state.st_size, mtime_us=state.st_mtime_ns // 1000))
     converted(journal(tmp_path / "j", records), out, "webdataset")
     endings = [each.keys() - {"__key__", "__url__", "__local_path__", "json", "txt"} for each in samples(out)]
-    assert endings == [{"jpg"}, {"jpg"}, {"webp"}, {"jpg"}, {"img"}, {"img"}, {"img"}]
+    assert endings == [{"jpg"}, {"jpg"}, {"webp"}, {"jpg"}, *[{"img"}] * 5]
     assert {samples(out)[place]["jpg"].size for place in (0, 1, 3)} == {(8, 6)}
     assert samples(out)[2]["webp"].size == (8, 6)
 
