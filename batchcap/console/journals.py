@@ -48,13 +48,17 @@ def _damage_lines(damage: Damage, dry_run: bool) -> Iterator[str]:
 
 def _image_lines(damage: Damage) -> Iterator[str]:
     if damage.lost_count:
-        more = damage.lost_count - len(damage.lost)
-        names = ", ".join(damage.lost) + (f" and {more:,} more" if more else "")
-        yield f"  The next run captions {images(damage.lost_count)} again: {names}"
+        yield f"  The next run captions {images(damage.lost_count)} again: {_named(damage.lost, damage.lost_count)}"
     if damage.kept_count:
         yield f"  {images(damage.kept_count)} with a damaged line have another, whole record, which stays."
     if damage.unnamed:
         yield f"  {several(damage.unnamed, 'part')} of damaged lines do not say which image they were about."
+
+
+def _named(first: list[str], count: int) -> str:
+    """``a.jpg, b.jpg and 8 more``."""
+    more = count - len(first)
+    return ", ".join(first) + (f" and {more:,} more" if more else "")
 
 
 def show_compacted(done: Compacted, *, dry_run: bool) -> None:
@@ -73,9 +77,7 @@ def _compacted_lines(done: Compacted, dry_run: bool) -> Iterator[str]:
     if done.superseded:
         yield f"  Left out: {several(done.superseded, 'line')} that a later line of the same image replaces."
     if done.pruned:
-        more = done.pruned - len(done.examples)
-        names = ", ".join(done.examples) + (f" and {more:,} more" if more else "")
-        yield f"  Left out: {images(done.pruned)} no longer there: {names}"
+        yield f"  Left out: {images(done.pruned)} no longer there: {_named(done.examples, done.pruned)}"
     if done.away:
         yield (
             f"  Not there, but they stay, because a disk may be missing: {images(done.away)}. "
