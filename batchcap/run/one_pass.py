@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import Final
 
+from batchcap.images import files
 from batchcap.images.loader import Batch, Known, load
 from batchcap.journal.journal import Journal
 from batchcap.journal.large_images import LargeImages
@@ -149,9 +151,21 @@ def _batches(session: Session, images: Iterable[ImageRef], captioner: Captioner)
         options.workers,
         accept_damaged=options.accept_damaged,
         decoding=session.large.note,
-        recall=session.output.recall if options.checksum else None,
+        recall=partial(_recalled, session.output) if options.checksum else None,
         closing_seconds=LOADER_SECONDS,
     )
+
+
+def _recalled(output: Output, ref: ImageRef, sha256: str) -> Record | None:
+    """The record of an image by its content, which was read just now.
+
+    A record without a hash is found by size and time. So these must still be those that were seen, or another content
+    would have this caption from now on.
+    """
+    record = output.recall(ref, sha256)
+    if record is None or files.look(ref.file)[:2] != (ref.size, ref.mtime_us):
+        return None
+    return record
 
 
 def _captioned(batch: Batch, captioner: Captioner, root: str | None) -> tuple[list[Record], StageSeconds]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from photos import break_photo, write_photos
 
+from batchcap.images import files
 from batchcap.journal.formats import make_codec
 from batchcap.options.run import RunOptions
 from batchcap.records import Record
@@ -216,3 +217,24 @@ def test_all_of_the_best_captions_are_found_again(photos: Path, tmp_path: Path, 
     (photos / "0000.jpg").rename(photos / "moved.jpg")
     assert run(photos, output, tiny_bundle, several).found_again == 1
     assert last(output)["moved.jpg"].captions == last(output)["0000.jpg"].captions
+
+
+def test_a_file_that_is_replaced_while_it_is_looked_up_gets_no_caption_of_the_old_one(
+    photos: Path, output: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record has no hash yet, and the file that is hashed is no longer the one whose size and time were seen."""
+    run(photos, output, tiny_bundle, checksum=False)
+    before = last(output)["0001.jpg"]
+    real = files.opened
+
+    def replaced(file: str) -> Any:
+        if file.endswith("0000.jpg"):
+            shutil.copy2(photos / "0001.jpg", file)
+        return real(file)
+
+    monkeypatch.setattr(files, "opened", replaced)
+    summary = run(photos, output, tiny_bundle)
+    assert figures(summary) == (1, COUNT - 1, 0)
+    after = last(output)["0000.jpg"]
+    assert says(after)[:-1] == says(before)[:-1]
+    assert after.sha256 == hashlib.sha256((photos / "0001.jpg").read_bytes()).hexdigest()
