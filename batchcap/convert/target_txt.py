@@ -14,6 +14,8 @@ from batchcap.convert.sidecars import Said, check_names, placed, read_sidecar, s
 from batchcap.convert.work import Work
 from batchcap.records import Record
 
+# No caption holds a NUL.
+_NO_TEXT: Final = "\0"
 NOT_OURS: Final = "another file has the name (--overwrite replaces it)"
 _FIX: Final = "Use --sidecar-name full, or rename the images."
 
@@ -34,7 +36,7 @@ def convert(work: Work) -> None:
             there = _text_in(place.file(name_of(place)))
             if there == text:
                 work.tally.unchanged += 1
-            elif there is None or options.overwrite or (there and said.includes(record, there)):
+            elif there is None or options.overwrite or (there != _NO_TEXT and said.includes(record, there)):
                 write_sidecar(work, place, name_of(place), f"{text}\n".encode())
             else:
                 work.tally.refuse(NOT_OURS, place.file(name_of(place)))
@@ -52,9 +54,12 @@ def _texts(record: Record) -> Iterator[str]:
 
 
 def _text_in(file: str) -> str | None:
-    """The text of a sidecar without its last line end; None: there is no file; empty: it is no text of ours."""
+    """The text of a sidecar without its last line end; None: there is no file; `_NO_TEXT`: it is no text of ours."""
     try:
         found = read_sidecar(file)
-        return None if found is None else found[0].decode("utf-8").removesuffix("\n").removesuffix("\r")
+        if found is None:
+            return None
+        # A caption may be empty, but its line end is there; an empty file is somebody else's.
+        return found[0].decode("utf-8").removesuffix("\n").removesuffix("\r") if found[0] else _NO_TEXT
     except (OSError, UnicodeDecodeError):
-        return ""
+        return _NO_TEXT

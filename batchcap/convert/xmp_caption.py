@@ -142,7 +142,7 @@ def with_caption(
 
 
 def may_write(texts: Mapping[str, str], note: str | None, wanted: Collection[str]) -> bool:
-    """Whether a caption is empty and was never ours, or is ours still.
+    """Whether a caption is empty and was never ours, or is ours still. Ours may be empty, too.
 
     Args:
         texts: the caption by language, in lower case.
@@ -150,7 +150,7 @@ def may_write(texts: Mapping[str, str], note: str | None, wanted: Collection[str
         wanted: the languages that would be written.
     """
     if not any(text.strip() for text in texts.values()):
-        return note is None
+        return not (note or "").strip()
     if DEFAULT_LANGUAGE not in texts:
         return False
     ours = (note or "").strip()
