@@ -100,6 +100,8 @@ def _place(field: OptionField) -> tuple[bool, int]:
 def _parameter(field: OptionField, first_panel: str | None) -> inspect.Parameter:
     """What typer reads of one option."""
     default = None if field.option.unset or field.default == () else field.default
+    if isinstance(default, float) and default.is_integer():
+        default = int(default)  # for the help; typer makes a float of it again
     kind = _kind(field)
     return inspect.Parameter(
         field.field,

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import simplejpeg
 from encoded import stored_size
 from hypothesis import given
 from hypothesis import strategies as st
@@ -333,27 +332,3 @@ def test_a_batch_that_is_too_large_for_the_memory_names_the_option(tmp_path: Pat
     with no_thread_left(), pytest.raises(OutOfMemoryError, match=r"batches of 1,048,576 images.*PiB") as caught:
         next(load(refs, Preprocess(32_768, 32_768, 32_768, 32_768), 2**20))
     assert "--batch-size" in caught.value.fix
-
-
-@pytest.mark.parametrize(
-    ("error", "kind"),
-    [
-        (ValueError("Insufficient memory (case 4)"), "read memory"),
-        (RuntimeError("could not create JPEG decoder"), "read memory"),
-    ],
-)
-@pytest.mark.parametrize("function", ["decode_jpeg", "decode_jpeg_header"])
-def test_too_little_memory_for_a_jpeg_is_no_fault_of_the_image(
-    function: str, error: Exception, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What libjpeg and simplejpeg say where an allocation fails: it was called damaged, or stopped the run."""
-    Image.new("RGB", (90, 70)).save(tmp_path / "a.jpg")
-
-    def fails(*_: object, **__: object) -> None:
-        raise error
-
-    monkeypatch.setattr(simplejpeg, function, fails)
-    (batch,) = load(discovery.discover([tmp_path]), SMALL, 1)
-    (outcome,) = batch.outcomes
-    assert isinstance(outcome, Failure)
-    assert f"{outcome.stage} {outcome.kind}" == kind

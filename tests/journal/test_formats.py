@@ -18,7 +18,7 @@ from batchcap.journal.codec import Codec
 from batchcap.journal.format_csv import Csv
 from batchcap.journal.format_jsonl import Jsonl
 from batchcap.journal.formats import guess_format, make_codec
-from batchcap.journal.scores import round_score, rounded
+from batchcap.journal.scores import rounded
 from batchcap.records import Caption, Failure, Record
 
 texts = st.text(st.characters(exclude_categories=["Cs"])) | st.text("\\\r\n\",' \0\u2028\x85rné", max_size=12)
@@ -342,10 +342,3 @@ def test_no_cell_of_text_begins_as_a_formula_does(start: str) -> None:
         assert not [cell for cell in cells if cell.startswith((*"=+@\t\r\uff1d", "-H"))]
         assert Csv().decode(line) == written
     assert b",-1.0,-1.0," in Csv().encode([record])  # numbers stay numbers
-
-
-def test_a_small_score_keeps_its_digits() -> None:
-    assert rounded(Caption("x", -23.9, -2.334961e-12)).score == pytest.approx(-2.334961e-12, rel=1e-3)
-    assert round_score(-2.334961e-12, 6) == pytest.approx(-2.334961e-12, rel=1e-5)
-    assert round_score(-1.79514, 4) == -1.7951
-    assert round_score(0.0, 4) == 0
