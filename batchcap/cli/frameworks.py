@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from batchcap.errors import MissingExtraError
 from batchcap.system.interrupts import Interrupted, InterruptGuard
+from batchcap.system.process import is_ours
 
 
 def need_export() -> None:
@@ -30,6 +31,8 @@ def tensorflow_loaded(verbosity: int, stopped: str) -> Iterator[None]:
     except Interrupted:
         from batchcap.console.terminal import say
 
+        if is_ours():  # what TensorFlow was just making is incomplete, and may fail while it is removed
+            sys.unraisablehook = lambda _: None
         say(stopped)
         raise
 
