@@ -110,15 +110,19 @@ def start_text(start: Start) -> str:
     return f"Captioning {names}{shard} with {start.model} on {start.device}, into {where}."
 
 
-class Steps:
-    """Shows how far long jobs are, one after the other; the object is a callback (what, done, total), and a context."""
+class _Jobs:
+    """What `Steps` and `Passes` share: a bar on a terminal, elsewhere a line now and then; a context.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        shown: False has no bar.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, shown: bool = True, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = err()
         self._clock = clock
         self._spoke = clock()
-        self._bar = _bar(self._console) if self._console.is_interactive else None
-        self._tasks: dict[str, TaskID] = {}
+        self._bar = _bar(self._console) if shown and self._console.is_interactive else None
 
     def __enter__(self) -> Self:
         return self
@@ -127,13 +131,27 @@ class Steps:
         if self._bar is not None:
             self._bar.stop()
 
+    def _is_due(self, at_once: bool = False) -> bool:
+        """Whether a line is to be written now, in the place of a bar."""
+        now = self._clock()
+        due = at_once or now - self._spoke >= LINE_SECONDS
+        if due:
+            self._spoke = now
+        return due
+
+
+class Steps(_Jobs):
+    """Shows how far long jobs are, one after the other; the object is a callback (what, done, total), and a context."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(clock=clock)
+        self._tasks: dict[str, TaskID] = {}
+
     def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
         """Take in how far ``what`` is; its last report is always shown, by ``note`` where there is one."""
         text = note or f"{done:,} of {total:,}"
         if self._bar is None:
-            now = self._clock()
-            if done >= total or now - self._spoke >= LINE_SECONDS:
-                self._spoke = now
+            if self._is_due(at_once=done >= total):
                 say(f"{what}: {text}")
             return
         if what not in self._tasks:
@@ -147,7 +165,7 @@ class Steps:
             say(f"{what}: {text}")
 
 
-class Passes:
+class Passes(_Jobs):
     """Shows how far a job is that passes over its input several times: the present pass alone.
 
     The object is a callback (what, done, total), and a context.
@@ -158,10 +176,7 @@ class Passes:
     """
 
     def __init__(self, shown: bool = True, clock: Callable[[], float] = time.monotonic) -> None:
-        self._console = err()
-        self._clock = clock
-        self._spoke = clock()
-        self._bar = _bar(self._console) if shown and self._console.is_interactive else None
+        super().__init__(shown, clock)
         self._task = self._bar.add_task("reading", total=None, note="") if self._bar else None
         self._what = "reading"
         self._lines = shown and self._bar is None
@@ -171,21 +186,15 @@ class Passes:
             self._bar.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
     def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
         """Take in how far the pass ``what`` is."""
         text = note or f"{done:,} of {total:,}"
-        now = self._clock()
         if self._bar is not None and self._task is not None:
             if what != self._what:  # a short pass is shown too: the bar draws itself only now and then
                 self._bar.refresh()
                 self._what = what
             self._bar.update(self._task, description=what, completed=done, total=total, note=text)
-        elif self._lines and now - self._spoke >= LINE_SECONDS:
-            self._spoke = now
+        elif self._lines and self._is_due():
             print_line(self._console, f"{what}: {text}")
 
     def say(self, text: str) -> None:
